@@ -1,0 +1,33 @@
+/* Bump arenas: one reservation for each lifetime (parameters, gradients, optimizer, activations, scratch).
+ *
+ * An arena that was only `measured` hands out NULL and counts; running the same layout code on a measuring arena
+ * therefore tells how many bytes it needs before anything is reserved. This is what `lcl plan` prints. */
+#ifndef LCL_CORE_ARENA_H
+#define LCL_CORE_ARENA_H
+
+#include "core/status.h"
+
+enum { LCL_ARENA_ALIGN = 64 }; /* bytes; every block starts on a cache line */
+
+struct lcl_arena {
+    const char *name;
+    unsigned char *base; /* NULL while measuring */
+    size_t size_bytes;   /* SIZE_MAX while measuring */
+    size_t used_bytes;
+    size_t peak_bytes;
+};
+
+void lcl_arena_measure(struct lcl_arena *a, const char *name);
+/* Reserves size_bytes (zeroed on first touch by the kernel). LCL_MEMORY with a hint when it cannot be had. */
+LCL_CHECKED lcl_status lcl_arena_reserve(struct lcl_arena *a, const char *name, size_t size_bytes);
+void lcl_arena_free(struct lcl_arena *a);
+
+/* Returns 64-byte-aligned memory of count * elem_bytes, not zeroed; NULL while measuring.
+ * Running over the reservation is a bug of the layout (asserted), never of the input. */
+void *lcl_arena_alloc(struct lcl_arena *a, size_t count, size_t elem_bytes);
+#define LCL_ARENA_NEW(arena, type, count) ((type *)lcl_arena_alloc((arena), (count), sizeof(type)))
+
+static inline size_t lcl_arena_mark(const struct lcl_arena *a) { return a->used_bytes; }
+static inline void lcl_arena_release(struct lcl_arena *a, size_t mark) { a->used_bytes = mark; }
+
+#endif

@@ -1,0 +1,69 @@
+/* Run configs: YAML files with `base:` inheritance and stages, `--set key=value`, one schema (core/config_keys.h). */
+#ifndef LCL_CORE_CONFIG_H
+#define LCL_CORE_CONFIG_H
+
+#include <stdio.h>
+
+#include "core/config_keys.h"
+#include "core/status.h"
+
+enum { LCL_CONFIG_STR_BYTES = 512, LCL_CONFIG_MAX_LIST = 32, LCL_CONFIG_MAX_STAGES = 16 };
+
+struct lcl_int_list {
+    int n;
+    int64_t v[LCL_CONFIG_MAX_LIST];
+};
+
+struct lcl_config {
+    char stage_name[64]; /* "" outside a stage */
+#define S(title, doc)
+#define K(kind, key, field, default_, low, high, doc) LCL_CONFIG_FIELD_##kind(field)
+#define E(key, field, default_, words, doc) int field;
+#define L(key, field, default_, low, high, doc) struct lcl_int_list field;
+#define LCL_CONFIG_FIELD_INT(field) int64_t field;
+#define LCL_CONFIG_FIELD_FLOAT(field) double field;
+#define LCL_CONFIG_FIELD_BOOL(field) bool field;
+#define LCL_CONFIG_FIELD_STR(field) char field[LCL_CONFIG_STR_BYTES];
+    LCL_CONFIG_SECTIONS(S, K, E, L)
+#undef S
+#undef K
+#undef E
+#undef L
+};
+
+/* Indices of the words of the E keys, in their order in the schema. */
+enum lcl_task { LCL_TASK_LINK_CONTEXT, LCL_TASK_VISION, LCL_TASK_LANGUAGE };
+enum lcl_scheduler { LCL_LR_COSINE, LCL_LR_LINEAR, LCL_LR_CONSTANT, LCL_LR_WSD };
+enum lcl_strategy { LCL_2WAY, LCL_2WAY_RANDOM, LCL_2WAY_WEIGHT, LCL_NWAY };
+enum lcl_label_kind { LCL_LABEL_MADE_UP, LCL_LABEL_NAME };
+enum lcl_supervise { LCL_SUPERVISE_LAST, LCL_SUPERVISE_REPEATS };
+enum lcl_layout { LCL_LAYOUT_PLAIN, LCL_LAYOUT_VICUNA };
+enum lcl_negatives { LCL_NEG_HARDEST, LCL_NEG_TABLE, LCL_NEG_RANDOM };
+enum lcl_split { LCL_SPLIT_TRAIN, LCL_SPLIT_TEST };
+
+/* A file resolved: the stages in order (one when the file has none), each with every key set. */
+struct lcl_run_config {
+    char path[LCL_CONFIG_STR_BYTES];
+    int n_stages;
+    struct lcl_config stages[LCL_CONFIG_MAX_STAGES];
+};
+
+void lcl_config_defaults(struct lcl_config *c);
+/* overrides: n strings "key=value" (from --set), applied after the file, to all stages.
+ * LCL_CONFIG errors name file, line, key and the nearest known key. */
+LCL_CHECKED lcl_status lcl_config_load(const char *path, const char *const *overrides, int n,
+                                       struct lcl_run_config *out);
+/* One assignment; `where` ("file.yaml:12", "--set") goes in messages. */
+LCL_CHECKED lcl_status lcl_config_set(struct lcl_config *c, const char *key, const char *value,
+                                      const char *where);
+/* The resolved config as YAML that loads to the same (keys that differ from the default first, all of them). */
+LCL_CHECKED lcl_status lcl_config_write_yaml(const struct lcl_run_config *c, FILE *out);
+/* docs/config.md, from the schema. */
+LCL_CHECKED lcl_status lcl_config_write_markdown(FILE *out);
+/* `lcl train --help`'s table of keys. */
+void lcl_config_write_help(FILE *out);
+
+/* Nearest of n words to `word` by edit distance, or NULL when none is near: for "did you mean". */
+const char *lcl_nearest_word(const char *word, const char *const *words, int n);
+
+#endif

@@ -1,0 +1,119 @@
+/* The config schema: the one list that makes the struct, the parser, the defaults, `--help` and docs/config.md.
+ *
+ * K(kind, key, field, default, low, high, doc): kind INT (int64_t), FLOAT (double), BOOL, STR (char[512]).
+ * E(key, field, default, "a|b|c", doc): one of the words; the field holds its index as int.
+ * L(key, field, "default", low, high, doc): list of at most 32 integers.
+ * A dotted key may be written as nested maps. Names follow LLaVA and the HF trainer where the thing is the same. */
+#define LCL_CONFIG_SECTIONS(S, K, E, L)                                                            \
+    S("Run", "What is run and where its output goes.")                                             \
+    E("task", task, "link-context", "link-context|vision|language", "what a stage trains: link-context episodes; a cosine classifier over the train classes on the vision tower; next tokens of repeating random sequences") \
+    K(STR, "output_dir", output_dir, "", 0, 0, "run folder; holds checkpoint-STEP/, metrics.jsonl, runs/, config.yaml") \
+    K(STR, "init_from", init_from, "", 0, 0, "run folder or HF LLaVA folder whose parameters this run begins with; with init_parts they may be some of them") \
+    K(STR, "init_parts", init_parts, "all", 0, 0, "parts taken from init_from: all, or a comma list of vision, projector, text") \
+    K(STR, "resume_from_checkpoint", resume_from_checkpoint, "", 0, 0, "checkpoint to go on from; auto: the newest good one of output_dir") \
+    K(INT, "seed", seed, 1, 0, 4294967295, "seed of initialisation, episodes and augmentation") \
+    E("device", device, "cpu", "cpu", "backend that computes") \
+    K(INT, "threads", threads, 0, 0, 1024, "CPU threads; 0: all processors") \
+    K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation and master weights") \
+    K(INT, "memory_limit_mib", memory_limit_mib, 0, 0, 1000000000, "refuse to start above this; 0: what the machine has free") \
+    S("Training", "Schedule and optimizer.")                                                       \
+    K(INT, "max_steps", max_steps, 1000, 0, 1000000000, "optimizer steps of the stage") \
+    K(FLOAT, "num_train_epochs", num_train_epochs, 0, 0, 1000000, "passes over the train pictures instead of max_steps; 0: max_steps counts") \
+    K(FLOAT, "learning_rate", learning_rate, 2e-5, 0, 10, "peak learning rate") \
+    K(FLOAT, "mm_projector_lr", mm_projector_lr, 0, 0, 10, "projector's own peak rate; 0: learning_rate") \
+    K(FLOAT, "vision_tower_lr", vision_tower_lr, 0, 0, 10, "vision tower's own peak rate; 0: learning_rate") \
+    E("lr_scheduler_type", lr_scheduler_type, "cosine", "cosine|linear|constant|warmup_stable_decay", "shape of the rate after warm-up; warmup_stable_decay: flat, then linear from lr_decay_start on") \
+    K(FLOAT, "warmup_ratio", warmup_ratio, 0.03, 0, 1, "share of max_steps that warms up") \
+    K(INT, "warmup_steps", warmup_steps, 0, 0, 1000000000, "warm-up steps; wins over warmup_ratio where above 0") \
+    K(FLOAT, "lr_decay_start", lr_decay_start, 0.6, 0, 1, "share of the steps after which warmup_stable_decay falls") \
+    K(FLOAT, "min_lr_ratio", min_lr_ratio, 0, 0, 1, "final rate as a share of the peak") \
+    K(FLOAT, "weight_decay", weight_decay, 0, 0, 10, "decoupled weight decay of matrices") \
+    K(FLOAT, "adam_beta1", adam_beta1, 0.9, 0, 1, "AdamW first-moment decay") \
+    K(FLOAT, "adam_beta2", adam_beta2, 0.999, 0, 1, "AdamW second-moment decay") \
+    K(FLOAT, "adam_epsilon", adam_epsilon, 1e-8, 0, 1, "AdamW denominator term") \
+    K(FLOAT, "max_grad_norm", max_grad_norm, 1, 0, 1e9, "clip to this global norm; 0: no clip") \
+    K(INT, "lanes", lanes, 1, 1, 1024, "packed batches of a step; their gradients are summed in one fixed tree") \
+    K(INT, "per_device_train_batch_size", per_device_train_batch_size, 4, 1, 65536, "samples (episodes, pictures, sequences) in a lane") \
+    K(INT, "gradient_accumulation_steps", gradient_accumulation_steps, 1, 1, 65536, "rounds of lanes before an optimizer step") \
+    K(BOOL, "gradient_checkpointing", gradient_checkpointing, false, 0, 1, "keep layer inputs only and recompute the rest in the backward") \
+    K(BOOL, "freeze_vision_tower", freeze_vision_tower, true, 0, 1, "leave the vision tower as it is (its features are then computed once)") \
+    K(BOOL, "freeze_projector", freeze_projector, false, 0, 1, "leave the projector as it is") \
+    K(BOOL, "freeze_text", freeze_text, false, 0, 1, "leave the language model as it is") \
+    K(BOOL, "cache_features", cache_features, true, 0, 1, "with a frozen tower: keep its features in an HDF5 cache keyed by content and weights") \
+    K(FLOAT, "stop_at_loss", stop_at_loss, 0, 0, 1e9, "end the stage once the mean loss of the last logging interval is below this; 0: never") \
+    K(FLOAT, "stop_at_accuracy", stop_at_accuracy, 0, 0, 1, "end the stage once the train accuracy on label tokens of the last logging interval is above this; 0: never") \
+    K(INT, "min_steps", min_steps, 0, 0, 1000000000, "a stage ends early only after this many steps") \
+    K(INT, "logging_steps", logging_steps, 10, 1, 1000000000, "steps between lines of metrics.jsonl") \
+    K(INT, "eval_steps", eval_steps, 0, 0, 1000000000, "steps between evaluations during training; 0: none") \
+    K(INT, "eval_episodes", eval_episodes, 100, 1, 1000000, "episodes a shot count of an evaluation during training") \
+    K(INT, "save_steps", save_steps, 500, 0, 1000000000, "steps between checkpoints; 0: only at the end of a stage") \
+    K(INT, "save_total_limit", save_total_limit, 2, 1, 1000, "checkpoints kept, the best one besides") \
+    S("Model", "Shapes of a model made from scratch; a loaded one brings its own.")                \
+    K(INT, "vision.image_size", vision_image_size, 224, 1, 4096, "side of the square input in pixels") \
+    K(INT, "vision.patch_size", vision_patch_size, 14, 1, 4096, "side of a patch in pixels") \
+    K(INT, "vision.hidden_size", vision_hidden_size, 1024, 4, 65536, "width of the vision tower") \
+    K(INT, "vision.intermediate_size", vision_intermediate_size, 4096, 4, 262144, "feed-forward width of the vision tower") \
+    K(INT, "vision.num_hidden_layers", vision_num_hidden_layers, 24, 1, 512, "layers of the vision tower") \
+    K(INT, "vision.num_attention_heads", vision_num_attention_heads, 16, 1, 512, "attention heads of the vision tower") \
+    E("vision.hidden_act", vision_hidden_act, "quick_gelu", "gelu|quick_gelu", "activation of the vision tower") \
+    K(FLOAT, "vision.layer_norm_eps", vision_layer_norm_eps, 1e-5, 0, 1, "epsilon of its layer norms") \
+    K(INT, "text.hidden_size", text_hidden_size, 4096, 4, 65536, "width of the decoder") \
+    K(INT, "text.intermediate_size", text_intermediate_size, 11008, 4, 262144, "feed-forward width of the decoder") \
+    K(INT, "text.num_hidden_layers", text_num_hidden_layers, 32, 1, 512, "layers of the decoder") \
+    K(INT, "text.num_attention_heads", text_num_attention_heads, 32, 1, 512, "query heads of the decoder") \
+    K(INT, "text.num_key_value_heads", text_num_key_value_heads, 0, 0, 512, "key/value heads; 0: as many as query heads") \
+    K(FLOAT, "text.rope_theta", text_rope_theta, 10000, 1, 1e12, "base of the rotary frequencies") \
+    K(FLOAT, "text.rms_norm_eps", text_rms_norm_eps, 1e-5, 0, 1, "epsilon of its RMS norms") \
+    K(INT, "text.max_position_embeddings", text_max_position_embeddings, 2048, 1, 100000000, "positions it was made for; longer episodes warn once") \
+    K(BOOL, "text.tie_word_embeddings", text_tie_word_embeddings, false, 0, 1, "the head shares the embedding table") \
+    K(FLOAT, "text.embed_std", text_embed_std, 0, 0, 100, "deviation of the embedding table at the start; 0: 0.02") \
+    K(FLOAT, "text.head_std", text_head_std, 0, 0, 100, "deviation of the head at the start; 0: 0.02") \
+    E("init_scheme", init_scheme, "normal02", "normal02|fan_in", "weights at the start: N(0, 0.02), or N(0, 1/fan_in) with residual outputs divided by sqrt(2 layers)") \
+    E("mm_projector_type", mm_projector_type, "mlp2x_gelu", "linear|mlp2x_gelu", "projector from image features to token embeddings") \
+    K(INT, "mm_vision_select_layer", mm_vision_select_layer, -2, -512, 512, "hidden states that are the image features: -1 the last layer's, -2 those of the one before") \
+    E("mm_vision_select_feature", mm_vision_select_feature, "patch", "patch|cls_patch", "patch drops the class token") \
+    E("mm_image_pool", mm_image_pool, "none", "none|mean|2x2", "tokens a picture: every patch, one, or four") \
+    K(BOOL, "mm_standardize", mm_standardize, false, 0, 1, "standardise image features by constants measured on the train pictures (folds into the projector on export)") \
+    K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates and class names") \
+    K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it; 0: no limit") \
+    S("Data", "Pictures and episodes (METHOD.md names in docs/strategies.md).")                    \
+    K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
+    K(STR, "data.neighbors", data_neighbors, "", 0, 0, "neighbor table made by lcl neighbors; empty: the pack's own") \
+    E("data.images", data_images, "pack", "pack|none", "none: episodes are drawn and printed without opening pictures") \
+    E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way", "how an episode's shots and classes are drawn") \
+    K(INT, "data.shots", data_shots, 16, 1, 100000, "support pictures in all, the most of a draw") \
+    K(INT, "data.min_shots", data_min_shots, 2, 1, 100000, "the fewest of a draw") \
+    K(INT, "data.shots_per_class", data_shots_per_class, 0, 0, 100000, "other spelling of shots: of each class; 0: data.shots counts") \
+    K(INT, "data.ways", data_ways, 2, 2, 64, "classes in an n-way episode") \
+    K(INT, "data.queries", data_queries, 1, 1, 4096, "query pictures that share one support set") \
+    K(INT, "data.num_neighbors", data_num_neighbors, 100, 1, 100000, "J: length of the neighbor table used (fewer where there are fewer classes)") \
+    K(FLOAT, "data.hard_fraction", data_hard_fraction, 1, 0, 1, "share of episodes whose negatives come from the neighbor table; the rest are uniform") \
+    K(FLOAT, "data.repeat_query_start", data_repeat_query_start, 0, 0, 1, "probability, at the stage's start, that the query repeats a support picture exactly") \
+    K(FLOAT, "data.repeat_query_end", data_repeat_query_end, 0, 0, 1, "the same at the stage's end; linear between") \
+    E("data.positive_label", data_positive_label, "made_up", "made_up|name", "what the positive class is called") \
+    E("data.negative_label", data_negative_label, "name", "made_up|name", "what the negative class is called") \
+    K(FLOAT, "data.made_up_fraction", data_made_up_fraction, 0, 0, 1, "share of episodes in which every class has a made-up label") \
+    K(INT, "data.label_min_letters", data_label_min_letters, 1, 1, 64, "shortest made-up label") \
+    K(INT, "data.label_max_letters", data_label_max_letters, 10, 1, 64, "longest made-up label") \
+    E("data.supervise", data_supervise, "last", "last|repeats", "loss on the query's answer only, or on every answer from each label's second appearance on") \
+    E("data.layout", data_layout, "plain", "plain|vicuna", "text around pictures and labels") \
+    E("data.duplicate_names", data_duplicate_names, "error", "error|allow", "two classes of one name: refuse, or never pair them") \
+    K(INT, "data.augment_views", data_augment_views, 1, 1, 64, "augmented views of each picture (1: as it is)") \
+    E("data.resize", data_resize, "crop", "crop|pad", "shortest edge and centre crop, or pad to a square") \
+    K(STR, "data.background", data_background, "128,128,128", 0, 0, "R,G,B behind transparent pictures and in padding") \
+    S("Language pretraining", "task: language.")                                                   \
+    K(INT, "language.length", language_length, 64, 2, 1000000, "tokens of a sequence") \
+    K(INT, "language.min_segment", language_min_segment, 6, 1, 1000000, "shortest repeated segment") \
+    K(INT, "language.max_segment", language_max_segment, 32, 1, 1000000, "longest repeated segment") \
+    S("Vision warm-up", "task: vision.")                                                           \
+    K(FLOAT, "classifier.scale", classifier_scale, 16, 0, 1000, "scale of the cosine logits") \
+    K(INT, "classifier.shift", classifier_shift, 2, 0, 1000, "largest shift of the augmentation in pixels") \
+    K(FLOAT, "classifier.jitter", classifier_jitter, 0.1, 0, 1, "largest change of brightness and contrast") \
+    S("Evaluation", "lcl eval and the evaluations during training.")                               \
+    L("eval.shots", eval_shots, "2,4,8,16", 1, 100000, "shot counts (support pictures in all)") \
+    K(INT, "eval.episodes", eval_episodes_full, 1000, 1, 100000000, "support sets a shot count") \
+    K(INT, "eval.queries", eval_queries, 1, 1, 100000, "queries a support set") \
+    E("eval.split", eval_split, "test", "train|test", "classes that are asked for") \
+    E("eval.negatives", eval_negatives, "hardest", "hardest|table|random", "negative class: the most similar of the same split, drawn from its table, or any") \
+    K(INT, "eval.max_new_tokens", eval_max_new_tokens, 32, 1, 4096, "longest greedy answer in tokens") \
+    K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes")

@@ -1,0 +1,49 @@
+/* Element types and their conversions. bf16 and f16 round to nearest even. */
+#ifndef LCL_CORE_DTYPE_H
+#define LCL_CORE_DTYPE_H
+
+#include <string.h>
+
+#include "core/status.h"
+
+typedef uint16_t lcl_bf16;
+typedef uint16_t lcl_f16;
+
+typedef enum lcl_dtype {
+    LCL_F32,
+    LCL_BF16,
+    LCL_F16,
+    LCL_F64,
+    LCL_I64,
+    LCL_I32,
+    LCL_U8,
+    LCL_DTYPE_COUNT
+} lcl_dtype;
+
+size_t lcl_dtype_bytes(lcl_dtype t);
+const char *lcl_dtype_name(lcl_dtype t); /* "f32", "bf16", ... */
+
+static inline float lcl_bf16_to_f32(lcl_bf16 h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline lcl_bf16 lcl_f32_to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (lcl_bf16)((u >> 16) | 0x40u); /* NaN stays NaN */
+    return (lcl_bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+float lcl_f16_to_f32(lcl_f16 h);
+lcl_f16 lcl_f32_to_f16(float f);
+
+/* Converts n elements between any two floating types (f32, bf16, f16, f64). */
+LCL_CHECKED lcl_status lcl_convert(void *dst, lcl_dtype dst_type, const void *src,
+                                   lcl_dtype src_type, size_t n);
+
+#endif

@@ -1,0 +1,311 @@
+/* The op table: what a backend computes. Model code calls ex->ops->NAME_fwd(ex, &args) and never asks which backend.
+ *
+ * One argument struct serves an op's forward and backward. Unless a comment says otherwise
+ *  - matrices are row-major and contiguous; `dtype` (f32 or bf16) is that of activations and their gradients;
+ *  - parameters' gradients (d_weight, d_bias, d_table, ...) are f32 and ACCUMULATED; activations' gradients are WRITTEN;
+ *  - sums accumulate in f32 (statistics of long sums in f64) in an order that depends on shapes alone;
+ *  - a NULL gradient pointer means that it is not wanted;
+ *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on failure.
+ *
+ * Legend: T tokens, M rows, C width, N outputs, K inputs, H query heads, G key/value heads, D head width, V vocabulary,
+ * I images, P patches, S supervised rows, F feed-forward width. A tensor's suffix names its dimensions. */
+#ifndef LCL_CORE_OPS_H
+#define LCL_CORE_OPS_H
+
+#include "core/dtype.h"
+
+struct lcl_exec;
+
+/* The list: every op is DIFF (forward and backward) or FWD (forward only). tests/ops/test_table.c fails while any lacks
+ * an implementation or a test. */
+#define LCL_OPS(DIFF, FWD)                                                                         \
+    DIFF(linear)                                                                                   \
+    DIFF(layernorm)                                                                                \
+    DIFF(rmsnorm)                                                                                  \
+    DIFF(gelu)                                                                                     \
+    DIFF(swiglu)                                                                                   \
+    DIFF(rotary)                                                                                   \
+    DIFF(attention)                                                                                \
+    DIFF(embed)                                                                                    \
+    DIFF(splice)                                                                                   \
+    DIFF(vit_assemble)                                                                             \
+    DIFF(image_pool)                                                                               \
+    DIFF(standardize)                                                                              \
+    DIFF(l2norm)                                                                                   \
+    DIFF(head_xent)                                                                                \
+    FWD(patchify)                                                                                  \
+    FWD(add)                                                                                       \
+    FWD(cast)                                                                                      \
+    FWD(adamw)                                                                                     \
+    FWD(sumsq)
+
+/* y_MN = x_MK weight_NK^T + bias_N, added to y when accumulate_y.
+ * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += d_y^T x, d_bias_N += column sums of d_y. */
+struct lcl_linear_args {
+    int64_t M, N, K;
+    lcl_dtype dtype;        /* x, y, d_x, d_y */
+    lcl_dtype weight_dtype; /* f32 or bf16 */
+    const void *x_MK, *weight_NK;
+    const float *bias_N; /* or NULL */
+    void *y_MN;
+    bool accumulate_y;
+    const void *d_y_MN;
+    void *d_x_MK;
+    bool accumulate_d_x;
+    float *d_weight_NK, *d_bias_N;
+};
+
+/* Residual fused in front: sum = x + add (sum == x where add is NULL; sum may alias x or add), y = norm(sum) * weight + bias.
+ * Backward: d_x_MC = gradient through the norm + d_sum_MC (the gradient that reaches sum along the residual path; NULL
+ * for none); d_x may alias d_sum or d_y. It reads sum_MC, mean_M and rstd_M as saved by the forward. */
+struct lcl_layernorm_args {
+    int64_t M, C;
+    lcl_dtype dtype;
+    float eps;
+    const void *x_MC, *add_MC;
+    void *sum_MC; /* written when add_MC is given; read by the backward (pass x_MC's buffer where there was no add) */
+    const float *weight_C, *bias_C;
+    void *y_MC;
+    float *mean_M, *rstd_M;
+    const void *d_y_MC, *d_sum_MC;
+    void *d_x_MC;
+    float *d_weight_C, *d_bias_C;
+};
+
+/* As layernorm, without mean and bias: y = sum * rstd * weight, rstd = 1 / sqrt(mean(sum^2) + eps). */
+struct lcl_rmsnorm_args {
+    int64_t M, C;
+    lcl_dtype dtype;
+    float eps;
+    const void *x_MC, *add_MC;
+    void *sum_MC;
+    const float *weight_C;
+    void *y_MC;
+    float *rstd_M;
+    const void *d_y_MC, *d_sum_MC;
+    void *d_x_MC;
+    float *d_weight_C;
+};
+
+/* gelu: x Phi(x) by erf; quick_gelu: x sigmoid(1.702 x); gelu_tanh: the tanh form. y may alias x; d_x may alias d_y. */
+enum lcl_gelu_kind { LCL_GELU_ERF, LCL_GELU_QUICK, LCL_GELU_TANH };
+struct lcl_gelu_args {
+    int64_t count;
+    lcl_dtype dtype;
+    enum lcl_gelu_kind kind;
+    const void *x;
+    void *y;
+    const void *d_y;
+    void *d_x;
+};
+
+/* gate_up rows hold F gate values, then F up values: y = silu(gate) * up. d_gate_up may alias gate_up. */
+struct lcl_swiglu_args {
+    int64_t M, F;
+    lcl_dtype dtype;
+    const void *gate_up_M2F;
+    void *y_MF;
+    const void *d_y_MF;
+    void *d_gate_up_M2F;
+};
+
+/* In place on the first n_heads heads of every row (queries, then keys): the rotate-half convention of transformers:
+ * pairs (i, i + D/2), angle = position * inv_freq[i], result scaled by `scale` (1 but for some rope scalings).
+ * Backward: the inverse rotation in place of x (which then holds gradients). */
+struct lcl_rotary_args {
+    int64_t T, n_heads, D, row_stride; /* row_stride in elements */
+    lcl_dtype dtype;
+    void *x;
+    const int32_t *position_T;
+    const float *inv_freq; /* [D/2] */
+    float scale;
+};
+
+/* One run of queries. Query row i (0-based in the run) sees every key of [prefix_begin, prefix_end) and, of its own keys
+ * [own_begin, own_end): all (full), or those j <= i + (own_end - own_begin) - (q_end - q_begin) (causal).
+ * Ranges are rows of q, and rows of k and v. This one description covers packed training sequences (no prefix), shared-prefix
+ * episodes (branches whose prefix is the context's rows), prefill over a cache, and decoding (one query row).
+ * Runs that share a prefix have the same `group` and lie one after another, the prefix's own run first. */
+struct lcl_attn_run {
+    int32_t q_begin, q_end;
+    int32_t prefix_begin, prefix_end; /* empty: equal */
+    int32_t own_begin, own_end;
+    int32_t group;
+};
+
+/* softmax(scale q k^T) v with grouped heads: query head h reads key/value head h / (H / G). D is 4..128, a multiple of 4.
+ * q, k, v and their gradients are strided rows (elements), so they may be parts of one packed qkv matrix.
+ * Backward WRITES d_q, d_k, d_v rows that some run names as its q or own rows; it needs q rows == own rows in every run. */
+struct lcl_attention_args {
+    int64_t n_runs, H, G, D;
+    int64_t q_stride, kv_stride; /* elements a row, also of d_q and d_k / d_v */
+    int64_t out_stride;          /* elements a row of out and d_out; lse_TH rows are H apart */
+    lcl_dtype dtype;
+    bool causal;
+    float scale;
+    const struct lcl_attn_run *runs;
+    const void *q, *k, *v;
+    void *out;
+    float *lse_TH; /* natural-log sum of exp of scaled scores a query row and head; kept for the backward; NULL: not kept */
+    const void *d_out;
+    void *d_q, *d_k, *d_v;
+};
+
+/* out_TC[t] = table_VC[id[t]]; backward: d_table[id[t]] += d_out[t], in token order for each id. Ids are checked (LCL_RANGE). */
+struct lcl_embed_args {
+    int64_t T, C, V;
+    lcl_dtype dtype, table_dtype;
+    const int32_t *id_T;
+    const void *table_VC;
+    void *out_TC;
+    const void *d_out_TC;
+    float *d_table_VC;
+};
+
+/* Image features into their slots: dst_TC[slot[i]] = src_RC[src_row[i]], i < n. One source row may fill several slots.
+ * Backward: d_src[r] = sum over its slots of d_dst, in slot order (0 where it has none); those rows of d_dst become 0. */
+struct lcl_splice_args {
+    int64_t n, T, R, C;
+    lcl_dtype dtype;
+    const int32_t *slot, *src_row;
+    const void *src_RC;
+    void *dst_TC;
+    void *d_dst_TC;
+    void *d_src_RC;
+};
+
+/* x_ITC, T = P + 1: the class embedding, then the patches, each plus its position embedding.
+ * Backward: d_patch_IPC written; d_class_C, d_position_TC accumulated over images. */
+struct lcl_vit_assemble_args {
+    int64_t I, P, C;
+    lcl_dtype dtype;
+    const void *patch_IPC;
+    const float *class_C, *position_TC;
+    void *x_ITC;
+    const void *d_x_ITC;
+    void *d_patch_IPC;
+    float *d_class_C, *d_position_TC;
+};
+
+/* Selects the tokens from first_token on (1 drops the class token) and pools them:
+ * none: as they are; mean: one token; 2x2: means of the four quarters of the square patch grid, rows first (needs an even grid side).
+ * Backward writes all of d_x_ITC, zeros where not selected. n_out tokens an image: lcl_image_pool_tokens(). */
+enum lcl_image_pool_kind { LCL_POOL_NONE, LCL_POOL_MEAN, LCL_POOL_2X2 };
+struct lcl_image_pool_args {
+    int64_t I, T, C, first_token;
+    lcl_dtype dtype;
+    enum lcl_image_pool_kind kind;
+    const void *x_ITC;
+    void *y;
+    const void *d_y;
+    void *d_x_ITC;
+};
+int64_t lcl_image_pool_tokens(enum lcl_image_pool_kind kind, int64_t T, int64_t first_token);
+
+/* y = (x - mean) * inv_std by column: features standardised with constants measured once. y may alias x. */
+struct lcl_standardize_args {
+    int64_t M, C;
+    lcl_dtype dtype;
+    const float *mean_C, *inv_std_C;
+    const void *x_MC;
+    void *y_MC;
+    const void *d_y_MC;
+    void *d_x_MC;
+};
+
+/* y = x / max(|x|, eps) by row; norm_M is saved for the backward. */
+struct lcl_l2norm_args {
+    int64_t M, C;
+    lcl_dtype dtype;
+    float eps;
+    const void *x_MC;
+    void *y_MC;
+    float *norm_M;
+    const void *d_y_MC;
+    void *d_x_MC;
+};
+
+/* LM head and cross-entropy on the supervised rows only, in chunks, so that no T x V matrix exists.
+ * logits = logit_scale * hidden[row[s]] weight_VC^T; loss_sum = sum over s of -weight_S[s] * log softmax(logits)[target[s]].
+ * Forward fills what is asked for: logprob_S (of the target), argmax_S (first of equal ones), loss_sum, logits_SV.
+ * With target_S NULL only argmax_S and logits_SV may be asked for.
+ * Backward recomputes the logits: it fills the same outputs as the forward in the same pass, WRITES d_hidden_TC (zeros in other
+ * rows) and accumulates d_weight_VC, both for the gradient of grad_scale * loss_sum. Rows of row_S are distinct. */
+struct lcl_head_xent_args {
+    int64_t T, C, V, S;
+    lcl_dtype dtype, weight_dtype;
+    float logit_scale;
+    const void *hidden_TC, *weight_VC;
+    const int32_t *row_S, *target_S;
+    const float *weight_S; /* NULL: all ones */
+    double *loss_sum;
+    float *logprob_S;
+    int32_t *argmax_S;
+    float *logits_SV; /* small cases only: lcl forward, tests */
+    float grad_scale;
+    void *d_hidden_TC;
+    float *d_weight_VC;
+};
+
+/* pixel_I3SS (channel planes) to rows of 3 * patch * patch values in the order of a [C, 3, patch, patch] convolution kernel. */
+struct lcl_patchify_args {
+    int64_t I, size, patch;
+    lcl_dtype dtype; /* of the rows */
+    const float *pixel_I3SS;
+    void *row_IPK;
+};
+
+/* y += scale * x. */
+struct lcl_add_args {
+    int64_t count;
+    lcl_dtype x_dtype, y_dtype;
+    float scale;
+    const void *x;
+    void *y;
+};
+
+struct lcl_cast_args {
+    int64_t count;
+    lcl_dtype x_dtype, y_dtype;
+    const void *x;
+    void *y;
+};
+
+/* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate and decay:
+ * g = grad * grad_scale; m, v as in torch.optim.AdamW; value -= lr * (decay * value + m_hat / (sqrt(v_hat) + eps)).
+ * step counts from 1. value16, where given, receives the bf16 copy. */
+struct lcl_adamw_args {
+    int64_t count, step;
+    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    float *value;
+    const float *grad;
+    float *m, *v;
+    lcl_bf16 *value16;
+};
+
+/* *sum = sum of squares in f64 by a fixed tree; *non_finite = how many elements are NaN or infinite. */
+struct lcl_sumsq_args {
+    int64_t count;
+    const float *x;
+    double *sum;
+    int64_t *non_finite;
+};
+
+struct lcl_ops {
+    const char *backend; /* "cpu", ... */
+#define DIFF(op)                                                                                   \
+    LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);         \
+    LCL_CHECKED lcl_status (*op##_bwd)(struct lcl_exec *, const struct lcl_##op##_args *);
+#define FWD(op) LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);
+    LCL_OPS(DIFF, FWD)
+#undef DIFF
+#undef FWD
+};
+
+/* Where ops run. */
+struct lcl_exec {
+    const struct lcl_ops *ops;
+    void *device; /* backend's own; NULL on the CPU */
+};
+
+#endif
