@@ -81,6 +81,8 @@ struct lcl_h5_set {
     uint64_t row_elems; /* elements of a row: product of dims[1..] */
     uint64_t count;     /* elements in all; checked not to overflow */
     bool extendible;
+    int64_t file_offset; /* where a contiguous set's bytes lie in the file; -1: chunked, or not yet
+                            written */
     const struct lcl_h5 *file;
     char name[256];
 };
@@ -99,10 +101,6 @@ LCL_CHECKED lcl_status lcl_h5_set_write(struct lcl_h5_set *set, uint64_t first, 
                                         const void *rows);
 LCL_CHECKED lcl_status lcl_h5_set_read(const struct lcl_h5_set *set, uint64_t first, uint64_t n,
                                        void *rows);
-/* The same for elements of the flattened dataset of rank 1 by `n_pieces` (first[i], n[i]) runs,
- * ascending and apart, in one call: `out` gets the runs end to end. */
-LCL_CHECKED lcl_status lcl_h5_set_read_runs(const struct lcl_h5_set *set, const uint64_t *first,
-                                            const uint64_t *n, size_t n_pieces, void *out);
 /* Stores the checksum of a set written in pieces: lcl_crc32c over all elements in order. */
 LCL_CHECKED lcl_status lcl_h5_set_store_crc(struct lcl_h5_set *set, uint32_t crc);
 /* Recomputes it in blocks: LCL_CORRUPT naming file and dataset; LCL_FORMAT where it has none. */
