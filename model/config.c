@@ -1,6 +1,7 @@
 #include "model/config.h"
 
-void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size, struct lcl_model_config *m)
+void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
+                           struct lcl_model_config *m)
 {
     *m = (struct lcl_model_config){
         .vision = {.image_size = c->vision_image_size,
@@ -45,11 +46,9 @@ int64_t lcl_tokens_per_image(const struct lcl_model_config *m)
 
 static lcl_status check_heads(const char *what, int64_t C, int64_t H, int64_t D)
 {
-    if (H * D != C && D * H <= 0)
-        return LCL_FAIL(LCL_CONFIG, "%s: %lld heads do not fit width %lld", what, (long long)H,
-                        (long long)C);
     if (D < 4 || D > 128 || D % 4 != 0)
-        return LCL_FAIL_HINT(LCL_CONFIG, "choose heads so that each is 4..128 wide, a multiple of 4",
+        return LCL_FAIL_HINT(LCL_CONFIG,
+                             "choose heads so that each is 4..128 wide, a multiple of 4",
                              "%s: head width %lld (width %lld, %lld heads)", what, (long long)D,
                              (long long)C, (long long)H);
     return LCL_OK;
@@ -68,7 +67,8 @@ lcl_status lcl_model_config_check(const struct lcl_model_config *m)
     LCL_TRY(check_heads("vision", v->C, v->H, v->C / v->H));
     LCL_TRY(check_heads("text", t->C, t->H, t->D));
     if (t->G < 1 || t->H % t->G != 0)
-        return LCL_FAIL(LCL_CONFIG, "text: %lld query heads are not a multiple of %lld key/value heads",
+        return LCL_FAIL(LCL_CONFIG,
+                        "text: %lld query heads are not a multiple of %lld key/value heads",
                         (long long)t->H, (long long)t->G);
     int64_t used = lcl_vision_layers_used(m);
     if (used < 0 || used > v->n_layers)
@@ -77,9 +77,10 @@ lcl_status lcl_model_config_check(const struct lcl_model_config *m)
                              (long long)m->select_layer, (long long)v->n_layers);
     int64_t side = v->image_size / v->patch_size;
     if (m->pool == LCL_POOL_2X2 && (side % 2 != 0 || m->keep_class))
-        return LCL_FAIL(LCL_CONFIG,
-                        "mm_image_pool: 2x2 needs an even patch grid without the class token, this one is "
-                        "%lld x %lld%s",
-                        (long long)side, (long long)side, m->keep_class ? " and keeps it" : "");
+        return LCL_FAIL(
+            LCL_CONFIG,
+            "mm_image_pool: 2x2 needs an even patch grid without the class token, this one is "
+            "%lld x %lld%s",
+            (long long)side, (long long)side, m->keep_class ? " and keeps it" : "");
     return LCL_OK;
 }

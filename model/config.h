@@ -33,19 +33,23 @@ struct lcl_model_config {
     enum lcl_projector_kind projector;
     enum lcl_gelu_kind projector_act; /* between the two layers of LCL_PROJECTOR_MLP2 */
     bool projector_bias;
-    int64_t select_layer; /* hidden state that gives the features: 0 the embeddings, n_layers the last; negative: from the end, -1 the last */
+    int64_t select_layer; /* hidden state that gives the features: 0 the embeddings, n_layers the
+                             last; negative: from the end, -1 the last */
     bool keep_class;      /* features include the class token (select strategy "full") */
     enum lcl_image_pool_kind pool;
-    bool standardize; /* features pass (x - mean) * inv_std before the projector: rows image_standardize.mean / .inv_std */
+    bool standardize; /* features pass (x - mean) * inv_std before the projector: rows
+                         image_standardize.mean / .inv_std */
     int32_t image_token, bos_token, eos_token, pad_token; /* ids; -1 where there is none */
-    int64_t n_classes;    /* rows of the warm-up's cosine classifier; 0: none */
-    bool fan_in_init;     /* N(0, 1/fan_in), residual outputs / sqrt(2 layers); else N(0, 0.02) */
+    int64_t n_classes; /* rows of the warm-up's cosine classifier; 0: none */
+    bool fan_in_init;  /* N(0, 1/fan_in), residual outputs / sqrt(2 layers); else N(0, 0.02) */
     double embed_std, head_std; /* 0: 0.02 */
 };
 
 /* From a run's config; the vocabulary and special tokens come from the tokenizer. */
-void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size, struct lcl_model_config *m);
-/* LCL_CONFIG where shapes do not fit together (heads into widths, 2x2 pooling of an odd grid, select layer out of range). */
+void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
+                           struct lcl_model_config *m);
+/* LCL_CONFIG where shapes do not fit together (heads into widths, 2x2 pooling of an odd grid,
+ * select layer out of range). */
 LCL_CHECKED lcl_status lcl_model_config_check(const struct lcl_model_config *m);
 
 static inline int64_t lcl_vision_patches(const struct lcl_vision_config *v)

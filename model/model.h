@@ -1,0 +1,215 @@
+/* The model: CLIP ViT -> projector -> LLaMA decoder, joined as LLaVA joins them. Layers are
+ * explicit: each forward names what it saves, each backward consumes it.
+ *
+ * Legend: I images, P patches, T tokens (of an image, or of the packed text), C width, F
+ * feed-forward width, R feature rows of all images, S supervised rows. */
+#ifndef LCL_MODEL_MODEL_H
+#define LCL_MODEL_MODEL_H
+
+#include "core/batch.h"
+#include "core/param.h"
+#include "model/config.h"
+
+/* Row numbers in the parameter table; -1 where a tensor does not exist. */
+struct lcl_vision_layer_rows {
+    int ln1_w, ln1_b, qkv_w, qkv_b, out_w, out_b, ln2_w, ln2_b, fc1_w, fc1_b, fc2_w, fc2_b;
+};
+struct lcl_text_layer_rows {
+    int norm1, qkv_w, o_w, norm2, gate_up_w, down_w;
+};
+struct lcl_model_rows {
+    int class_embed, patch_w, position, pre_ln_w, pre_ln_b;
+    struct lcl_vision_layer_rows *vision; /* [vision.n_layers] */
+    int std_mean, std_inv;
+    int proj1_w, proj1_b, proj2_w, proj2_b;
+    int embed;
+    struct lcl_text_layer_rows *text; /* [text.n_layers] */
+    int final_norm, head_w;           /* head_w == embed when tied */
+    int classifier;
+};
+
+struct lcl_model {
+    struct lcl_model_config config;
+    struct lcl_params params;
+    struct lcl_model_rows rows;
+    float *inv_freq;  /* [D/2] */
+    float rope_scale; /* attention factor of the rope scaling: 1 */
+    bool bf16;        /* activations and GEMM weights in bf16 */
+    struct lcl_arena values, grads, moments;
+};
+
+/* Makes the table (no arrays yet). */
+LCL_CHECKED lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *config);
+/* Reserves values, and gradients + moments when training; frozen parts need none, but offsets stay
+ * the same. */
+LCL_CHECKED lcl_status lcl_model_reserve(struct lcl_model *m, bool bf16, bool with_grads,
+                                         bool with_moments);
+void lcl_model_free(struct lcl_model *m);
+
+static inline lcl_dtype lcl_model_dtype(const struct lcl_model *m)
+{
+    return m->bf16 ? LCL_BF16 : LCL_F32;
+}
+/* A weight as GEMMs read it (bf16 copy or f32), and a vector or table in f32. */
+static inline const void *lcl_model_weight(const struct lcl_model *m, int row)
+{
+    size_t at = m->params.rows[row].offset;
+    return m->bf16 ? (const void *)(m->params.value16 + at) : (const void *)(m->params.value + at);
+}
+static inline const float *lcl_model_vector(const struct lcl_model *m, int row)
+{
+    return row < 0 ? NULL : m->params.value + m->params.rows[row].offset;
+}
+
+/* ---- what a forward saves ---- */
+
+struct lcl_vision_layer_saves {
+    void *x, *mid; /* [I*T, C] residual stream before each half */
+    float *mean1, *rstd1, *mean2, *rstd2;
+    void *qkv, *attn; /* [I*T, 3C], [I*T, C] */
+    float *lse;       /* [I*T, H] */
+    void *fc1;        /* [I*T, F] before the activation */
+};
+struct lcl_vision_saves {
+    int64_t I;
+    void *patches, *patch_out; /* [I*P, 3*patch^2], [I*P, C] */
+    void *x0;                  /* [I*T, C] before the first norm */
+    float *mean0, *rstd0;
+    struct lcl_vision_layer_saves *layer; /* [layers used] */
+    void *out;                            /* [I*T, C] the selected hidden state */
+    void *norm, *half, *act;              /* temporaries: [I*T, C], [I*T, C], [I*T, F] */
+    void *d_x, *d_norm, *d_act, *d_qkv;   /* backward temporaries */
+    struct lcl_attn_run *runs;
+};
+
+struct lcl_text_layer_saves {
+    void *x, *mid; /* [T, C] */
+    float *rstd1, *rstd2;
+    void *qkv;     /* [T, (H + 2G) D] after rotary */
+    void *attn;    /* [T, H D] */
+    float *lse;    /* [T, H] */
+    void *gate_up; /* [T, 2F] */
+};
+struct lcl_text_saves {
+    int64_t T;
+    struct lcl_text_layer_saves *layer;
+    void *sum, *hidden; /* [T, C] residual stream at the end; normed */
+    float *rstd;
+    void *norm, *half, *act;            /* temporaries: [T, C], [T, C], [T, F] */
+    void *d_x, *d_norm, *d_act, *d_qkv; /* backward temporaries */
+};
+
+struct lcl_projector_saves {
+    int64_t R;
+    void *in;        /* [R, Cv] standardised features (or the features themselves) */
+    void *mid, *act; /* [R, C] of the first layer, before and after the activation */
+    void *out;       /* [R, C] */
+    void *d_out, *d_mid, *d_in;
+};
+
+/* One lane: the arena and buffers of one packed batch on its way forth and back. */
+struct lcl_pass {
+    struct lcl_exec *exec;
+    const struct lcl_model *model;
+    float *grad;        /* [n_elements] of the table, accumulated; NULL: inference */
+    bool checkpointing; /* gradient_checkpointing */
+    bool train_vision, train_projector, train_text;
+    struct lcl_arena arena;
+    struct lcl_vision_saves vision;
+    struct lcl_projector_saves projector;
+    struct lcl_text_saves text;
+    void *features;      /* [R, Cv] pooled features of the batch's images */
+    void *d_features;    /* their gradient, when the vision tower trains */
+    float *row_logprob;  /* [S] */
+    int32_t *row_argmax; /* [S] */
+};
+
+/* The largest batch that a pass will see. */
+struct lcl_pass_limits {
+    int64_t T, images, S;
+    bool with_vision; /* runs the tower (not cached features) */
+    bool with_text;
+};
+/* Bytes of the arena for these limits. */
+size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits *limits);
+/* Reserves the arena; proto's fields exec .. train_text are set by the caller before. */
+LCL_CHECKED lcl_status lcl_pass_reserve(struct lcl_pass *p, const struct lcl_pass_limits *limits);
+void lcl_pass_free(struct lcl_pass *p);
+
+/* ---- forward and backward of the whole ---- */
+
+/* What a batch's pictures come as: pixels [n, 3, S, S] f32, or features [n * tokens_per_image, Cv]
+ * f32 (after pooling, before standardisation) from a cache. Exactly one is given where the batch
+ * has images. */
+struct lcl_images {
+    const float *pixels;
+    const float *features;
+};
+
+/* Runs the tower on n pictures: p->features = pooled features. */
+LCL_CHECKED lcl_status lcl_model_vision_fwd(struct lcl_pass *p, const float *pixels, int64_t n);
+/* Forward to the loss on the batch's supervised rows. loss_sum: sum of weight * -log p. logits_SV
+ * may be NULL. */
+LCL_CHECKED lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
+                                      const struct lcl_images *images, double *loss_sum,
+                                      float *logits_SV);
+/* Forward and backward: gradients of grad_scale * loss_sum are added to p->grad. */
+LCL_CHECKED lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
+                                      const struct lcl_images *images, float grad_scale,
+                                      double *loss_sum);
+/* The vision warm-up: cosine classifier on the mean of the selected features; label [n] class
+ * numbers. Forward, and backward too when p->grad is set. */
+LCL_CHECKED lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels,
+                                               const int32_t *label, int64_t n, float logit_scale,
+                                               float grad_scale, double *loss_sum,
+                                               int64_t *n_correct);
+
+/* ---- parts (model/vision.c, projector.c, text.c) ---- */
+void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training);
+LCL_CHECKED lcl_status lcl_vision_fwd(struct lcl_pass *p, const float *pixels);
+LCL_CHECKED lcl_status lcl_vision_bwd(struct lcl_pass *p,
+                                      void *d_out); /* d_out [I*T, C] is overwritten */
+void lcl_projector_layout(struct lcl_pass *p, int64_t R, bool training);
+LCL_CHECKED lcl_status lcl_projector_fwd(struct lcl_pass *p, const void *features);
+LCL_CHECKED lcl_status lcl_projector_bwd(struct lcl_pass *p,
+                                         void *d_features); /* NULL: not wanted */
+void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training);
+
+/* Key/value cache for generation: rows of all layers; the caller says which row a token takes. */
+struct lcl_kv_cache {
+    int64_t rows;
+    void **k, **v; /* [n_layers] of [rows, G * D] in the model's dtype */
+    struct lcl_arena arena;
+};
+LCL_CHECKED lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *m,
+                                            int64_t rows);
+void lcl_kv_cache_free(struct lcl_kv_cache *c);
+/* Decoder layers on p->text.layer[0].x (embedded tokens); with a cache, keys and values go to cache
+ * rows cache_row[T] and the runs' key ranges are cache rows. */
+LCL_CHECKED lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
+                                    const struct lcl_attn_run *runs, struct lcl_kv_cache *cache,
+                                    const int32_t *cache_row);
+/* d_hidden [T, C] (overwritten) to d_embedded: left in p->text.d_x. */
+LCL_CHECKED lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
+                                    const struct lcl_attn_run *runs, const void *d_hidden);
+/* Embeds the batch's ids and splices the projected pictures in. */
+LCL_CHECKED lcl_status lcl_model_embed(struct lcl_pass *p, const struct lcl_batch *b,
+                                       const struct lcl_images *images);
+
+/* A helper for all parts: one linear layer by table rows. */
+struct lcl_layer_linear {
+    int w, b;
+    int64_t M, N, K;
+};
+LCL_CHECKED lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
+                                       void *y);
+/* d_x NULL: not wanted. */
+LCL_CHECKED lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l,
+                                           const void *x, const void *d_y, void *d_x, bool train);
+static inline float *lcl_pass_grad(struct lcl_pass *p, int row, bool train)
+{
+    if (row < 0 || !train || !p->grad) return NULL;
+    return p->grad + p->model->params.rows[row].offset;
+}
+
+#endif
