@@ -1,0 +1,55 @@
+/* HF LLaVA folders: loaded into a parameter table, and saved from one.
+ *
+ * On-disk spellings that map to the table's names (those of transformers 5 on disk):
+ *   language_model.model.*  <- model.language_model.*, model.* (LLaVA v1)
+ *   language_model.lm_head.weight  <- lm_head.weight
+ *   vision_tower.*  <- vision_tower.vision_model.*, model.vision_tower.*,
+ *                      model.vision_tower.vision_tower.vision_model.* (LLaVA v1)
+ *   multi_modal_projector.linear_1.*  <- model.multi_modal_projector.linear_1.*,
+ *       multi_modal_projector.weight, [model.]mm_projector.weight, [model.]mm_projector.0.weight
+ *   multi_modal_projector.linear_2.*  <- the same with linear_2, .2 */
+#ifndef LCL_CHECKPOINT_HF_H
+#define LCL_CHECKPOINT_HF_H
+
+#include "checkpoint/hf_config.h"
+#include "core/param.h"
+
+enum { LCL_ALL_PARTS = (1u << LCL_PART_COUNT) - 1u };
+
+/* Row i's name on disk: lcl_hf_names_of(names, i). */
+struct lcl_hf_names {
+    int n_rows;
+    char (*name)[LCL_PARAM_NAME_BYTES]; /* owned; "" for a row that the folder does not hold */
+};
+void lcl_hf_names_free(struct lcl_hf_names *names);
+
+/* True where dir holds a config.json (and so is taken for an HF folder, not for a run). */
+bool lcl_hf_is_folder(const char *dir);
+/* The model that the folder describes. */
+LCL_CHECKED lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m);
+/* Fills the values of the rows whose part is in `parts` (bits 1 << enum lcl_part) from f32, f16 or
+ * bf16 tensors; other rows stay as they are. LCL_SHAPE / LCL_NOT_FOUND listing every tensor that is
+ * missing, misshapen, of a type that is not floating, or (with all parts) left over; then nothing
+ * was written. image_standardize.* become 0 and 1 and the warm-up's classifier is left alone: no
+ * HF folder has them. names may be NULL. */
+LCL_CHECKED lcl_status lcl_hf_load(const char *dir, struct lcl_params *t, unsigned parts,
+                                   struct lcl_hf_names *names);
+
+struct lcl_hf_save_options {
+    lcl_dtype dtype;                   /* LCL_F32, LCL_BF16 or LCL_F16 */
+    size_t max_shard_bytes;            /* 0: 5 GB, as transformers */
+    float image_mean[3], image_std[3]; /* all 0: CLIP's */
+    bool pad_to_square;                /* data.resize: pad */
+    uint8_t background[3];             /* behind the padding */
+};
+/* Writes config.json, generation_config.json, preprocessor_config.json and the weights, which
+ * transformers' LlavaForConditionalGeneration loads; tokenizer files are the caller's. A
+ * standardisation of the features is folded into linear_1 (and adds a bias to it); a linear
+ * projector is written as linear_1 and an identity linear_2 with projector_hidden_act "linear"; the
+ * warm-up's classifier is left out. LCL_UNSUPPORTED for pooled models. options NULL: f32, CLIP's.
+ */
+LCL_CHECKED lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
+                                   const struct lcl_model_config *m,
+                                   const struct lcl_hf_save_options *options);
+
+#endif

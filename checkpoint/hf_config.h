@@ -1,0 +1,25 @@
+/* config.json of LLaVA folders, read and written. */
+#ifndef LCL_CHECKPOINT_HF_CONFIG_H
+#define LCL_CHECKPOINT_HF_CONFIG_H
+
+#include "checkpoint/safetensors.h"
+#include "model/config.h"
+
+/* Reads dir/config.json (HF LlavaForConditionalGeneration with old or new key names, or the
+ * original LLaVA-v1 layout). What it leaves out is as in transformers' LlavaConfig,
+ * CLIPVisionConfig and LlamaConfig; special tokens that it leaves out come from
+ * generation_config.json. `st`, the folder's open weights, tells the projector's kind; NULL: the
+ * kind that the config names. LCL_UNSUPPORTED for what the model cannot compute, naming the key. */
+LCL_CHECKED lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
+                                          struct lcl_model_config *m);
+/* config.json text of the model as transformers 5 and 4 read it; malloc'd. dtype: of the weights
+ * beside it. LCL_UNSUPPORTED for pooled models, which have no HF form. */
+LCL_CHECKED lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype,
+                                           char **text);
+
+/* Every field of the config as JSON, for checkpoints: malloc'd text, and back. */
+LCL_CHECKED lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **text);
+LCL_CHECKED lcl_status lcl_model_config_from_json(const char *text, const char *where,
+                                                  struct lcl_model_config *m);
+
+#endif
