@@ -16,6 +16,7 @@ struct lcl_decode_options {
     bool composite_alpha;  /* else: composite on background (true) or drop alpha (false: Pillow's convert("RGB")) */
     uint8_t background[3]; /* R, G, B */
     bool apply_exif;       /* rotate as the EXIF orientation says */
+    bool gray16_high_byte; /* 16-bit gray: take the high byte (true) or saturate at 255 as Pillow does (false) */
 };
 
 enum { LCL_IMAGE_MAX_SIDE = 32768 };              /* pixels; larger files are refused */
