@@ -1,0 +1,77 @@
+/* y_MN = x_MK weight_NK^T + bias_N: GEMMs of cpu/gemm.c, and column sums for the bias.
+ * M rows, N outputs, K inputs. */
+#include "cpu/gemm.h"
+#include "cpu/gemm_library.h"
+#include "cpu/rows.h"
+
+enum { BIAS_COLS = 64, BIAS_ROWS = 256 };
+
+static lcl_status check_args(const struct lcl_linear_args *a)
+{
+    LCL_TRY(LCL_CPU(check_dtype)("linear", a->dtype));
+    LCL_TRY(LCL_CPU(check_dtype)("linear weight", a->weight_dtype));
+    if (a->M < 0 || a->N < 0 || a->K < 0)
+        return LCL_FAIL(LCL_SHAPE, "linear: negative size in M %lld, N %lld, K %lld",
+                        (long long)a->M, (long long)a->N, (long long)a->K);
+    return LCL_OK;
+}
+
+lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args *a)
+{
+    (void)ex;
+    LCL_TRY(check_args(a));
+    struct lcl_gemm_call call = {0,
+                                 1,
+                                 a->M,
+                                 a->N,
+                                 a->K,
+                                 1.0f,
+                                 a->x_MK,
+                                 a->dtype,
+                                 a->K,
+                                 a->weight_NK,
+                                 a->weight_dtype,
+                                 a->K,
+                                 a->bias_N,
+                                 a->accumulate_y ? 1.0f : 0.0f,
+                                 a->y_MN,
+                                 a->dtype,
+                                 a->N};
+    return LCL_CPU(gemm_bias)(&call);
+}
+
+/* d_bias[j] += the sum over rows, BIAS_ROWS at a time in f32, those in f64: one chunk owns a
+ * column. */
+static lcl_status bias_columns(void *ctx, int64_t chunk)
+{
+    const struct lcl_linear_args *a = ctx;
+    int64_t begin = chunk * BIAS_COLS, end = lcl_chunk_end(chunk, BIAS_COLS, a->N), n = end - begin;
+    double total[BIAS_COLS] = {0};
+    for (int64_t block = 0; block < a->M; block += BIAS_ROWS) {
+        int64_t last = block + BIAS_ROWS < a->M ? block + BIAS_ROWS : a->M;
+        float sum[BIAS_COLS] = {0}, temp[BIAS_COLS];
+        for (int64_t i = block; i < last; i++) {
+            const float *row = row_load(a->d_y_MN, a->dtype, i * a->N + begin, n, temp);
+            for (int64_t j = 0; j < n; j++) sum[j] += row[j];
+        }
+        for (int64_t j = 0; j < n; j++) total[j] += (double)sum[j];
+    }
+    for (int64_t j = 0; j < n; j++) a->d_bias_N[begin + j] += (float)total[j];
+    return LCL_OK;
+}
+
+lcl_status LCL_CPU(linear_bwd)(struct lcl_exec *ex, const struct lcl_linear_args *a)
+{
+    (void)ex;
+    LCL_TRY(check_args(a));
+    if (a->d_x_MK)
+        LCL_TRY(LCL_CPU(gemm)(0, 0, a->M, a->K, a->N, 1.0f, a->d_y_MN, a->dtype, a->N, a->weight_NK,
+                              a->weight_dtype, a->K, a->accumulate_d_x ? 1.0f : 0.0f, a->d_x_MK,
+                              a->dtype, a->K));
+    if (a->d_weight_NK)
+        LCL_TRY(LCL_CPU(gemm)(1, 0, a->N, a->K, a->M, 1.0f, a->d_y_MN, a->dtype, a->N, a->x_MK,
+                              a->dtype, a->K, 1.0f, a->d_weight_NK, LCL_F32, a->K));
+    if (!a->d_bias_N) return LCL_OK;
+    struct lcl_linear_args copy = *a;
+    return lcl_parallel(lcl_chunk_count(a->N, BIAS_COLS), bias_columns, &copy);
+}
