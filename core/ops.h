@@ -1,14 +1,20 @@
-/* The op table: what a backend computes. Model code calls ex->ops->NAME_fwd(ex, &args) and never asks which backend.
+/* The op table: what a backend computes. Model code calls ex->ops->NAME_fwd(ex, &args) and never
+ * asks which backend.
  *
  * One argument struct serves an op's forward and backward. Unless a comment says otherwise
- *  - matrices are row-major and contiguous; `dtype` (f32 or bf16) is that of activations and their gradients;
- *  - parameters' gradients (d_weight, d_bias, d_table, ...) are f32 and ACCUMULATED; activations' gradients are WRITTEN;
- *  - sums accumulate in f32 (statistics of long sums in f64) in an order that depends on shapes alone;
+ *  - matrices are row-major and contiguous; `dtype` (f32 or bf16) is that of activations and their
+ * gradients;
+ *  - parameters' gradients (d_weight, d_bias, d_table, ...) are f32 and ACCUMULATED; activations'
+ * gradients are WRITTEN;
+ *  - sums accumulate in f32 (statistics of long sums in f64) in an order that depends on shapes
+ * alone;
  *  - a NULL gradient pointer means that it is not wanted;
- *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on failure.
+ *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on
+ * failure.
  *
- * Legend: T tokens, M rows, C width, N outputs, K inputs, H query heads, G key/value heads, D head width, V vocabulary,
- * I images, P patches, S supervised rows, F feed-forward width. A tensor's suffix names its dimensions. */
+ * Legend: T tokens, M rows, C width, N outputs, K inputs, H query heads, G key/value heads, D head
+ * width, V vocabulary, I images, P patches, S supervised rows, F feed-forward width. A tensor's
+ * suffix names its dimensions. */
 #ifndef LCL_CORE_OPS_H
 #define LCL_CORE_OPS_H
 
@@ -16,31 +22,33 @@
 
 struct lcl_exec;
 
-/* The list: every op is DIFF (forward and backward) or FWD (forward only). tests/ops/test_table.c fails while any lacks
- * an implementation or a test. */
-#define LCL_OPS(DIFF, FWD)                                                                         \
-    DIFF(linear)                                                                                   \
-    DIFF(layernorm)                                                                                \
-    DIFF(rmsnorm)                                                                                  \
-    DIFF(gelu)                                                                                     \
-    DIFF(swiglu)                                                                                   \
-    DIFF(rotary)                                                                                   \
-    DIFF(attention)                                                                                \
-    DIFF(embed)                                                                                    \
-    DIFF(splice)                                                                                   \
-    DIFF(vit_assemble)                                                                             \
-    DIFF(image_pool)                                                                               \
-    DIFF(standardize)                                                                              \
-    DIFF(l2norm)                                                                                   \
-    DIFF(head_xent)                                                                                \
-    FWD(patchify)                                                                                  \
-    FWD(add)                                                                                       \
-    FWD(cast)                                                                                      \
-    FWD(adamw)                                                                                     \
+/* The list: every op is DIFF (forward and backward) or FWD (forward only). tests/ops/test_table.c
+ * fails while any lacks an implementation or a test. */
+#define LCL_OPS(DIFF, FWD) \
+    DIFF(linear)           \
+    DIFF(layernorm)        \
+    DIFF(rmsnorm)          \
+    DIFF(gelu)             \
+    DIFF(swiglu)           \
+    DIFF(rotary)           \
+    DIFF(attention)        \
+    DIFF(embed)            \
+    DIFF(splice)           \
+    DIFF(vit_assemble)     \
+    DIFF(image_pool)       \
+    DIFF(standardize)      \
+    DIFF(l2norm)           \
+    DIFF(head_xent)        \
+    FWD(patchify)          \
+    FWD(kv_store)          \
+    FWD(add)               \
+    FWD(cast)              \
+    FWD(adamw)             \
     FWD(sumsq)
 
 /* y_MN = x_MK weight_NK^T + bias_N, added to y when accumulate_y.
- * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += d_y^T x, d_bias_N += column sums of d_y. */
+ * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += d_y^T x, d_bias_N += column sums
+ * of d_y. */
 struct lcl_linear_args {
     int64_t M, N, K;
     lcl_dtype dtype;        /* x, y, d_x, d_y */
@@ -55,15 +63,17 @@ struct lcl_linear_args {
     float *d_weight_NK, *d_bias_N;
 };
 
-/* Residual fused in front: sum = x + add (sum == x where add is NULL; sum may alias x or add), y = norm(sum) * weight + bias.
- * Backward: d_x_MC = gradient through the norm + d_sum_MC (the gradient that reaches sum along the residual path; NULL
- * for none); d_x may alias d_sum or d_y. It reads sum_MC, mean_M and rstd_M as saved by the forward. */
+/* Residual fused in front: sum = x + add (sum == x where add is NULL; sum may alias x or add), y =
+ * norm(sum) * weight + bias. Backward: d_x_MC = gradient through the norm + d_sum_MC (the gradient
+ * that reaches sum along the residual path; NULL for none); d_x may alias d_sum or d_y. It reads
+ * sum_MC, mean_M and rstd_M as saved by the forward. */
 struct lcl_layernorm_args {
     int64_t M, C;
     lcl_dtype dtype;
     float eps;
     const void *x_MC, *add_MC;
-    void *sum_MC; /* written when add_MC is given; read by the backward (pass x_MC's buffer where there was no add) */
+    void *sum_MC; /* written when add_MC is given; read by the backward (pass x_MC's buffer where
+                     there was no add) */
     const float *weight_C, *bias_C;
     void *y_MC;
     float *mean_M, *rstd_M;
@@ -72,7 +82,8 @@ struct lcl_layernorm_args {
     float *d_weight_C, *d_bias_C;
 };
 
-/* As layernorm, without mean and bias: y = sum * rstd * weight, rstd = 1 / sqrt(mean(sum^2) + eps). */
+/* As layernorm, without mean and bias: y = sum * rstd * weight, rstd = 1 / sqrt(mean(sum^2) + eps).
+ */
 struct lcl_rmsnorm_args {
     int64_t M, C;
     lcl_dtype dtype;
@@ -87,7 +98,8 @@ struct lcl_rmsnorm_args {
     float *d_weight_C;
 };
 
-/* gelu: x Phi(x) by erf; quick_gelu: x sigmoid(1.702 x); gelu_tanh: the tanh form. y may alias x; d_x may alias d_y. */
+/* gelu: x Phi(x) by erf; quick_gelu: x sigmoid(1.702 x); gelu_tanh: the tanh form. y may alias x;
+ * d_x may alias d_y. */
 enum lcl_gelu_kind { LCL_GELU_ERF, LCL_GELU_QUICK, LCL_GELU_TANH };
 struct lcl_gelu_args {
     int64_t count;
@@ -99,7 +111,8 @@ struct lcl_gelu_args {
     void *d_x;
 };
 
-/* gate_up rows hold F gate values, then F up values: y = silu(gate) * up. d_gate_up may alias gate_up. */
+/* gate_up rows hold F gate values, then F up values: y = silu(gate) * up. d_gate_up may alias
+ * gate_up. */
 struct lcl_swiglu_args {
     int64_t M, F;
     lcl_dtype dtype;
@@ -109,9 +122,10 @@ struct lcl_swiglu_args {
     void *d_gate_up_M2F;
 };
 
-/* In place on the first n_heads heads of every row (queries, then keys): the rotate-half convention of transformers:
- * pairs (i, i + D/2), angle = position * inv_freq[i], result scaled by `scale` (1 but for some rope scalings).
- * Backward: the inverse rotation in place of x (which then holds gradients). */
+/* In place on the first n_heads heads of every row (queries, then keys): the rotate-half convention
+ * of transformers: pairs (i, i + D/2), angle = position * inv_freq[i], result scaled by `scale` (1
+ * but for some rope scalings). Backward: the inverse rotation in place of x (which then holds
+ * gradients). */
 struct lcl_rotary_args {
     int64_t T, n_heads, D, row_stride; /* row_stride in elements */
     lcl_dtype dtype;
@@ -121,11 +135,12 @@ struct lcl_rotary_args {
     float scale;
 };
 
-/* One run of queries. Query row i (0-based in the run) sees every key of [prefix_begin, prefix_end) and, of its own keys
- * [own_begin, own_end): all (full), or those j <= i + (own_end - own_begin) - (q_end - q_begin) (causal).
- * Ranges are rows of q, and rows of k and v. This one description covers packed training sequences (no prefix), shared-prefix
- * episodes (branches whose prefix is the context's rows), prefill over a cache, and decoding (one query row).
- * Runs that share a prefix have the same `group` and lie one after another, the prefix's own run first. */
+/* One run of queries. Query row i (0-based in the run) sees every key of [prefix_begin, prefix_end)
+ * and, of its own keys [own_begin, own_end): all (full), or those j <= i + (own_end - own_begin) -
+ * (q_end - q_begin) (causal). Ranges are rows of q, and rows of k and v. This one description
+ * covers packed training sequences (no prefix), shared-prefix episodes (branches whose prefix is
+ * the context's rows), prefill over a cache, and decoding (one query row). Runs that share a prefix
+ * have the same `group` and lie one after another, the prefix's own run first. */
 struct lcl_attn_run {
     int32_t q_begin, q_end;
     int32_t prefix_begin, prefix_end; /* empty: equal */
@@ -133,9 +148,10 @@ struct lcl_attn_run {
     int32_t group;
 };
 
-/* softmax(scale q k^T) v with grouped heads: query head h reads key/value head h / (H / G). D is 4..128, a multiple of 4.
- * q, k, v and their gradients are strided rows (elements), so they may be parts of one packed qkv matrix.
- * Backward WRITES d_q, d_k, d_v rows that some run names as its q or own rows; it needs q rows == own rows in every run. */
+/* softmax(scale q k^T) v with grouped heads: query head h reads key/value head h / (H / G). D
+ * is 4..128, a multiple of 4. q, k, v and their gradients are strided rows (elements), so they may
+ * be parts of one packed qkv matrix. Backward WRITES d_q, d_k, d_v rows that some run names as its
+ * q or own rows; it needs q rows == own rows in every run. */
 struct lcl_attention_args {
     int64_t n_runs, H, G, D;
     int64_t q_stride, kv_stride; /* elements a row, also of d_q and d_k / d_v */
@@ -146,12 +162,14 @@ struct lcl_attention_args {
     const struct lcl_attn_run *runs;
     const void *q, *k, *v;
     void *out;
-    float *lse_TH; /* natural-log sum of exp of scaled scores a query row and head; kept for the backward; NULL: not kept */
+    float *lse_TH; /* natural-log sum of exp of scaled scores a query row and head; kept for the
+                      backward; NULL: not kept */
     const void *d_out;
     void *d_q, *d_k, *d_v;
 };
 
-/* out_TC[t] = table_VC[id[t]]; backward: d_table[id[t]] += d_out[t], in token order for each id. Ids are checked (LCL_RANGE). */
+/* out_TC[t] = table_VC[id[t]]; backward: d_table[id[t]] += d_out[t], in token order for each id.
+ * Ids are checked (LCL_RANGE). */
 struct lcl_embed_args {
     int64_t T, C, V;
     lcl_dtype dtype, table_dtype;
@@ -162,8 +180,9 @@ struct lcl_embed_args {
     float *d_table_VC;
 };
 
-/* Image features into their slots: dst_TC[slot[i]] = src_RC[src_row[i]], i < n. One source row may fill several slots.
- * Backward: d_src[r] = sum over its slots of d_dst, in slot order (0 where it has none); those rows of d_dst become 0. */
+/* Image features into their slots: dst_TC[slot[i]] = src_RC[src_row[i]], i < n. One source row may
+ * fill several slots. Backward: d_src[r] = sum over its slots of d_dst, in slot order (0 where it
+ * has none); those rows of d_dst become 0. */
 struct lcl_splice_args {
     int64_t n, T, R, C;
     lcl_dtype dtype;
@@ -188,8 +207,9 @@ struct lcl_vit_assemble_args {
 };
 
 /* Selects the tokens from first_token on (1 drops the class token) and pools them:
- * none: as they are; mean: one token; 2x2: means of the four quarters of the square patch grid, rows first (needs an even grid side).
- * Backward writes all of d_x_ITC, zeros where not selected. n_out tokens an image: lcl_image_pool_tokens(). */
+ * none: as they are; mean: one token; 2x2: means of the four quarters of the square patch grid,
+ * rows first (needs an even grid side). Backward writes all of d_x_ITC, zeros where not selected.
+ * n_out tokens an image: lcl_image_pool_tokens(). */
 enum lcl_image_pool_kind { LCL_POOL_NONE, LCL_POOL_MEAN, LCL_POOL_2X2 };
 struct lcl_image_pool_args {
     int64_t I, T, C, first_token;
@@ -202,7 +222,8 @@ struct lcl_image_pool_args {
 };
 int64_t lcl_image_pool_tokens(enum lcl_image_pool_kind kind, int64_t T, int64_t first_token);
 
-/* y = (x - mean) * inv_std by column: features standardised with constants measured once. y may alias x. */
+/* y = (x - mean) * inv_std by column: features standardised with constants measured once. y may
+ * alias x. */
 struct lcl_standardize_args {
     int64_t M, C;
     lcl_dtype dtype;
@@ -226,11 +247,12 @@ struct lcl_l2norm_args {
 };
 
 /* LM head and cross-entropy on the supervised rows only, in chunks, so that no T x V matrix exists.
- * logits = logit_scale * hidden[row[s]] weight_VC^T; loss_sum = sum over s of -weight_S[s] * log softmax(logits)[target[s]].
- * Forward fills what is asked for: logprob_S (of the target), argmax_S (first of equal ones), loss_sum, logits_SV.
- * With target_S NULL only argmax_S and logits_SV may be asked for.
- * Backward recomputes the logits: it fills the same outputs as the forward in the same pass, WRITES d_hidden_TC (zeros in other
- * rows) and accumulates d_weight_VC, both for the gradient of grad_scale * loss_sum. Rows of row_S are distinct. */
+ * logits = logit_scale * hidden[row[s]] weight_VC^T; loss_sum = sum over s of -weight_S[s] * log
+ * softmax(logits)[target[s]]. Forward fills what is asked for: logprob_S (of the target), argmax_S
+ * (first of equal ones), loss_sum, logits_SV. With target_S NULL only argmax_S and logits_SV may be
+ * asked for. Backward recomputes the logits: it fills the same outputs as the forward in the same
+ * pass, WRITES d_hidden_TC (zeros in other rows) and accumulates d_weight_VC, both for the gradient
+ * of grad_scale * loss_sum. Rows of row_S are distinct. */
 struct lcl_head_xent_args {
     int64_t T, C, V, S;
     lcl_dtype dtype, weight_dtype;
@@ -247,12 +269,24 @@ struct lcl_head_xent_args {
     float *d_weight_VC;
 };
 
-/* pixel_I3SS (channel planes) to rows of 3 * patch * patch values in the order of a [C, 3, patch, patch] convolution kernel. */
+/* pixel_I3SS (channel planes) to rows of 3 * patch * patch values in the order of a [C, 3, patch,
+ * patch] convolution kernel. */
 struct lcl_patchify_args {
     int64_t I, size, patch;
     lcl_dtype dtype; /* of the rows */
     const float *pixel_I3SS;
     void *row_IPK;
+};
+
+/* New keys and values into their cache rows: k_cache[row_T[t]] = k[t], likewise v. k and v rows are
+ * src_stride apart; cache rows are width wide and contiguous. Rows outside 0 .. rows-1 are
+ * LCL_RANGE. */
+struct lcl_kv_store_args {
+    int64_t T, width, src_stride, rows;
+    lcl_dtype dtype;
+    const int32_t *row_T;
+    const void *k, *v;
+    void *k_cache, *v_cache;
 };
 
 /* y += scale * x. */
@@ -271,9 +305,10 @@ struct lcl_cast_args {
     void *y;
 };
 
-/* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate and decay:
- * g = grad * grad_scale; m, v as in torch.optim.AdamW; value -= lr * (decay * value + m_hat / (sqrt(v_hat) + eps)).
- * step counts from 1. value16, where given, receives the bf16 copy. */
+/* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate
+ * and decay: g = grad * grad_scale; m, v as in torch.optim.AdamW; value -= lr * (decay * value +
+ * m_hat / (sqrt(v_hat) + eps)). step counts from 1. value16, where given, receives the bf16 copy.
+ */
 struct lcl_adamw_args {
     int64_t count, step;
     float lr, beta1, beta2, eps, weight_decay, grad_scale;
@@ -283,7 +318,8 @@ struct lcl_adamw_args {
     lcl_bf16 *value16;
 };
 
-/* *sum = sum of squares in f64 by a fixed tree; *non_finite = how many elements are NaN or infinite. */
+/* *sum = sum of squares in f64 by a fixed tree; *non_finite = how many elements are NaN or
+ * infinite. */
 struct lcl_sumsq_args {
     int64_t count;
     const float *x;
@@ -293,10 +329,11 @@ struct lcl_sumsq_args {
 
 struct lcl_ops {
     const char *backend; /* "cpu", ... */
-#define DIFF(op)                                                                                   \
-    LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);         \
+#define DIFF(op)                                                                           \
+    LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *); \
     LCL_CHECKED lcl_status (*op##_bwd)(struct lcl_exec *, const struct lcl_##op##_args *);
-#define FWD(op) LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);
+#define FWD(op) \
+    LCL_CHECKED lcl_status (*op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);
     LCL_OPS(DIFF, FWD)
 #undef DIFF
 #undef FWD

@@ -107,6 +107,13 @@ struct lcl_projector_saves {
     void *d_out, *d_mid, *d_in;
 };
 
+/* The warm-up's classifier: normalised features [n, Cv] and weights [n_classes, Cv]. */
+struct lcl_classify_saves {
+    void *normed, *d_normed;
+    float *norm, *weight, *d_weight, *weight_norm;
+    int32_t *row;
+};
+
 /* One lane: the arena and buffers of one packed batch on its way forth and back. */
 struct lcl_pass {
     struct lcl_exec *exec;
@@ -118,8 +125,10 @@ struct lcl_pass {
     struct lcl_vision_saves vision;
     struct lcl_projector_saves projector;
     struct lcl_text_saves text;
+    struct lcl_classify_saves classify;
     void *features;      /* [R, Cv] pooled features of the batch's images */
     void *d_features;    /* their gradient, when the vision tower trains */
+    void *d_hidden;      /* [T, C] */
     float *row_logprob;  /* [S] */
     int32_t *row_argmax; /* [S] */
 };
@@ -135,6 +144,12 @@ size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits
 /* Reserves the arena; proto's fields exec .. train_text are set by the caller before. */
 LCL_CHECKED lcl_status lcl_pass_reserve(struct lcl_pass *p, const struct lcl_pass_limits *limits);
 void lcl_pass_free(struct lcl_pass *p);
+/* Lays the buffers out for one batch (all sizes exact); the arena must have been reserved for as
+ * much. */
+void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *limits);
+/* Reserves (where the batch is larger than any before) and lays out. */
+LCL_CHECKED lcl_status lcl_pass_layout_batch(struct lcl_pass *p, const struct lcl_batch *b,
+                                             bool with_vision);
 
 /* ---- forward and backward of the whole ---- */
 

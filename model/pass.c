@@ -1,0 +1,115 @@
+/* A pass: buffers of one packed batch, sized for the largest one, laid out anew for each. */
+#include <stdlib.h>
+
+#include "model/model.h"
+
+lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const void *x, void *y)
+{
+    lcl_dtype dtype = lcl_model_dtype(p->model);
+    return p->exec->ops->linear_fwd(
+        p->exec, &(struct lcl_linear_args){.M = l.M,
+                                           .N = l.N,
+                                           .K = l.K,
+                                           .dtype = dtype,
+                                           .weight_dtype = dtype,
+                                           .x_MK = x,
+                                           .weight_NK = lcl_model_weight(p->model, l.w),
+                                           .bias_N = lcl_model_vector(p->model, l.b),
+                                           .y_MN = y});
+}
+
+lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
+                               const void *d_y, void *d_x, bool train)
+{
+    lcl_dtype dtype = lcl_model_dtype(p->model);
+    return p->exec->ops->linear_bwd(
+        p->exec, &(struct lcl_linear_args){.M = l.M,
+                                           .N = l.N,
+                                           .K = l.K,
+                                           .dtype = dtype,
+                                           .weight_dtype = dtype,
+                                           .x_MK = x,
+                                           .weight_NK = lcl_model_weight(p->model, l.w),
+                                           .d_y_MN = d_y,
+                                           .d_x_MK = d_x,
+                                           .d_weight_NK = lcl_pass_grad(p, l.w, train),
+                                           .d_bias_N = lcl_pass_grad(p, l.b, train)});
+}
+
+/* Layer structs live outside the arena: laying out on a measuring arena writes to them. */
+static lcl_status make_layers(struct lcl_pass *p)
+{
+    const struct lcl_model_config *c = &p->model->config;
+    if (p->vision.layer) return LCL_OK;
+    p->vision.layer = calloc((size_t)c->vision.n_layers, sizeof *p->vision.layer);
+    p->text.layer = calloc((size_t)c->text.n_layers, sizeof *p->text.layer);
+    if (!p->vision.layer || !p->text.layer)
+        return LCL_FAIL(LCL_MEMORY, "no memory for layer tables");
+    return LCL_OK;
+}
+
+void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
+{
+    const struct lcl_model_config *c = &p->model->config;
+    size_t e = lcl_dtype_bytes(lcl_model_dtype(p->model));
+    bool training = p->grad != NULL;
+    int64_t R = l->images * lcl_tokens_per_image(c);
+    int64_t feature_rows =
+        R > l->images ? R : l->images; /* the classifier pools to one row a picture */
+    p->arena.used_bytes = 0;
+    p->features = lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e);
+    p->d_features = training && p->train_vision
+                        ? lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e)
+                        : NULL;
+    if (l->with_vision) lcl_vision_layout(p, l->images, training && p->train_vision);
+    p->row_logprob = LCL_ARENA_NEW(&p->arena, float, (size_t)l->S);
+    p->row_argmax = LCL_ARENA_NEW(&p->arena, int32_t, (size_t)l->S);
+    if (!l->with_text) {
+        p->classify = (struct lcl_classify_saves){
+            .normed = lcl_arena_alloc(&p->arena, (size_t)(l->images * c->vision.C), e),
+            .d_normed = lcl_arena_alloc(&p->arena, (size_t)(l->images * c->vision.C), e),
+            .norm = LCL_ARENA_NEW(&p->arena, float, (size_t)l->images),
+            .weight = LCL_ARENA_NEW(&p->arena, float, (size_t)(c->n_classes * c->vision.C)),
+            .d_weight = LCL_ARENA_NEW(&p->arena, float, (size_t)(c->n_classes * c->vision.C)),
+            .weight_norm = LCL_ARENA_NEW(&p->arena, float, (size_t)c->n_classes),
+            .row = LCL_ARENA_NEW(&p->arena, int32_t, (size_t)l->images)};
+        return;
+    }
+    lcl_projector_layout(p, R, training);
+    lcl_text_layout(p, l->T, training);
+    p->d_hidden = training ? lcl_arena_alloc(&p->arena, (size_t)(l->T * c->text.C), e) : NULL;
+}
+
+size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits *limits)
+{
+    struct lcl_pass p = *proto;
+    p.vision.layer = NULL;
+    p.text.layer = NULL;
+    lcl_arena_measure(&p.arena, "activations");
+    size_t bytes = SIZE_MAX;
+    if (make_layers(&p) == LCL_OK) {
+        lcl_pass_layout(&p, limits);
+        bytes = p.arena.peak_bytes;
+    }
+    free(p.vision.layer);
+    free(p.text.layer);
+    return bytes;
+}
+
+lcl_status lcl_pass_reserve(struct lcl_pass *p, const struct lcl_pass_limits *limits)
+{
+    LCL_TRY(make_layers(p));
+    size_t bytes = lcl_pass_bytes(p, limits);
+    if (p->arena.base && p->arena.size_bytes >= bytes) return LCL_OK;
+    lcl_arena_free(&p->arena);
+    return lcl_arena_reserve(&p->arena, "activations", bytes);
+}
+
+void lcl_pass_free(struct lcl_pass *p)
+{
+    lcl_arena_free(&p->arena);
+    free(p->vision.layer);
+    free(p->text.layer);
+    p->vision.layer = NULL;
+    p->text.layer = NULL;
+}

@@ -1,0 +1,307 @@
+/* The LLaMA decoder (Touvron et al. 2023): pre-norm blocks with rotary positions, grouped heads and
+ * SwiGLU. Legend: T packed tokens, C width, F feed-forward width, H query heads, G key/value heads,
+ * D head width, Q = (H + 2 G) D width of a packed query-key-value row. */
+#include <math.h>
+
+#include "model/model.h"
+
+static size_t elem(const struct lcl_pass *p) { return lcl_dtype_bytes(lcl_model_dtype(p->model)); }
+
+static int64_t qkv_width(const struct lcl_text_config *t) { return (t->H + 2 * t->G) * t->D; }
+
+static void layer_layout(struct lcl_pass *p, struct lcl_text_layer_saves *s, int64_t T)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct lcl_arena *a = &p->arena;
+    s->x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->mid = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->rstd1 = LCL_ARENA_NEW(a, float, (size_t)T);
+    s->rstd2 = LCL_ARENA_NEW(a, float, (size_t)T);
+    s->qkv = lcl_arena_alloc(a, (size_t)(T * qkv_width(t)), elem(p));
+    s->attn = lcl_arena_alloc(a, (size_t)(T * t->H * t->D), elem(p));
+    s->lse = LCL_ARENA_NEW(a, float, (size_t)(T * t->H));
+    s->gate_up = lcl_arena_alloc(a, (size_t)(T * 2 * t->F), elem(p));
+}
+
+void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct lcl_text_saves *s = &p->text;
+    struct lcl_arena *a = &p->arena;
+    int64_t wide = t->C > t->H * t->D ? t->C : t->H * t->D;
+    s->T = T;
+    for (int64_t l = 0; l < t->n_layers; l++) {
+        if (l == 0 || (training && !p->checkpointing)) {
+            layer_layout(p, &s->layer[l], T);
+            continue;
+        }
+        s->layer[l] = s->layer[0];
+        if (training) s->layer[l].x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    }
+    s->sum = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->hidden = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->rstd = LCL_ARENA_NEW(a, float, (size_t)T);
+    s->norm = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->half = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->act = lcl_arena_alloc(a, (size_t)(T * t->F), elem(p));
+    if (!training) return;
+    s->d_x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->d_norm = lcl_arena_alloc(a, (size_t)(T * wide), elem(p));
+    s->d_act = lcl_arena_alloc(a, (size_t)(T * t->F), elem(p));
+    s->d_qkv = lcl_arena_alloc(a, (size_t)(T * qkv_width(t)), elem(p));
+}
+
+static struct lcl_rmsnorm_args norm_args(const struct lcl_pass *p, int weight)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    return (struct lcl_rmsnorm_args){.M = p->text.T,
+                                     .C = t->C,
+                                     .dtype = lcl_model_dtype(p->model),
+                                     .eps = (float)t->eps,
+                                     .weight_C = lcl_model_vector(p->model, weight)};
+}
+
+static struct lcl_rotary_args rotary_args(const struct lcl_pass *p, void *x,
+                                          const int32_t *position_T)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    return (struct lcl_rotary_args){.T = p->text.T,
+                                    .n_heads = t->H + t->G,
+                                    .D = t->D,
+                                    .row_stride = qkv_width(t),
+                                    .dtype = lcl_model_dtype(p->model),
+                                    .x = x,
+                                    .position_T = position_T,
+                                    .inv_freq = p->model->inv_freq,
+                                    .scale = p->model->rope_scale};
+}
+
+static struct lcl_attention_args attention_args(const struct lcl_pass *p,
+                                                const struct lcl_text_layer_saves *s,
+                                                int64_t n_runs, const struct lcl_attn_run *runs)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    unsigned char *qkv = s->qkv;
+    return (struct lcl_attention_args){.n_runs = n_runs,
+                                       .H = t->H,
+                                       .G = t->G,
+                                       .D = t->D,
+                                       .q_stride = qkv_width(t),
+                                       .kv_stride = qkv_width(t),
+                                       .out_stride = t->H * t->D,
+                                       .dtype = lcl_model_dtype(p->model),
+                                       .causal = true,
+                                       .scale = 1 / sqrtf((float)t->D),
+                                       .runs = runs,
+                                       .q = qkv,
+                                       .k = qkv + (size_t)(t->H * t->D) * elem(p),
+                                       .v = qkv + (size_t)((t->H + t->G) * t->D) * elem(p),
+                                       .out = s->attn,
+                                       .lse_TH = s->lse};
+}
+
+struct text_ctx {
+    const int32_t *position_T;
+    int64_t n_runs;
+    const struct lcl_attn_run *runs;
+    struct lcl_kv_cache *cache;
+    const int32_t *cache_row;
+};
+
+static lcl_status attend(struct lcl_pass *p, int64_t l, const struct text_ctx *c)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct lcl_text_layer_saves *y = &p->text.layer[l];
+    struct lcl_attention_args att = attention_args(p, y, c->n_runs, c->runs);
+    if (c->cache) {
+        LCL_TRY(p->exec->ops->kv_store_fwd(p->exec,
+                                           &(struct lcl_kv_store_args){.T = p->text.T,
+                                                                       .width = t->G * t->D,
+                                                                       .src_stride = qkv_width(t),
+                                                                       .dtype = att.dtype,
+                                                                       .row_T = c->cache_row,
+                                                                       .rows = c->cache->rows,
+                                                                       .k = att.k,
+                                                                       .v = att.v,
+                                                                       .k_cache = c->cache->k[l],
+                                                                       .v_cache = c->cache->v[l]}));
+        att.k = c->cache->k[l];
+        att.v = c->cache->v[l];
+        att.kv_stride = t->G * t->D;
+        att.lse_TH = NULL;
+    }
+    return p->exec->ops->attention_fwd(p->exec, &att);
+}
+
+static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const void *add,
+                            const struct text_ctx *c)
+{
+    struct lcl_text_saves *s = &p->text;
+    struct lcl_text_layer_saves *y = &s->layer[l];
+    const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
+    const struct lcl_text_config *t = &p->model->config.text;
+    const struct lcl_ops *ops = p->exec->ops;
+    struct lcl_rmsnorm_args n1 = norm_args(p, r->norm1);
+    n1.x_MC = x;
+    n1.add_MC = add;
+    n1.sum_MC = y->x;
+    n1.y_MC = s->norm;
+    n1.rstd_M = y->rstd1;
+    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n1));
+    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->qkv_w, -1, s->T, qkv_width(t), t->C},
+                            s->norm, y->qkv));
+    struct lcl_rotary_args rot = rotary_args(p, y->qkv, c->position_T);
+    LCL_TRY(ops->rotary_fwd(p->exec, &rot));
+    LCL_TRY(attend(p, l, c));
+    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
+                            y->attn, s->half));
+    struct lcl_rmsnorm_args n2 = norm_args(p, r->norm2);
+    n2.x_MC = y->x;
+    n2.add_MC = s->half;
+    n2.sum_MC = y->mid;
+    n2.y_MC = s->norm;
+    n2.rstd_M = y->rstd2;
+    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n2));
+    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
+                            s->norm, y->gate_up));
+    LCL_TRY(ops->swiglu_fwd(
+        p->exec,
+        &(struct lcl_swiglu_args){
+            .M = s->T, .F = t->F, .dtype = n1.dtype, .gate_up_M2F = y->gate_up, .y_MF = s->act}));
+    return lcl_pass_linear(p, (struct lcl_layer_linear){r->down_w, -1, s->T, t->C, t->F}, s->act,
+                           s->half);
+}
+
+lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
+                        const struct lcl_attn_run *runs, struct lcl_kv_cache *cache,
+                        const int32_t *cache_row)
+{
+    struct lcl_text_saves *s = &p->text;
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct text_ctx c = {position_T, n_runs, runs, cache, cache_row};
+    LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL, &c));
+    for (int64_t l = 1; l < t->n_layers; l++)
+        LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half, &c));
+    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm);
+    n.x_MC = s->layer[t->n_layers - 1].mid;
+    n.add_MC = s->half;
+    n.sum_MC = s->sum;
+    n.y_MC = s->hidden;
+    n.rstd_M = s->rstd;
+    return p->exec->ops->rmsnorm_fwd(p->exec, &n);
+}
+
+static lcl_status mlp_bwd(struct lcl_pass *p, int64_t l, void *d_x)
+{
+    struct lcl_text_saves *s = &p->text;
+    struct lcl_text_layer_saves *y = &s->layer[l];
+    const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
+    const struct lcl_text_config *t = &p->model->config.text;
+    const struct lcl_ops *ops = p->exec->ops;
+    struct lcl_swiglu_args glu = {.M = s->T,
+                                  .F = t->F,
+                                  .dtype = lcl_model_dtype(p->model),
+                                  .gate_up_M2F = y->gate_up,
+                                  .y_MF = s->act,
+                                  .d_y_MF = s->d_act,
+                                  .d_gate_up_M2F = y->gate_up};
+    LCL_TRY(ops->swiglu_fwd(p->exec, &glu));
+    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->down_w, -1, s->T, t->C, t->F},
+                                s->act, d_x, s->d_act, p->train_text));
+    LCL_TRY(ops->swiglu_bwd(p->exec, &glu));
+    struct lcl_rmsnorm_args n = norm_args(p, r->norm2);
+    n.x_MC = n.sum_MC = y->mid;
+    n.y_MC = s->norm;
+    n.rstd_M = y->rstd2;
+    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
+    LCL_TRY(lcl_pass_linear_bwd(p,
+                                (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
+                                s->norm, y->gate_up, s->d_norm, p->train_text));
+    n.d_y_MC = s->d_norm;
+    n.d_sum_MC = n.d_x_MC = d_x;
+    n.d_weight_C = lcl_pass_grad(p, r->norm2, p->train_text);
+    return ops->rmsnorm_bwd(p->exec, &n);
+}
+
+static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const struct text_ctx *c)
+{
+    struct lcl_text_saves *s = &p->text;
+    struct lcl_text_layer_saves *y = &s->layer[l];
+    const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
+    const struct lcl_text_config *t = &p->model->config.text;
+    const struct lcl_ops *ops = p->exec->ops;
+    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
+                                y->attn, d_x, s->d_norm, p->train_text));
+    struct lcl_attention_args att = attention_args(p, y, c->n_runs, c->runs);
+    unsigned char *d_qkv = s->d_qkv;
+    att.d_out = s->d_norm;
+    att.d_q = d_qkv;
+    att.d_k = d_qkv + (size_t)(t->H * t->D) * elem(p);
+    att.d_v = d_qkv + (size_t)((t->H + t->G) * t->D) * elem(p);
+    LCL_TRY(ops->attention_bwd(p->exec, &att));
+    struct lcl_rotary_args rot = rotary_args(p, d_qkv, c->position_T);
+    LCL_TRY(ops->rotary_bwd(p->exec, &rot));
+    struct lcl_rmsnorm_args n = norm_args(p, r->norm1);
+    n.x_MC = n.sum_MC = y->x;
+    n.y_MC = s->norm;
+    n.rstd_M = y->rstd1;
+    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
+    LCL_TRY(lcl_pass_linear_bwd(p,
+                                (struct lcl_layer_linear){r->qkv_w, -1, s->T, qkv_width(t), t->C},
+                                s->norm, d_qkv, s->d_norm, p->train_text));
+    n.d_y_MC = s->d_norm;
+    n.d_sum_MC = n.d_x_MC = d_x;
+    n.d_weight_C = lcl_pass_grad(p, r->norm1, p->train_text);
+    return ops->rmsnorm_bwd(p->exec, &n);
+}
+
+lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
+                        const struct lcl_attn_run *runs, const void *d_hidden)
+{
+    struct lcl_text_saves *s = &p->text;
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct text_ctx c = {position_T, n_runs, runs, NULL, NULL};
+    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm);
+    n.sum_MC = s->sum;
+    n.rstd_M = s->rstd;
+    n.d_y_MC = d_hidden;
+    n.d_x_MC = s->d_x;
+    n.d_weight_C = lcl_pass_grad(p, p->model->rows.final_norm, p->train_text);
+    LCL_TRY(p->exec->ops->rmsnorm_bwd(p->exec, &n));
+    for (int64_t l = t->n_layers; l-- > 0;) {
+        if (p->checkpointing) LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
+        LCL_TRY(mlp_bwd(p, l, s->d_x));
+        LCL_TRY(attention_bwd(p, l, s->d_x, &c));
+    }
+    return LCL_OK;
+}
+
+lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *m, int64_t rows)
+{
+    const struct lcl_text_config *t = &m->config.text;
+    size_t row_bytes = (size_t)(t->G * t->D) * lcl_dtype_bytes(lcl_model_dtype(m));
+    *c = (struct lcl_kv_cache){.rows = rows};
+    struct lcl_arena measure;
+    lcl_arena_measure(&measure, "key/value cache");
+    for (int pass = 0; pass < 2; pass++) {
+        struct lcl_arena *a = pass ? &c->arena : &measure;
+        if (pass) LCL_TRY(lcl_arena_reserve(a, "key/value cache", measure.used_bytes));
+        c->k = LCL_ARENA_NEW(a, void *, (size_t)t->n_layers);
+        c->v = LCL_ARENA_NEW(a, void *, (size_t)t->n_layers);
+        for (int64_t l = 0; l < t->n_layers; l++) {
+            void *k = lcl_arena_alloc(a, (size_t)rows, row_bytes);
+            void *v = lcl_arena_alloc(a, (size_t)rows, row_bytes);
+            if (pass) {
+                c->k[l] = k;
+                c->v[l] = v;
+            }
+        }
+    }
+    return LCL_OK;
+}
+
+void lcl_kv_cache_free(struct lcl_kv_cache *c)
+{
+    lcl_arena_free(&c->arena);
+    *c = (struct lcl_kv_cache){0};
+}
