@@ -1,0 +1,30 @@
+/* AdamW over the parameter table, global-norm clip, and learning-rate schedules. */
+#ifndef LCL_OPTIM_OPTIMIZER_H
+#define LCL_OPTIM_OPTIMIZER_H
+
+#include "core/config.h"
+#include "core/ops.h"
+#include "core/param.h"
+
+/* Factor on the peak rates at step (0-based) of n_steps: linear warm-up from 0 (step / warmup),
+ * then the schedule's shape down to min_lr_ratio. The cosine is 0.5 (1 + cos(pi (step - warmup) /
+ * (n_steps - warmup))), as transformers'. */
+double lcl_lr_factor(const struct lcl_config *c, int64_t step, int64_t n_steps);
+/* Peak rate of a part: its own where the config gives one. */
+double lcl_lr_of_part(const struct lcl_config *c, enum lcl_part part);
+
+struct lcl_update {
+    int64_t step;    /* 0-based step of the stage: of the schedule */
+    int64_t n_steps; /* of the stage */
+    int64_t
+        adam_step; /* 1-based count of updates since the moments began: of the bias corrections */
+    double grad_norm; /* out: before the clip */
+    double lr;        /* out: the text's rate of this step */
+};
+/* One update of all rows that are trainable and used, from t->grad. The clip multiplies gradients
+ * by min(1, max_norm / (norm + 1e-6)). LCL_NUMERIC, naming a parameter, when a gradient is not
+ * finite; the table is then unchanged. */
+LCL_CHECKED lcl_status lcl_optimizer_update(struct lcl_exec *ex, struct lcl_params *t,
+                                            const struct lcl_config *c, struct lcl_update *u);
+
+#endif
