@@ -1,12 +1,15 @@
 # lcl: link-context learning for multimodal LLMs. `make help` lists the targets.
 # MODE=release|debug|asan|ubsan|tsan picks the build; objects are mirrored under build/ (build/MODE/ for the others).
 
-MODE   ?= release
-WERROR ?=
-CC     ?= cc
-B      := build$(if $(filter-out release,$(MODE)),/$(MODE))
+RELEASE := 0.1.0
+MODE    ?= release
+WERROR  ?=
+PREFIX  ?= /usr/local
+CC      ?= cc
+B       := build$(if $(filter-out release,$(MODE)),/$(MODE))
 
-PKGS    := hdf5 yaml-0.1 jansson libpng libwebp libpcre2-8
+PKGS := $(shell pkg-config --exists hdf5 2>/dev/null && echo hdf5 || echo hdf5-serial) \
+        yaml-0.1 jansson libpng libwebp libpcre2-8
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # GEMM: oneDNN where its header is found, OpenBLAS elsewhere; GEMM=onednn|openblas forces one.
@@ -22,7 +25,11 @@ MODE_FLAGS_debug   := -O0 -g
 MODE_FLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer
 MODE_FLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined
 MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
-CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARN) $(if $(WERROR),-Werror) $(MODE_FLAGS_$(MODE)) -fno-math-errno -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
+ifeq ($(MODE_FLAGS_$(MODE)),)
+$(error MODE=$(MODE): it is one of release, debug, asan, ubsan, tsan)
+endif
+CFLAGS_KEPT := -std=c11 -D_GNU_SOURCE $(WARN) $(MODE_FLAGS_$(MODE)) -fno-math-errno -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
+CFLAGS_ALL  := $(CFLAGS_KEPT) $(if $(WERROR),-Werror)
 LIBS := $(PKG_LIBS) -ljpeg -lgif $(GEMM_LIBS_$(GEMM)) -lm -pthread
 LDFLAGS_ALL := $(MODE_FLAGS_$(MODE)) $(LDFLAGS)
 
@@ -39,9 +46,13 @@ LIB_SRC := $(wildcard core/*.c data/*.c model/*.c optim/*.c checkpoint/*.c train
 ISA_SRC := $(filter-out cpu/backend.c,$(wildcard cpu/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(foreach i,$(ISAS),$(ISA_SRC:%.c=$B/%.$i.o))
 TOOL_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tools/*.c))
-TEST_SRC := $(wildcard tests/*/test_*.c)
-TEST_BIN := $(TEST_SRC:%.c=$B/%)
-TEST_LIB := $(patsubst %.c,$B/%.o,$(wildcard tests/support/*.c))
+# test_*.c: each within seconds, run in every mode; slow_*.c: `make test` runs them in release only; nightly_*.c.
+TEST_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/test_*.c))
+SLOW_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/slow_*.c))
+NIGHTLY_BIN := $(patsubst %.c,$B/%,$(wildcard tests/*/nightly_*.c))
+TEST_LIB    := $(patsubst %.c,$B/%.o,$(wildcard tests/support/*.c))
+OUR_C := $(wildcard core/*.[ch] cpu/*.[ch] data/*.[ch] model/*.[ch] optim/*.[ch] checkpoint/*.[ch] train/*.[ch] \
+         tools/*.[ch] tests/*/*.[ch])
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -56,14 +67,14 @@ $B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-$B/%.o: %.c
+$B/%.o: %.c $B/flags
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(EXTRA_CFLAGS) -c -o $@ $<
 
 $B/cpu/backend.o: EXTRA_CFLAGS := $(GEMM_CFLAGS_$(GEMM)) $(foreach i,$(ISAS),-DLCL_HAVE_ISA_$i=1)
 
 define isa_rule
-$B/cpu/%.$1.o: cpu/%.c
+$B/cpu/%.$1.o: cpu/%.c $B/flags
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS_ALL) $$(GEMM_CFLAGS_$$(GEMM)) $$(CPU_FLAGS) $$(ISA_FLAGS_$1) -DLCL_CPU_ISA=$1 -DLCL_CPU_ISA_$1=1 -c -o $$@ $$<
 endef
@@ -72,14 +83,125 @@ $(foreach i,$(ISAS),$(eval $(call isa_rule,$i)))
 $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_LIB) $B/liblcl.a -lcmocka $(LIBS)
 
-tests: $(TEST_BIN) ## build the tests
+# Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
+squeeze = $(strip $(subst ",,$1))
+define text_rule
+ifneq ($$(call squeeze,$$(file <$1)),$$(call squeeze,$2))
+$1: FORCE
+endif
+endef
+FORCE:
 
-clean: ## remove build/ but for downloads and environments
-	rm -rf $B/core $B/cpu $B/model $B/data $B/optim $B/checkpoint $B/train $B/tools $B/tests $B/lcl $B/liblcl.a
+# Objects depend on their flags, so changed flags rebuild. -Werror is left out: it changes no code.
+# The first build checks for the libraries, so that what is missing is said by name and not by the compiler.
+FLAGS_TEXT := $(CC) $(CFLAGS_KEPT) $(GEMM) $(GEMM_CFLAGS_$(GEMM)) $(CPU_FLAGS) $(foreach i,$(ISAS),$i $(ISA_FLAGS_$i)) $(LDFLAGS_ALL) $(LIBS)
+$(eval $(call text_rule,$B/flags,$$(FLAGS_TEXT)))
+$B/flags:
+	@CC='$(CC)' sh tools/setup.sh --check
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(call squeeze,$(FLAGS_TEXT))' > $@
+
+# One VERB(name) for each tools/verb_name.c: see tools/cli.h.
+VERBS_TEXT := $(foreach v,$(sort $(wildcard tools/verb_*.c)),VERB($(v:tools/verb_%.c=%)))
+$(eval $(call text_rule,$B/tools/verbs.inc,$$(VERBS_TEXT)))
+$B/tools/verbs.inc:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(VERBS_TEXT)' > $@
+$B/tools/lcl.o: $B/tools/verbs.inc
+$B/tools/lcl.o: EXTRA_CFLAGS := -I$B -DLCL_RELEASE='"$(RELEASE)"' -DLCL_BUILD='"$(MODE), GEMM=$(GEMM)"'
+
+# --- what a person runs. Set-up comes first and the rest in a new make, so that what it installed is seen. ---
+
+SUB  = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+RUN := tools/run-tests.sh
+SCORE := build/test-results
+
+setup: ## install what is missing to build (Debian, Ubuntu)
+	@sh tools/setup.sh
+
+demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
+	@sh tools/setup.sh
+	@$(SUB) all
+	@IMAGES='$(IMAGES)' SEED='$(SEED)' sh tools/demo.sh
+
+test: ## set-up, build, all tests, sanitizers, lint: TEST_FILTER=word
+	@sh tools/setup.sh --dev
+	@$(SUB) run-all
+
+test-quick: ## set-up, build, the tests of a few seconds each, lint
+	@sh tools/setup.sh --dev
+	@$(SUB) run-quick
+
+nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
+	@sh tools/setup.sh --dev
+	@$(SUB) run-nightly
+
+tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
+
+QUICK_TESTS = LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(MODE) $(TEST_BIN)
+# The kernels of the lower instruction sets, where the processor has them.
+HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
+ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))
+
+run-quick: tests
+	@sh $(RUN) start $(SCORE)
+	@$(QUICK_TESTS)
+	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
+	@sh $(RUN) end $(SCORE)
+
+run-body: tests
+	@sh $(RUN) start $(SCORE)
+	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
+	@$(QUICK_TESTS)
+	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2 sh $(RUN) suite $(SCORE) x86-64-v2 $(ISA_TESTS))
+	@$(if $(HAS_AVX2),LCL_CPU_ISA=v3 sh $(RUN) suite $(SCORE) x86-64-v3 $(ISA_TESTS))
+	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) slow $(SLOW_BIN)
+	@$(SUB) MODE=asan run-mode
+	@$(SUB) MODE=ubsan run-mode
+
+run-all: run-body
+	@sh $(RUN) end $(SCORE)
+
+# The tests of this MODE, added to the score; a build that fails counts as a failed test.
+run-mode:
+	@+sh $(RUN) step $(SCORE) 'build of MODE=$(MODE)' $(MAKE) --no-print-directory MODE=$(MODE) $(TEST_BIN) $B/lcl
+	@test ! -x $B/lcl || $(QUICK_TESTS)
+
+run-nightly: run-body $(NIGHTLY_BIN)
+	@$(SUB) MODE=tsan run-mode
+	@$(SUB) B=build/openblas GEMM=openblas run-mode
+	@LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $(NIGHTLY_BIN)
+	@sh $(RUN) end $(SCORE)
+
+bench: all ## speed side by side with PyTorch: dev/bench/
+	@test -f dev/bench/run.sh || { echo 'error: dev/bench/run.sh is not there' >&2; exit 1; }
+	@sh dev/bench/run.sh
+
+docs: $B/lcl ## write docs/config.md anew from the schema
+	$B/lcl config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
+
+format: ## clang-format all C files
+	clang-format -i $(OUR_C)
+
+lint: ## format, include order by room, sizes, READMEs
+	@sh tools/lint.sh
+
+install: all ## install lcl and configs under PREFIX (/usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/lcl'
+	install -m 755 $B/lcl '$(DESTDIR)$(PREFIX)/bin/lcl'
+	cp -R configs '$(DESTDIR)$(PREFIX)/share/lcl/'
+
+clean: ## remove what was compiled (not downloads, runs and environments)
+	rm -rf $(foreach d,build build/debug build/asan build/ubsan build/tsan build/openblas,$(foreach \
+	  r,core cpu model data optim checkpoint train tools tests lcl liblcl.a flags tmp test-results,$d/$r))
+
+dist-clean: ## remove build/ as a whole
+	rm -rf build
 
 help: ## list the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-16s %s\n",$$1,$$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-12s %s\n",$$1,$$2}'
 
-.PHONY: all tests clean help
+.PHONY: all setup demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
+        install clean dist-clean help FORCE
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(TEST_LIB:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d)
