@@ -1,4 +1,5 @@
-/* Tokenizers in HF tokenizer.json form: byte-level and SentencePiece-style BPE, added tokens, decoding. */
+/* Tokenizers in HF tokenizer.json form: byte-level and SentencePiece-style BPE, added tokens,
+ * decoding. */
 #ifndef LCL_DATA_TOKENIZER_H
 #define LCL_DATA_TOKENIZER_H
 
@@ -10,28 +11,53 @@ LCL_CHECKED lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl
 void lcl_tokenizer_free(struct lcl_tokenizer *t);
 /* Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json in a folder. */
 LCL_CHECKED lcl_status lcl_tokenizer_save(const struct lcl_tokenizer *t, const char *dir);
-/* Makes a small BPE from `texts`: each distinct word of a text that occurs in `whole_words` becomes one token, letters stay
- * single elsewhere; merges up to vocab_size. Specials <unk> <s> </s> <image> <pad> come first. */
+/* Makes a small byte-level BPE (GPT-2's splitting) whose words are those of `texts`: each becomes
+ * one token, most frequent first while vocab_size lasts, but for lower-case words that follow no
+ * space, so that the letters of labels (which follow a quote) stay single. Specials <unk> <s> </s>
+ * <image> <pad> come first, then all 256 bytes: any text round-trips. LCL_RANGE when vocab_size is
+ * below 261. */
 LCL_CHECKED lcl_status lcl_tokenizer_train(const char *const *texts, size_t n_texts,
                                            int64_t vocab_size, struct lcl_tokenizer **out);
 
 int32_t lcl_tokenizer_vocab_size(const struct lcl_tokenizer *t);
 int32_t lcl_tokenizer_id(const struct lcl_tokenizer *t, const char *token); /* -1 when unknown */
+/* The token as the vocabulary spells it, or NULL; owned by the tokenizer. */
+const char *lcl_tokenizer_token(const struct lcl_tokenizer *t, int32_t id);
 int32_t lcl_tokenizer_bos(const struct lcl_tokenizer *t);
 int32_t lcl_tokenizer_eos(const struct lcl_tokenizer *t);
 int32_t lcl_tokenizer_image(const struct lcl_tokenizer *t);
 
-/* Appends the ids of `text` (added tokens inside it recognised, no <s> unless the post-processor adds it and add_special). */
+/* Appends the ids of `text` (added tokens inside it recognised, no <s> unless the post-processor
+ * adds it and add_special). */
 struct lcl_ids {
     int32_t *v; /* malloc'd, grows */
     int64_t n, cap;
 };
 LCL_CHECKED lcl_status lcl_tokenizer_encode(const struct lcl_tokenizer *t, const char *text,
                                             bool add_special, struct lcl_ids *out);
+/* As above for a text with NUL bytes. LCL_FORMAT where it is not UTF-8. */
+LCL_CHECKED lcl_status lcl_tokenizer_encode_bytes(const struct lcl_tokenizer *t, const char *text,
+                                                  size_t size, bool add_special,
+                                                  struct lcl_ids *out);
+/* Where a text stands in what is encoded piece by piece: it decides on the space mark that some
+ * tokenizers put before. */
+enum lcl_text_place {
+    LCL_TEXT_START,     /* begins the sequence */
+    LCL_TEXT_NEW,       /* follows a special token */
+    LCL_TEXT_CONTINUED, /* goes on in the middle of a sentence */
+    LCL_TEXT_PLAIN      /* the same, and added tokens in it are only text: labels */
+};
+LCL_CHECKED lcl_status lcl_tokenizer_encode_at(const struct lcl_tokenizer *t, const char *text,
+                                               size_t size, enum lcl_text_place place,
+                                               struct lcl_ids *out);
 LCL_CHECKED lcl_status lcl_ids_push(struct lcl_ids *ids, int32_t id);
 void lcl_ids_free(struct lcl_ids *ids);
 /* The text of n ids, malloc'd. */
 LCL_CHECKED lcl_status lcl_tokenizer_decode(const struct lcl_tokenizer *t, const int32_t *ids,
                                             int64_t n, bool skip_special, char **text);
+/* The same with its size (the text may hold NUL bytes). Ids without a token give nothing. */
+LCL_CHECKED lcl_status lcl_tokenizer_decode_bytes(const struct lcl_tokenizer *t, const int32_t *ids,
+                                                  int64_t n, bool skip_special, char **text,
+                                                  size_t *size);
 
 #endif
