@@ -16,7 +16,13 @@
 
 enum { LCL_ALL_PARTS = (1u << LCL_PART_COUNT) - 1u };
 
-/* Row i's name on disk: lcl_hf_names_of(names, i). */
+/* The table's name of an on-disk spelling. LCL_RANGE when it is too long for the table. */
+LCL_CHECKED lcl_status lcl_hf_table_name(const char *on_disk, char name[LCL_PARAM_NAME_BYTES]);
+/* The tensor whose table name is `name`, NULL when there is none. */
+const struct lcl_st_tensor *lcl_hf_find(const struct lcl_safetensors *st, const char *name);
+
+/* name[i]: what row i of the table is called on disk, so that gradients can be written as
+ * grad.NAME. */
 struct lcl_hf_names {
     int n_rows;
     char (*name)[LCL_PARAM_NAME_BYTES]; /* owned; "" for a row that the folder does not hold */
