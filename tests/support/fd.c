@@ -188,6 +188,7 @@ struct gradient {
     const char *what;
     const double *g;
     double scale, rounding, tol;
+    double noise; /* of the differences themselves */
 };
 
 static void check_single(const struct gradient *c, fd_loss loss, void *ctx, double *x, size_t n,
@@ -197,7 +198,7 @@ static void check_single(const struct gradient *c, fd_loss loss, void *ctx, doub
     for (size_t k = 0; k < n_single; k++) {
         size_t i = n_single > 1 ? k * (n - 1) / (n_single - 1) : 0;
         double want = slope(loss, ctx, x, n, NULL, i, saved);
-        double bound = c->tol * fmax(c->scale, fabs(want)) + c->rounding * fabs(want);
+        double bound = c->tol * fmax(c->scale, fabs(want)) + c->rounding * fabs(want) + c->noise;
         if (!(fabs(c->g[i] - want) <= bound))
             fail_msg("%s[%zu of %zu] is %.9g, finite differences say %.9g within %.3g", c->what, i,
                      n, c->g[i], want, bound);
@@ -220,7 +221,8 @@ static void check_directions(const struct gradient *c, fd_loss loss, void *ctx, 
             spread += c->g[i] * u[i] * c->g[i] * u[i];
         }
         double want = slope(loss, ctx, x, n, u, 0, saved);
-        double bound = 4 * c->tol * c->scale + 4 * c->rounding * sqrt(spread) + c->tol * fabs(want);
+        double bound =
+            4 * c->tol * c->scale + 4 * c->rounding * sqrt(spread) + c->tol * fabs(want) + c->noise;
         if (!(fabs(dot - want) <= bound))
             fail_msg("%s along direction %d is %.9g, finite differences say %.9g within %.3g",
                      c->what, (int)d, dot, want, bound);
@@ -238,7 +240,8 @@ void fd_check(const char *what, fd_loss loss, void *ctx, double *x, size_t n, co
         if (base) g[i] -= base[i];
         if (!isfinite(g[i])) fail_msg("%s[%zu of %zu] is not finite", what, i, n);
     }
-    struct gradient c = {what, g, scale, dtype == LCL_BF16 ? 1.0 / 256 : 0, tol};
+    struct gradient c = {
+        what, g, scale, dtype == LCL_BF16 ? 1.0 / 256 : 0, tol, 1e-10 * fmax(1, fabs(loss(ctx)))};
     check_single(&c, loss, ctx, x, n, saved);
     check_directions(&c, loss, ctx, x, n, saved, u);
     while (n_buffers > mark) free(buffers[--n_buffers].base);
