@@ -1,0 +1,210 @@
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "checkpoint/hf.h"
+#include "core/log.h"
+
+enum { MAX_EXTRA = 4 };
+static const size_t default_shard_bytes = 5000000000u;
+
+/* What is written: rows of the table, and tensors made here. */
+struct export
+{
+    struct lcl_model_config config;
+    struct lcl_st_item *items;
+    size_t n;
+    float *made[MAX_EXTRA];
+    int n_made;
+};
+
+static void export_free(struct export *e)
+{
+    for (int i = 0; i < e->n_made; i++) free(e->made[i]);
+    free(e->items);
+}
+
+static struct lcl_st_item *find_item(struct export *e, const char *name)
+{
+    for (size_t i = 0; i < e->n; i++)
+        if (strcmp(e->items[i].name, name) == 0) return &e->items[i];
+    return NULL;
+}
+
+/* A tensor of zeros that replaces or adds `name`; NULL when memory ran out. */
+static float *make_item(struct export *e, const char *name, lcl_dtype dtype, int64_t N, int64_t K)
+{
+    float *data = calloc((size_t)(N * (K ? K : 1)), sizeof *data);
+    if (!data) return NULL;
+    e->made[e->n_made++] = data;
+    struct lcl_st_item *item = find_item(e, name);
+    if (!item) item = &e->items[e->n++];
+    *item = (struct lcl_st_item){.name = name,
+                                 .dtype = dtype,
+                                 .source = LCL_F32,
+                                 .n_dims = K ? 2 : 1,
+                                 .shape = {N, K},
+                                 .data = data};
+    return data;
+}
+
+static const float *row_value(const struct lcl_params *t, const char *name)
+{
+    const struct lcl_param *p = lcl_params_find((struct lcl_params *)(uintptr_t)t, name);
+    return p ? t->value + p->offset : NULL;
+}
+
+/* W ((x - mean) * inv_std) + b = W' x + b' with W' = W diag(inv_std), b' = b - W' mean. */
+static lcl_status fold_standardisation(struct export *e, const struct lcl_params *t,
+                                       lcl_dtype dtype)
+{
+    static const char w_name[] = "multi_modal_projector.linear_1.weight";
+    static const char b_name[] = "multi_modal_projector.linear_1.bias";
+    const float *mean = row_value(t, "image_standardize.mean");
+    const float *inv_std = row_value(t, "image_standardize.inv_std");
+    if (!mean || !inv_std) return LCL_OK;
+    int64_t N = e->config.text.C, K = e->config.vision.C;
+    const float *w = row_value(t, w_name), *b = row_value(t, b_name);
+    float *w_new = make_item(e, w_name, dtype, N, K), *b_new = make_item(e, b_name, dtype, N, 0);
+    if (!w || !w_new || !b_new) return LCL_FAIL(LCL_MEMORY, "no memory to fold the projector");
+    for (int64_t n = 0; n < N; n++) {
+        double sum = b ? (double)b[n] : 0;
+        for (int64_t k = 0; k < K; k++) {
+            double x = (double)w[n * K + k] * (double)inv_std[k];
+            w_new[n * K + k] = (float)x;
+            sum -= x * (double)mean[k];
+        }
+        b_new[n] = (float)sum;
+    }
+    return LCL_OK;
+}
+
+/* HF's projector always has two layers, both or neither with a bias. */
+static lcl_status complete_projector(struct export *e, lcl_dtype dtype)
+{
+    static const char w_name[] = "multi_modal_projector.linear_2.weight";
+    static const char b_name[] = "multi_modal_projector.linear_2.bias";
+    int64_t C = e->config.text.C;
+    if (!find_item(e, w_name)) {
+        float *eye = make_item(e, w_name, dtype, C, C);
+        if (!eye) return LCL_FAIL(LCL_MEMORY, "no memory for %s", w_name);
+        for (int64_t i = 0; i < C; i++) eye[i * C + i] = 1;
+    }
+    e->config.projector_bias = find_item(e, "multi_modal_projector.linear_1.bias") != NULL;
+    if (e->config.projector_bias && !find_item(e, b_name) && !make_item(e, b_name, dtype, C, 0))
+        return LCL_FAIL(LCL_MEMORY, "no memory for %s", b_name);
+    return LCL_OK;
+}
+
+static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtype dtype)
+{
+    e->items = calloc((size_t)t->n_rows + MAX_EXTRA, sizeof *e->items);
+    if (!e->items) return LCL_FAIL(LCL_MEMORY, "no memory for a list of %d tensors", t->n_rows);
+    for (int i = 0; i < t->n_rows; i++) {
+        const struct lcl_param *p = &t->rows[i];
+        if (p->part == LCL_PART_HEAD || strncmp(p->name, "image_standardize.", 18) == 0) continue;
+        struct lcl_st_item *item = &e->items[e->n++];
+        *item = (struct lcl_st_item){.name = p->name,
+                                     .dtype = dtype,
+                                     .source = LCL_F32,
+                                     .n_dims = p->n_dims,
+                                     .data = t->value + p->offset};
+        memcpy(item->shape, p->shape, sizeof p->shape);
+    }
+    LCL_TRY(fold_standardisation(e, t, dtype));
+    return complete_projector(e, dtype);
+}
+
+/* ---- the small files ---- */
+
+static lcl_status write_json(const char *dir, const char *file, json_t *root)
+{
+    char *path = lcl_strdupf("%s/%s", dir, file);
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    json_decref(root);
+    lcl_status status = path && text ? lcl_fs_write_atomic(path, text, strlen(text))
+                                     : LCL_FAIL(LCL_MEMORY, "no memory for %s", file);
+    free(path);
+    free(text);
+    return status;
+}
+
+static lcl_status write_generation(const char *dir, const struct lcl_model_config *m)
+{
+    json_t *root = json_pack("{s:b}", "_from_model_config", 1);
+    if (m->bos_token >= 0) json_object_set_new(root, "bos_token_id", json_integer(m->bos_token));
+    if (m->eos_token >= 0) json_object_set_new(root, "eos_token_id", json_integer(m->eos_token));
+    if (m->pad_token >= 0) json_object_set_new(root, "pad_token_id", json_integer(m->pad_token));
+    return write_json(dir, "generation_config.json", root);
+}
+
+/* Seven decimals tell two floats of this size apart and keep 0.48145466 as it is written. */
+static json_t *three(const float *x)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < 3; i++)
+        json_array_append_new(list, json_real(round((double)x[i] * 1e8) / 1e8));
+    return list;
+}
+
+static lcl_status write_preprocessor(const char *dir, const struct lcl_model_config *m,
+                                     const struct lcl_hf_save_options *o)
+{
+    static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+    static const float clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+    bool clip = o->image_std[0] == 0;
+    const float *mean = clip ? clip_mean : o->image_mean, *std = clip ? clip_std : o->image_std;
+    json_int_t side = (json_int_t)m->vision.image_size;
+    json_t *root = json_pack(
+        "{s:s, s:{s:I, s:I}, s:{s:I}, s:b, s:b, s:b, s:b, s:b, s:i, s:f, s:o, s:o}",
+        "image_processor_type", o->pad_to_square ? "LlavaImageProcessor" : "CLIPImageProcessor",
+        "crop_size", "height", side, "width", side, "size", "shortest_edge", side, "do_center_crop",
+        1, "do_convert_rgb", 1, "do_normalize", 1, "do_rescale", 1, "do_resize", 1, "resample", 3,
+        "rescale_factor", 1 / 255.0, "image_mean", three(mean), "image_std", three(std));
+    if (o->pad_to_square) json_object_set_new(root, "do_pad", json_true());
+    for (int i = 0; o->pad_to_square && i < 3; i++) {
+        int wanted = (int)(mean[i] * 255.0f);
+        if (o->background[i] == wanted) continue;
+        lcl_log_warn("%s: transformers pads pictures with the mean colour, the model was trained "
+                     "with %d,%d,%d",
+                     dir, o->background[0], o->background[1], o->background[2]);
+        break;
+    }
+    return write_json(dir, "preprocessor_config.json", root);
+}
+
+static lcl_status write_config(const char *dir, const struct lcl_model_config *m, lcl_dtype dtype)
+{
+    char *text = NULL, *path = lcl_strdupf("%s/config.json", dir);
+    lcl_status status =
+        path ? lcl_hf_config_write(m, dtype, &text) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (status == LCL_OK) status = lcl_fs_write_atomic(path, text, strlen(text));
+    free(text);
+    free(path);
+    return status;
+}
+
+lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
+                       const struct lcl_model_config *m, const struct lcl_hf_save_options *options)
+{
+    const struct lcl_hf_save_options o =
+        options ? *options : (struct lcl_hf_save_options){.dtype = LCL_F32};
+    if (o.dtype != LCL_F32 && o.dtype != LCL_BF16 && o.dtype != LCL_F16)
+        return LCL_FAIL(LCL_UNSUPPORTED, "weights are exported as f32, bf16 or f16, not %s",
+                        lcl_dtype_name(o.dtype));
+    struct export e = {.config = *m};
+    lcl_status status;
+    char *probe = NULL;
+    LCL_TRY_GOTO(lcl_hf_config_write(m, o.dtype, &probe)); /* refuses before anything is written */
+    LCL_TRY_GOTO(collect(&e, t, o.dtype));
+    LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
+    LCL_TRY_GOTO(lcl_st_write_folder(dir, e.items, e.n,
+                                     o.max_shard_bytes ? o.max_shard_bytes : default_shard_bytes));
+    LCL_TRY_GOTO(write_generation(dir, m));
+    LCL_TRY_GOTO(write_preprocessor(dir, m, &o));
+    status = write_config(dir, &e.config, o.dtype);
+out:
+    free(probe);
+    export_free(&e);
+    return status;
+}
