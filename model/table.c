@@ -106,11 +106,6 @@ static void vision(struct builder *b, struct lcl_model_rows *r)
     b->unused = true; /* LLaVA reads hidden states from before the last norm */
     add_vector(b, p, "post_layernorm.weight", v->C, LCL_INIT_ONES, false);
     add_vector(b, p, "post_layernorm.bias", v->C, LCL_INIT_ZEROS, false);
-    r->std_mean = r->std_inv = -1;
-    if (c->standardize) { /* constants of the tower's features, measured once; never trained */
-        r->std_mean = add_vector(b, "image_standardize.", "mean", v->C, LCL_INIT_ZEROS, false);
-        r->std_inv = add_vector(b, "image_standardize.", "inv_std", v->C, LCL_INIT_ONES, false);
-    }
     b->unused = false;
 }
 
@@ -121,6 +116,13 @@ static void projector(struct builder *b, struct lcl_model_rows *r)
     int64_t Cv = c->vision.C, C = c->text.C;
     b->part = LCL_PART_PROJECTOR;
     r->proj1_b = r->proj2_w = r->proj2_b = -1;
+    r->std_mean = r->std_inv = -1;
+    if (c->standardize) { /* constants of the tower's features, measured once; never trained */
+        b->unused = true;
+        r->std_mean = add_vector(b, "image_standardize.", "mean", Cv, LCL_INIT_ZEROS, false);
+        r->std_inv = add_vector(b, "image_standardize.", "inv_std", Cv, LCL_INIT_ONES, false);
+        b->unused = false;
+    }
     r->proj1_w = add_matrix(b, p, "linear_1.weight", C, Cv, weight_std(c, Cv, 0), false);
     if (c->projector_bias) r->proj1_b = add_vector(b, p, "linear_1.bias", C, LCL_INIT_ZEROS, false);
     if (c->projector == LCL_PROJECTOR_LINEAR) return;

@@ -1,0 +1,262 @@
+#include "train/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/ckpt.h"
+#include "checkpoint/hf.h"
+#include "core/fs.h"
+#include "core/log.h"
+#include "core/threads.h"
+#include "cpu/cpu.h"
+
+lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
+{
+    LCL_TRY(lcl_threads_start((int)c->threads));
+    return lcl_cpu_ops(&e->exec.ops);
+}
+
+lcl_status lcl_parse_background(const char *text, uint8_t rgb[3])
+{
+    int r, g, b, used = 0;
+    if (sscanf(text, "%d,%d,%d%n", &r, &g, &b, &used) != 3 || text[used] != '\0' || r < 0 ||
+        g < 0 || b < 0 || r > 255 || g > 255 || b > 255)
+        return LCL_FAIL_HINT(LCL_CONFIG, "three numbers 0..255, as 128,128,128",
+                             "data.background is \"%s\"", text);
+    rgb[0] = (uint8_t)r;
+    rgb[1] = (uint8_t)g;
+    rgb[2] = (uint8_t)b;
+    return LCL_OK;
+}
+
+static lcl_status number_train_classes(struct lcl_env *e)
+{
+    e->class_label = malloc((size_t)e->pack.n_classes * sizeof *e->class_label);
+    if (!e->class_label) return LCL_FAIL(LCL_MEMORY, "no memory for %d classes", e->pack.n_classes);
+    for (int32_t i = 0; i < e->pack.n_classes; i++)
+        e->class_label[i] = e->pack.classes[i].split == LCL_SPLIT_TRAIN ? e->n_train_classes++ : -1;
+    return LCL_OK;
+}
+
+lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
+{
+    if (c->data_pack[0] == '\0')
+        return LCL_FAIL_HINT(LCL_CONFIG, "make one with lcl pack and set data.pack",
+                             "data.pack is not set");
+    LCL_TRY(lcl_pack_open(c->data_pack, &e->pack));
+    e->has_pack = true;
+    LCL_TRY(number_train_classes(e));
+    char *beside = lcl_strdupf("%s.neighbors.h5", c->data_pack);
+    if (!beside) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    const char *path = c->data_neighbors[0] ? c->data_neighbors : beside;
+    lcl_status status = LCL_OK;
+    if (c->data_neighbors[0] || lcl_fs_exists(path)) {
+        status = lcl_neighbors_load(path, &e->pack, &e->neighbors);
+        e->has_neighbors = status == LCL_OK;
+    }
+    free(beside);
+    return status;
+}
+
+/* Folder that holds tokenizer.json for `path`: itself, or the run above a checkpoint. */
+static char *tokenizer_path(const char *path)
+{
+    char *direct = lcl_strdupf("%s/tokenizer.json", path);
+    if (!direct || lcl_fs_exists(direct)) return direct;
+    char *above = lcl_strdupf("%s/../tokenizer.json", path);
+    if (above && lcl_fs_exists(above)) {
+        free(direct);
+        return above;
+    }
+    free(above);
+    return direct;
+}
+
+static lcl_status train_tokenizer(struct lcl_env *e, const struct lcl_config *c)
+{
+    const char *const *texts;
+    size_t n = lcl_template_texts((enum lcl_layout)c->data_layout, &texts);
+    return lcl_tokenizer_train(texts, n, 512, &e->tokenizer);
+}
+
+static lcl_status open_tokenizer(struct lcl_env *e, const struct lcl_config *c, const char *from)
+{
+    if (c->tokenizer[0]) return lcl_tokenizer_load(c->tokenizer, &e->tokenizer);
+    if (!from || !from[0]) return train_tokenizer(e, c);
+    char *path = tokenizer_path(from);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = lcl_tokenizer_load(path, &e->tokenizer);
+    free(path);
+    return status;
+}
+
+/* Where values are read from: a checkpoint (its path) or an HF folder. */
+struct origin {
+    bool hf;
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+};
+
+static lcl_status find_origin(const char *from, struct origin *o, struct lcl_model_config *m)
+{
+    *o = (struct origin){.hf = !lcl_checkpoint_is_folder(from) && lcl_hf_is_folder(from)};
+    if (o->hf) {
+        snprintf(o->path, sizeof o->path, "%s", from);
+        return lcl_hf_load_config(from, m);
+    }
+    LCL_TRY(lcl_checkpoint_find(from, o->path, sizeof o->path));
+    return lcl_checkpoint_load_config(o->path, m);
+}
+
+static lcl_status parse_parts(const char *text, unsigned *parts)
+{
+    static const char *const names[] = {"all", "vision", "projector", "text"};
+    char copy[LCL_CONFIG_STR_BYTES], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", text);
+    *parts = 0;
+    for (char *word = strtok_r(copy, ", ", &save); word; word = strtok_r(NULL, ", ", &save)) {
+        if (strcmp(word, "all") == 0)
+            *parts |= 1u << LCL_PART_VISION | 1u << LCL_PART_PROJECTOR | 1u << LCL_PART_TEXT;
+        else if (strcmp(word, "vision") == 0)
+            *parts |= 1u << LCL_PART_VISION;
+        else if (strcmp(word, "projector") == 0)
+            *parts |= 1u << LCL_PART_PROJECTOR;
+        else if (strcmp(word, "text") == 0)
+            *parts |= 1u << LCL_PART_TEXT;
+        else {
+            const char *near = lcl_nearest_word(word, names, 4);
+            return LCL_FAIL_HINT(LCL_CONFIG, near ? near : "all, vision, projector, text",
+                                 "init_parts has an unknown part \"%s\"", word);
+        }
+    }
+    return LCL_OK;
+}
+
+static lcl_status load_parts(struct lcl_env *e, const struct origin *o, unsigned parts)
+{
+    if (o->hf) return lcl_hf_load(o->path, &e->model.params, parts, NULL);
+    struct lcl_load_report report;
+    LCL_TRY(lcl_checkpoint_load_parts(o->path, &e->model.params, parts, &report));
+    if (report.n_missing > 0)
+        lcl_log_warn("%s lacks %d parameters, which start fresh: %s", o->path, report.n_missing,
+                     report.missing);
+    return LCL_OK;
+}
+
+static void set_tokens(struct lcl_model_config *m, const struct lcl_tokenizer *t)
+{
+    m->image_token = lcl_tokenizer_image(t);
+    m->bos_token = lcl_tokenizer_bos(t);
+    m->eos_token = lcl_tokenizer_eos(t);
+    m->pad_token = lcl_tokenizer_id(t, "<pad>");
+}
+
+static lcl_status finish_model(struct lcl_env *e, const struct lcl_config *c,
+                               const struct lcl_model_config *m, bool training)
+{
+    LCL_TRY(lcl_model_create(&e->model, m));
+    e->has_model = true;
+    LCL_TRY(lcl_model_reserve(&e->model, c->bf16, false, training));
+    lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);
+    e->preprocess.mode = c->data_resize == 1 ? LCL_RESIZE_PAD : LCL_RESIZE_CROP;
+    return lcl_parse_background(c->data_background, e->preprocess.background);
+}
+
+lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
+{
+    struct lcl_model_config m, loaded;
+    struct origin origin = {0};
+    unsigned parts = 0;
+    const char *from = c->init_from;
+    LCL_TRY(parse_parts(c->init_parts, &parts));
+    LCL_TRY(open_tokenizer(e, c, (parts & 1u << LCL_PART_TEXT) ? from : NULL));
+    lcl_model_config_from(c, lcl_tokenizer_vocab_size(e->tokenizer), &m);
+    if (from[0]) {
+        LCL_TRY(find_origin(from, &origin, &loaded));
+        if (parts & 1u << LCL_PART_VISION) {
+            m.vision = loaded.vision;
+            m.select_layer = loaded.select_layer;
+            m.keep_class = loaded.keep_class;
+            m.pool = loaded.pool;
+        }
+        if (parts & 1u << LCL_PART_PROJECTOR) {
+            m.projector = loaded.projector;
+            m.projector_act = loaded.projector_act;
+            m.projector_bias = loaded.projector_bias;
+            m.standardize = loaded.standardize;
+        }
+        if (parts & 1u << LCL_PART_TEXT) m.text = loaded.text;
+    }
+    set_tokens(&m, e->tokenizer);
+    m.n_classes = with_classifier ? e->n_train_classes : 0;
+    LCL_TRY(finish_model(e, c, &m, true));
+    lcl_params_initialise(&e->model.params, (uint64_t)c->seed);
+    if (from[0]) LCL_TRY(load_parts(e, &origin, parts));
+    lcl_params_changed(&e->model.params);
+    return LCL_OK;
+}
+
+lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct lcl_config *c)
+{
+    struct lcl_model_config m;
+    struct origin origin;
+    LCL_TRY(find_origin(path, &origin, &m));
+    LCL_TRY(open_tokenizer(e, c, origin.path));
+    m.n_classes = 0;
+    LCL_TRY(finish_model(e, c, &m, false));
+    lcl_params_initialise(&e->model.params, 0);
+    LCL_TRY(load_parts(e, &origin, LCL_ALL_PARTS & ~(1u << LCL_PART_HEAD)));
+    lcl_params_changed(&e->model.params);
+    return LCL_OK;
+}
+
+lcl_status lcl_env_run_config(const char *path, const char *const *overrides, int n,
+                              struct lcl_config *c)
+{
+    struct lcl_run_config *run = malloc(sizeof *run);
+    char *here = lcl_strdupf("%s/config.yaml", path),
+         *above = lcl_strdupf("%s/../config.yaml", path);
+    lcl_status status = LCL_OK;
+    if (!run || !here || !above) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a config");
+        goto out;
+    }
+    const char *file = lcl_fs_exists(here) ? here : lcl_fs_exists(above) ? above : NULL;
+    if (file) {
+        LCL_TRY_GOTO(lcl_config_load(file, overrides, n, run));
+        *c = run->stages[run->n_stages - 1];
+    } else {
+        lcl_config_defaults(c);
+        for (int i = 0; i < n; i++) {
+            char key[128];
+            const char *equals = strchr(overrides[i], '=');
+            if (!equals || (size_t)(equals - overrides[i]) >= sizeof key) {
+                status = LCL_FAIL(LCL_CONFIG, "--set %s: KEY=VALUE wanted", overrides[i]);
+                goto out;
+            }
+            snprintf(key, sizeof key, "%.*s", (int)(equals - overrides[i]), overrides[i]);
+            LCL_TRY_GOTO(lcl_config_set(c, key, equals + 1, "--set"));
+        }
+    }
+out:
+    free(run);
+    free(here);
+    free(above);
+    return status;
+}
+
+void lcl_env_close(struct lcl_env *e)
+{
+    if (e->has_model) lcl_model_free(&e->model);
+    lcl_tokenizer_free(e->tokenizer);
+    if (e->has_neighbors) lcl_neighbors_free(&e->neighbors);
+    if (e->has_pack) lcl_pack_close(&e->pack);
+    free(e->class_label);
+    *e = (struct lcl_env){0};
+}
+
+bool lcl_env_lanes_in_parallel(const struct lcl_model *m, int64_t lanes)
+{
+    const size_t budget = (size_t)512 << 20; /* bytes of lane gradients worth holding at once */
+    return lanes > 1 && m->params.n_elements * sizeof(float) <= budget / (size_t)lanes;
+}

@@ -1,0 +1,47 @@
+/* What a verb opens before it works: threads, backend, pack, neighbor table, tokenizer, model. */
+#ifndef LCL_TRAIN_ENV_H
+#define LCL_TRAIN_ENV_H
+
+#include "data/episode.h"
+#include "data/image.h"
+#include "model/model.h"
+
+struct lcl_env {
+    struct lcl_exec exec;
+    struct lcl_pack pack; /* n_classes 0: none was opened */
+    struct lcl_neighbors neighbors;
+    bool has_pack, has_neighbors;
+    struct lcl_tokenizer *tokenizer;
+    struct lcl_model model;
+    bool has_model;
+    struct lcl_preprocess preprocess; /* of the model's pictures */
+    int32_t *class_label; /* [pack.n_classes] number of a train class among the train classes, -1
+                             for others */
+    int32_t n_train_classes;
+};
+
+/* Starts threads and picks the backend. */
+LCL_CHECKED lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c);
+/* Opens data.pack, and its neighbor table where one is named or lies beside the pack
+ * (PACK.neighbors.h5). */
+LCL_CHECKED lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c);
+/* Tokenizer and model of a new run: from init_from where given, else from the config.
+ * with_classifier: rows for the train classes. */
+LCL_CHECKED lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c,
+                                          bool with_classifier);
+/* Tokenizer and model of a run folder, a checkpoint or an HF folder, for inference. */
+LCL_CHECKED lcl_status lcl_env_load_model(struct lcl_env *e, const char *path,
+                                          const struct lcl_config *c);
+/* config.yaml of the run that `path` is, or is a checkpoint of; the defaults for an HF folder.
+ * overrides as lcl_config_load. */
+LCL_CHECKED lcl_status lcl_env_run_config(const char *path, const char *const *overrides, int n,
+                                          struct lcl_config *c);
+void lcl_env_close(struct lcl_env *e);
+
+/* "R,G,B" to bytes; LCL_CONFIG. */
+LCL_CHECKED lcl_status lcl_parse_background(const char *text, uint8_t rgb[3]);
+
+/* True where lanes should run one a thread (small models), rather than each op over all threads. */
+bool lcl_env_lanes_in_parallel(const struct lcl_model *m, int64_t lanes);
+
+#endif

@@ -1,0 +1,207 @@
+#include "train/features.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fs.h"
+#include "core/h5.h"
+#include "core/log.h"
+#include "core/threads.h"
+
+enum { LANES = 8, LANE_IMAGES = 16, BATCH = LANES * LANE_IMAGES };
+
+static uint64_t mix(uint64_t h, const void *data, size_t n)
+{
+    return h * 0x9E3779B97F4A7C15u +
+           (((uint64_t)lcl_crc32c(0, data, n) << 32) | lcl_crc32c(7, data, n));
+}
+
+static uint64_t cache_key(const struct lcl_env *e, const struct lcl_config *c, int64_t views)
+{
+    const struct lcl_model_config *m = &e->model.config;
+    uint64_t h = lcl_params_hash(&e->model.params, LCL_PART_VISION);
+    int64_t numbers[] = {m->select_layer,    m->keep_class,      m->pool, views,
+                         e->preprocess.size, e->preprocess.mode, c->bf16};
+    h = mix(h, numbers, sizeof numbers);
+    h = mix(h, &e->pack.content_hash, sizeof e->pack.content_hash);
+    h = mix(h, e->preprocess.background, 3);
+    h = mix(h, e->preprocess.mean, sizeof e->preprocess.mean);
+    h = mix(h, e->preprocess.std, sizeof e->preprocess.std);
+    if (views > 1) {
+        double augment[] = {(double)c->seed, (double)c->classifier_shift, c->classifier_jitter};
+        h = mix(h, augment, sizeof augment);
+    }
+    return h;
+}
+
+struct lane_ctx {
+    struct lcl_pass *pass; /* [LANES] */
+    const float *pixels;
+    int64_t n, lane_images, image_floats, row;
+    float *out;
+};
+
+static lcl_status run_lane(void *arg, int64_t lane)
+{
+    struct lane_ctx *c = arg;
+    struct lcl_pass *p = &c->pass[lane];
+    int64_t begin = lane * c->lane_images, n = c->n - begin;
+    if (n > c->lane_images) n = c->lane_images;
+    LCL_TRY(lcl_model_vision_fwd(p, c->pixels + begin * c->image_floats, n));
+    return p->exec->ops->cast_fwd(p->exec,
+                                  &(struct lcl_cast_args){.count = n * c->row,
+                                                          .x_dtype = lcl_model_dtype(p->model),
+                                                          .y_dtype = LCL_F32,
+                                                          .x = p->features,
+                                                          .y = c->out + begin * c->row});
+}
+
+static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c)
+{
+    struct lcl_pictures pictures = {0};
+    struct lcl_pass pass[LANES];
+    int64_t total = f->n_images * f->views, S = e->preprocess.size;
+    bool lanes = lcl_env_lanes_in_parallel(&e->model, LANES);
+    float *pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *pixels);
+    int64_t image[BATCH];
+    int32_t view[BATCH];
+    lcl_status status = LCL_OK;
+    for (int i = 0; i < LANES; i++)
+        pass[i] = (struct lcl_pass){.exec = &e->exec, .model = &e->model};
+    if (!pixels) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_pictures_open(&pictures, &e->pack, &e->preprocess, c));
+    struct lcl_progress progress;
+    lcl_progress_begin(&progress, "image features", "pictures", total);
+    int64_t step = lanes ? BATCH : LANE_IMAGES;
+    for (int64_t begin = 0; begin < total; begin += step) {
+        int64_t n = total - begin < step ? total - begin : step;
+        for (int64_t i = 0; i < n; i++) {
+            image[i] = (begin + i) / f->views;
+            view[i] = (int32_t)((begin + i) % f->views);
+        }
+        LCL_TRY_GOTO(lcl_pictures_read(&pictures, image, view, n, pixels));
+        struct lane_ctx ctx = {
+            pass, pixels, n, LANE_IMAGES, 3 * S * S, f->row, f->data + begin * f->row};
+        if (lanes)
+            LCL_TRY_GOTO(lcl_parallel(lcl_chunk_count(n, LANE_IMAGES), run_lane, &ctx));
+        else
+            LCL_TRY_GOTO(run_lane(&ctx, 0));
+        lcl_progress_update(&progress, begin + n, NULL);
+    }
+    lcl_progress_end(&progress, NULL);
+out:
+    for (int i = 0; i < LANES; i++) lcl_pass_free(&pass[i]);
+    lcl_pictures_close(&pictures);
+    free(pixels);
+    return status;
+}
+
+static lcl_status save(const struct lcl_features *f, uint64_t key, const char *path)
+{
+    struct lcl_h5 h5 = {0};
+    char *temporary = lcl_strdupf("%s.tmp", path);
+    if (!temporary) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    uint64_t dims[2] = {(uint64_t)(f->n_images * f->views), (uint64_t)f->row};
+    lcl_status status = lcl_h5_create(temporary, &h5);
+    if (status == LCL_OK) status = lcl_h5_write(&h5, "/features", LCL_H5_F32, 2, dims, f->data);
+    if (status == LCL_OK) status = lcl_h5_set_u64(&h5, "/", "key", key);
+    if (status == LCL_OK) status = lcl_h5_close(&h5);
+    if (status == LCL_OK) status = lcl_fs_commit(temporary, path);
+    if (status != LCL_OK) {
+        lcl_h5_discard(&h5);
+        remove(temporary);
+    }
+    free(temporary);
+    return status;
+}
+
+static lcl_status load(struct lcl_features *f, uint64_t key, const char *path)
+{
+    struct lcl_h5 h5 = {0};
+    uint64_t stored = 0;
+    LCL_TRY(lcl_h5_open(path, false, &h5));
+    lcl_status status = lcl_h5_get_u64(&h5, "/", "key", &stored);
+    if (status == LCL_OK && stored != key)
+        status = LCL_FAIL(LCL_CORRUPT, "%s is the cache of other features", path);
+    if (status == LCL_OK)
+        status = lcl_h5_read(&h5, "/features", LCL_H5_F32,
+                             (uint64_t)(f->n_images * f->views * f->row), f->data);
+    lcl_h5_discard(&h5);
+    return status;
+}
+
+lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c,
+                             int64_t views, const char *dir)
+{
+    *f = (struct lcl_features){.n_images = e->pack.n_images,
+                               .views = views,
+                               .row = lcl_tokens_per_image(&e->model.config) *
+                                      e->model.config.vision.C};
+    uint64_t key = cache_key(e, c, views);
+    char *path = NULL;
+    lcl_status status = LCL_OK;
+    f->data = malloc((size_t)(f->n_images * views * f->row) * sizeof *f->data);
+    if (!f->data) {
+        char text[24];
+        return LCL_FAIL_HINT(
+            LCL_MEMORY, "set cache_features: false, so that the tower runs in each step",
+            "no memory for image features: %s",
+            lcl_format_bytes((double)(f->n_images * views * f->row) * sizeof(float), text));
+    }
+    if (dir) {
+        LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
+        path = lcl_strdupf("%s/features-%016llx.h5", dir, (unsigned long long)key);
+        if (!path) {
+            status = LCL_FAIL(LCL_MEMORY, "no memory for a path");
+            goto out;
+        }
+        if (lcl_fs_exists(path)) {
+            if (load(f, key, path) == LCL_OK) goto out;
+            lcl_log_warn("%s; features are computed again", lcl_error_message());
+        }
+    }
+    LCL_TRY_GOTO(compute(f, e, c));
+    if (path) LCL_TRY_GOTO(save(f, key, path));
+out:
+    free(path);
+    if (status != LCL_OK) lcl_features_close(f);
+    return status;
+}
+
+void lcl_features_close(struct lcl_features *f)
+{
+    free(f->data);
+    *f = (struct lcl_features){0};
+}
+
+lcl_status lcl_features_standardize(const struct lcl_features *f, struct lcl_env *e)
+{
+    struct lcl_model *m = &e->model;
+    int64_t C = m->config.vision.C, count = 0;
+    double *sum = calloc((size_t)(2 * C), sizeof *sum);
+    if (!sum) return LCL_FAIL(LCL_MEMORY, "no memory for feature statistics");
+    for (int64_t i = 0; i < f->n_images; i++) {
+        if (e->class_label[e->pack.image_class[i]] < 0) continue;
+        const float *x = lcl_features_row(f, i, 0);
+        for (int64_t k = 0; k < f->views * f->row; k++) {
+            sum[k % C] += (double)x[k];
+            sum[C + k % C] += (double)x[k] * (double)x[k];
+        }
+        count += f->views * f->row / C;
+    }
+    float *mean = m->params.value + m->params.rows[m->rows.std_mean].offset;
+    float *inv = m->params.value + m->params.rows[m->rows.std_inv].offset;
+    for (int64_t k = 0; k < C && count > 0; k++) {
+        double mu = sum[k] / (double)count;
+        mean[k] = (float)mu;
+        inv[k] = (float)(1 / sqrt(fmax(sum[C + k] / (double)count - mu * mu, 1e-10)));
+    }
+    free(sum);
+    lcl_params_changed(&m->params);
+    return LCL_OK;
+}

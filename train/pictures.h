@@ -1,0 +1,33 @@
+/* Preprocessed pictures of a pack by number, with augmented views; kept in memory as bytes where
+ * they fit. */
+#ifndef LCL_TRAIN_PICTURES_H
+#define LCL_TRAIN_PICTURES_H
+
+#include "core/config.h"
+#include "data/pack.h"
+
+struct lcl_augment {
+    uint64_t seed;
+    int64_t shift; /* pixels, each way */
+    double jitter; /* of brightness and contrast */
+};
+
+struct lcl_pictures {
+    struct lcl_pack *pack;
+    struct lcl_preprocess preprocess;
+    struct lcl_augment augment;
+    uint8_t *bytes; /* [n_images, 3, S, S] after resizing; NULL: read from the pack each time */
+    float value[3][256]; /* normalised value of a byte, by channel */
+};
+
+/* Reads all pictures into memory where they take at most 1 GiB. */
+LCL_CHECKED lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
+                                         const struct lcl_preprocess *preprocess,
+                                         const struct lcl_config *c);
+void lcl_pictures_close(struct lcl_pictures *p);
+/* out [n, 3, S, S]; view[i] 0: as it is; else augmented (flip, shift, jitter) by the stream (seed,
+ * LCL_RNG_AUGMENT, view, image). Not to be called from a chunk of the pool. */
+LCL_CHECKED lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image,
+                                         const int32_t *view, int64_t n, float *out);
+
+#endif
