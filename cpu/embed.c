@@ -1,7 +1,6 @@
 /* Token embeddings, and image features spliced into their slots. Legend: T tokens, C width, V
  * vocabulary, R source rows. */
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 
 static lcl_status check_indices(const char *op, const char *what, const int32_t *index, int64_t n,
                                 int64_t limit)

@@ -1,6 +1,5 @@
 /* Features standardised by column, and normalised by row. Legend: M rows, C width. */
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 
 static lcl_status check(const char *op, lcl_dtype dtype, int64_t M, int64_t C)
 {
@@ -66,7 +65,7 @@ static lcl_status l2norm_fwd_rows(void *ctx, int64_t chunk)
     LCL_TRY(row_scratch(a->C, &temp));
     for (int64_t m = rows_begin(r, chunk); m < rows_end(r, chunk); m++) {
         const float *x = row_load(a->x_MC, a->dtype, m * a->C, a->C, temp);
-        float norm = (float)sqrt(simd_sum_squares(x, 0, a->C));
+        float norm = (float)sqrt(row_sum_squares(x, 0, a->C));
         float scale = 1.0f / (norm > a->eps ? norm : a->eps);
         float *y = row_open(a->y_MC, a->dtype, m * a->C, temp);
 #pragma omp simd
@@ -98,7 +97,7 @@ static lcl_status l2norm_bwd_rows(void *ctx, int64_t chunk)
         float *d_x = row_open(a->d_x_MC, a->dtype, m * a->C, temp);
         bool constant = !(a->norm_M[m] > a->eps);
         float scale = 1.0f / (constant ? a->eps : a->norm_M[m]);
-        double along = constant ? 0 : simd_dot(x, d_y, a->C) * (double)scale * (double)scale;
+        double along = constant ? 0 : row_dot(x, d_y, a->C) * (double)scale * (double)scale;
         float k = (float)along;
 #pragma omp simd
         for (int64_t c = 0; c < a->C; c++) d_x[c] = (d_y[c] - x[c] * k) * scale;

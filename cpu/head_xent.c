@@ -102,7 +102,7 @@ static lcl_status softmax_rows(void *ctx, int64_t chunk)
         float *row_V = k->logits_nV + i * V;
         float *kept_V = a->logits_SV ? a->logits_SV + s * V : row_V;
         if (kept_V != row_V) memcpy(kept_V, row_V, (size_t)V * sizeof *kept_V);
-        float most = simd_max(row_V, V);
+        float most = row_max(row_V, V);
         if (a->argmax_S) {
             int32_t at = 0;
             while (at + 1 < V && row_V[at] != most) at++;

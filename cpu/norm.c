@@ -1,6 +1,5 @@
 /* Layer norm and RMS norm with the residual addition fused in front. Legend: M rows, C width. */
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 
 /* The row that is normalised, as f32: sum = x + add rounded to dtype, so that forward and backward
  * see the same. */
@@ -35,8 +34,8 @@ static lcl_status layernorm_fwd_rows(void *ctx, int64_t chunk)
     LCL_TRY(row_scratch(3 * C, &temp));
     for (int64_t m = rows_begin(r, chunk); m < rows_end(r, chunk); m++) {
         const float *x_C = residual_row(a->x_MC, a->add_MC, a->sum_MC, a->dtype, m * C, C, temp);
-        float mean = (float)(simd_sum(x_C, C) / (double)C);
-        double variance = simd_sum_squares(x_C, mean, C) / (double)C;
+        float mean = (float)(row_sum(x_C, C) / (double)C);
+        double variance = row_sum_squares(x_C, mean, C) / (double)C;
         float rstd = (float)(1.0 / sqrt(variance + (double)a->eps));
         float *y_C = row_open(a->y_MC, a->dtype, m * C, temp + 2 * C);
         const float *w_C = a->weight_C, *b_C = a->bias_C;
@@ -81,8 +80,8 @@ static void layernorm_bwd_row(const struct lcl_layernorm_args *a, int64_t m, flo
         for (int64_t c = 0; c < C; c++) d_b[c] += dy_C[c];
     }
     if (!a->d_x_MC) return;
-    float mean_g = (float)(simd_sum(g_C, C) / (double)C);
-    float mean_gx = (float)(simd_dot(g_C, hat_C, C) / (double)C);
+    float mean_g = (float)(row_sum(g_C, C) / (double)C);
+    float mean_gx = (float)(row_dot(g_C, hat_C, C) / (double)C);
     float *dx_C = row_open(a->d_x_MC, a->dtype, m * C, temp);
     if (a->d_sum_MC) {
         const float *ds_C = row_load(a->d_sum_MC, a->dtype, m * C, C, temp + C);
@@ -130,7 +129,7 @@ static lcl_status rmsnorm_fwd_rows(void *ctx, int64_t chunk)
     LCL_TRY(row_scratch(3 * C, &temp));
     for (int64_t m = rows_begin(r, chunk); m < rows_end(r, chunk); m++) {
         const float *x_C = residual_row(a->x_MC, a->add_MC, a->sum_MC, a->dtype, m * C, C, temp);
-        double square = simd_sum_squares(x_C, 0, C) / (double)C;
+        double square = row_sum_squares(x_C, 0, C) / (double)C;
         float rstd = (float)(1.0 / sqrt(square + (double)a->eps));
         float *y_C = row_open(a->y_MC, a->dtype, m * C, temp + 2 * C);
         const float *w_C = a->weight_C;
@@ -168,7 +167,7 @@ static void rmsnorm_bwd_row(const struct lcl_rmsnorm_args *a, int64_t m, float *
         for (int64_t c = 0; c < C; c++) d_w[c] += dy_C[c] * hat_C[c];
     }
     if (!a->d_x_MC) return;
-    float mean_gx = (float)(simd_dot(g_C, hat_C, C) / (double)C);
+    float mean_gx = (float)(row_dot(g_C, hat_C, C) / (double)C);
     float *dx_C = row_open(a->d_x_MC, a->dtype, m * C, temp);
     if (a->d_sum_MC) {
         const float *ds_C = row_load(a->d_sum_MC, a->dtype, m * C, C, temp + C);

@@ -1,7 +1,6 @@
 /* Image tokens selected and pooled. Legend: I images, T tokens an image, C width, N =
  * lcl_image_pool_tokens(). */
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 
 static lcl_status check(const struct lcl_image_pool_args *a)
 {

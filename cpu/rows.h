@@ -3,6 +3,8 @@
 #ifndef LCL_CPU_ROWS_H
 #define LCL_CPU_ROWS_H
 
+#include <math.h>
+
 #include "core/dtype.h"
 #include "cpu/isa.h"
 
@@ -115,6 +117,63 @@ static inline void row_store(void *base, lcl_dtype dtype, int64_t element, int64
                              const float *temp)
 {
     if (dtype != LCL_F32) row_narrow((lcl_bf16 *)base + element, temp, n);
+}
+
+/* Sums in f32 vectors, blocks of them in f64: a row's statistics are as good as its elements. */
+enum { ROW_SUM_BLOCK = 512 };
+
+static inline double row_sum(const float *x, int64_t n)
+{
+    double total = 0;
+    for (int64_t b = 0; b < n; b += ROW_SUM_BLOCK) {
+        int64_t end = b + ROW_SUM_BLOCK < n ? b + ROW_SUM_BLOCK : n;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = b; i < end; i++) s += x[i];
+        total += (double)s;
+    }
+    return total;
+}
+
+/* Sum of (x - shift)^2. */
+static inline double row_sum_squares(const float *x, float shift, int64_t n)
+{
+    double total = 0;
+    for (int64_t b = 0; b < n; b += ROW_SUM_BLOCK) {
+        int64_t end = b + ROW_SUM_BLOCK < n ? b + ROW_SUM_BLOCK : n;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = b; i < end; i++) s += (x[i] - shift) * (x[i] - shift);
+        total += (double)s;
+    }
+    return total;
+}
+
+static inline double row_dot(const float *x, const float *y, int64_t n)
+{
+    double total = 0;
+    for (int64_t b = 0; b < n; b += ROW_SUM_BLOCK) {
+        int64_t end = b + ROW_SUM_BLOCK < n ? b + ROW_SUM_BLOCK : n;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = b; i < end; i++) s += x[i] * y[i];
+        total += (double)s;
+    }
+    return total;
+}
+
+/* Greatest element, NaN ignored; -infinity for none. */
+static inline float row_max(const float *x, int64_t n)
+{
+    enum { LANES = 32 };
+    float lane[LANES], m = -INFINITY;
+    int64_t whole = n / LANES * LANES;
+    for (int l = 0; l < LANES; l++) lane[l] = -INFINITY;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+    for (int l = 0; l < LANES; l++) m = lane[l] > m ? lane[l] : m;
+    for (int64_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;
+    return m;
 }
 
 #endif

@@ -2,7 +2,6 @@
  * Legend: I images, P patches, T = P + 1 tokens, C width, K = 3 * patch * patch, S side of the
  * picture. */
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 
 static lcl_status patchify_rows(void *ctx, int64_t chunk)
 {
