@@ -149,6 +149,8 @@ static lcl_status get_view(const json_t *object, struct lcl_episode_view *v)
     LCL_TRY(get_integer(object, "sample", 0, &v->sample));
     LCL_TRY(get_support(json_object_get(object, "support"), v));
     LCL_TRY(get_integer(object, "shots", v->n_support, &v->shots));
+    if (v->shots < 0 || v->shots > 1000000000)
+        return LCL_FAIL(LCL_FORMAT, "\"shots\" is %lld", (long long)v->shots);
     LCL_TRY(get_picture(json_object_get(object, "query"), &v->query));
     LCL_TRY(get_string(object, "expected", true, v->expected, sizeof v->expected));
     LCL_TRY(get_string(object, "other", false, v->other, sizeof v->other));
