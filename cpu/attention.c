@@ -1,0 +1,220 @@
+/* Attention forward, tile by tile with a running maximum and sum (Dao et al. 2022,
+ * "FlashAttention", algorithm 1). H query heads, G key/value heads, D head width, L lanes;
+ * attention_kernels.h explains the layout. */
+#include "cpu/attention_kernels.h"
+
+lcl_status LCL_CPU(attention_check)(const struct lcl_attention_args *a)
+{
+    LCL_TRY(LCL_CPU(check_dtype)("attention", a->dtype));
+    if (a->D < 4 || a->D > 128 || a->D % 4 != 0)
+        return LCL_FAIL_HINT(LCL_SHAPE, "choose hidden_size / num_attention_heads accordingly",
+                             "attention: head width %lld, wanted a multiple of 4 in 4..128",
+                             (long long)a->D);
+    if (a->G < 1 || a->H < 1 || a->H % a->G != 0)
+        return LCL_FAIL(LCL_SHAPE, "attention: %lld query heads over %lld key/value heads",
+                        (long long)a->H, (long long)a->G);
+    if (a->q_stride < a->H * a->D || a->kv_stride < a->G * a->D || a->out_stride < a->H * a->D)
+        return LCL_FAIL(
+            LCL_SHAPE, "attention: strides %lld, %lld, %lld, wanted at least %lld, %lld, %lld",
+            (long long)a->q_stride, (long long)a->kv_stride, (long long)a->out_stride,
+            (long long)(a->H * a->D), (long long)(a->G * a->D), (long long)(a->H * a->D));
+    for (int64_t i = 0; i < a->n_runs; i++) {
+        const struct lcl_attn_run *r = &a->runs[i];
+        bool ordered = r->q_begin >= 0 && r->q_begin <= r->q_end && r->prefix_begin >= 0 &&
+                       r->prefix_begin <= r->prefix_end && r->own_begin >= 0 &&
+                       r->own_begin <= r->own_end;
+        if (!ordered)
+            return LCL_FAIL(LCL_SHAPE, "attention: run %lld has a range that is not one",
+                            (long long)i);
+        int32_t own = r->own_end - r->own_begin, q = r->q_end - r->q_begin;
+        bool sees = r->prefix_begin < r->prefix_end || (a->causal ? own >= q : own > 0);
+        if (q > 0 && !sees)
+            return LCL_FAIL(LCL_SHAPE, "attention: a query of run %lld sees no key", (long long)i);
+    }
+    return LCL_OK;
+}
+
+static int64_t run_lanes(const struct lcl_attention_args *a, int64_t run)
+{
+    return (int64_t)(a->runs[run].q_end - a->runs[run].q_begin) * (a->H / a->G);
+}
+
+/* How many runs from `first` on share its prefix and fit one block. */
+static int32_t joined_runs(const struct lcl_attention_args *a, int64_t first, int64_t last)
+{
+    const struct lcl_attn_run *r = &a->runs[first];
+    int64_t lanes = run_lanes(a, first);
+    int32_t n = 1;
+    if (r->prefix_begin == r->prefix_end || lanes > LANES) return 1;
+    for (int64_t i = first + 1; i < last; i++, n++) {
+        lanes += run_lanes(a, i);
+        if (lanes > LANES || a->runs[i].prefix_begin != r->prefix_begin ||
+            a->runs[i].prefix_end != r->prefix_end)
+            break;
+    }
+    return n;
+}
+
+int64_t LCL_CPU(attention_blocks)(const struct lcl_attention_args *a, int64_t first, int64_t last,
+                                  bool join, struct attn_block *blocks)
+{
+    int64_t n = 0;
+    for (int64_t i = first; i < last;) {
+        int64_t lanes = run_lanes(a, i);
+        int32_t runs = join ? joined_runs(a, i, last) : 1;
+        if (runs > 1) {
+            if (blocks) blocks[n] = (struct attn_block){(int32_t)i, runs, 0, 0};
+            n++;
+        } else {
+            for (int64_t l = 0; l < lanes; l += LANES, n++)
+                if (blocks)
+                    blocks[n] = (struct attn_block){(int32_t)i, 1, l,
+                                                    lanes - l < LANES ? lanes : l + LANES};
+        }
+        i += runs;
+    }
+    return n;
+}
+
+struct forward {
+    const struct lcl_attention_args *a;
+    const struct attn_block *blocks;
+    int64_t n_tasks, grain;
+};
+
+/* A task's working set, in its thread's scratch. */
+struct work {
+    struct attn_lanes lanes;
+    float max_L[LANES], sum_L[LANES]; /* of scores in units of log2, and of 2^(score - max) */
+    float *q_DL, *out_DL;             /* panels */
+    float *scores, *k_tile, *v_tile;
+    bool in_place;
+};
+
+/* One panel against the first n keys of a tile. */
+static void panel_step(struct work *w, int64_t D, int panel, int32_t first_key, int32_t n,
+                       struct attn_tile k, struct attn_tile v)
+{
+    int vecs = attn_vecs(&w->lanes, panel);
+    float *s = w->scores, *out = w->out_DL + panel * D * PANEL;
+    float *max_L = w->max_L + panel * PANEL, *sum_L = w->sum_L + panel * PANEL;
+    mk_rows(attn_round(n, MK_STEP), vecs, D, k.rows, k.stride, w->q_DL + panel * D * PANEL, PANEL,
+            s, PANEL, false);
+    if (w->lanes.least[panel] < first_key + n - 1)
+        attn_mask(s, PANEL, n, vecs, w->lanes.limit + panel * PANEL, first_key);
+    for (int c = 0; c < vecs * VL; c += VL) {
+        vf old = v_load(max_L + c), m = old, m2 = old;
+        int32_t j = 0;
+        for (; j + 2 <= n; j += 2) {
+            m = v_max(v_load(s + j * PANEL + c), m);
+            m2 = v_max(v_load(s + (j + 1) * PANEL + c), m2);
+        }
+        if (j < n) m = v_max(v_load(s + j * PANEL + c), m);
+        m = v_max(m, m2);
+        vf sum = {0}, shrink = v_exp2(old - m);
+        for (j = 0; j < n; j++) {
+            vf p = v_exp2(v_load(s + j * PANEL + c) - m);
+            v_store(s + j * PANEL + c, p);
+            sum += p;
+        }
+        v_store(sum_L + c, v_load(sum_L + c) * shrink + sum);
+        if (memcmp(&old, &m, sizeof m) == 0) continue;
+        v_store(max_L + c, m);
+        for (int64_t d = 0; d < D; d++)
+            v_store(out + d * PANEL + c, v_load(out + d * PANEL + c) * shrink);
+    }
+    mk_cols(D, vecs, n, v.rows, v.stride, s, PANEL, out, PANEL, true);
+}
+
+/* Every panel against keys [begin, end), whose limits are set. */
+static void key_range(const struct lcl_attention_args *a, struct work *w, int64_t kv_head,
+                      int32_t begin, int32_t end)
+{
+    int32_t most = -1;
+    for (int p = 0; p < w->lanes.panels; p++)
+        most = w->lanes.most[p] > most ? w->lanes.most[p] : most;
+    for (int32_t first = 0; first < end - begin && first <= most; first += TILE_KEYS) {
+        int32_t left = end - begin - first, n = left < TILE_KEYS ? left : TILE_KEYS;
+        struct attn_tile k = attn_load_tile(a->k, a->dtype, begin + first, n, a->kv_stride, kv_head,
+                                            a->D, w->in_place, w->k_tile);
+        struct attn_tile v = attn_load_tile(a->v, a->dtype, begin + first, n, a->kv_stride, kv_head,
+                                            a->D, w->in_place, w->v_tile);
+        for (int p = 0; p < w->lanes.panels; p++) {
+            int32_t seen = attn_seen(&w->lanes, p, first, n);
+            if (seen > 0) panel_step(w, a->D, p, first, seen, k, v);
+        }
+    }
+}
+
+static void store_out(const struct lcl_attention_args *a, const struct work *w)
+{
+    const struct attn_lanes *l = &w->lanes;
+    for (int32_t i = 0; i < l->n; i++) {
+        float temp[128], inverse = 1.0f / w->sum_L[i];
+        const float *src = w->out_DL + (int64_t)(i / PANEL) * a->D * PANEL + i % PANEL;
+        int64_t at = l->row[i] * a->out_stride + l->head[i] * a->D;
+        float *dst = row_open(a->out, a->dtype, at, temp);
+        for (int64_t d = 0; d < a->D; d++) dst[d] = src[d * PANEL] * inverse;
+        row_store(a->out, a->dtype, at, a->D, dst);
+        if (a->lse_TH)
+            a->lse_TH[l->row[i] * a->H + l->head[i]] =
+                (w->max_L[i] + log2f(w->sum_L[i])) * ATTN_LN2;
+    }
+}
+
+static lcl_status forward_task(const struct forward *f, int64_t task)
+{
+    const struct lcl_attention_args *a = f->a;
+    const struct attn_block *block = &f->blocks[task / a->G];
+    int64_t kv_head = task % a->G, D = a->D;
+    int64_t head_bytes = attn_round((int64_t)sizeof(struct work), 64);
+    int64_t floats = 2 * PANELS * D * PANEL + TILE_KEYS * PANEL + 2 * TILE_KEYS * D;
+    char *scratch = lcl_thread_scratch(ATTN_SCRATCH_TILES, (size_t)(head_bytes + floats * 4));
+    if (!scratch) return LCL_FAIL(LCL_MEMORY, "attention: no memory for a task's tiles");
+    struct work *w = (struct work *)(void *)scratch;
+    w->q_DL = (float *)(void *)(scratch + head_bytes);
+    w->out_DL = w->q_DL + PANELS * D * PANEL;
+    w->scores = w->out_DL + PANELS * D * PANEL;
+    w->k_tile = w->scores + TILE_KEYS * PANEL;
+    w->v_tile = w->k_tile + TILE_KEYS * D;
+    attn_set_lanes(&w->lanes, a, block, kv_head);
+    w->in_place = w->lanes.panels == 1;
+    attn_load_lanes(w->q_DL, &w->lanes, a->q, a->dtype, a->q_stride, D, a->scale * ATTN_LOG2E);
+    memset(w->out_DL, 0, (size_t)(w->lanes.panels * D * PANEL) * sizeof(float));
+    for (int32_t i = 0; i < w->lanes.panels * PANEL; i++) w->max_L[i] = -1e30f, w->sum_L[i] = 0;
+    const struct lcl_attn_run *run = &a->runs[block->first_run];
+    if (run->prefix_begin < run->prefix_end) {
+        attn_set_limits(&w->lanes, a, -1);
+        key_range(a, w, kv_head, run->prefix_begin, run->prefix_end);
+    }
+    for (int32_t r = 0; r < block->n_runs; r++) {
+        run = &a->runs[block->first_run + r];
+        attn_set_limits(&w->lanes, a, block->first_run + r);
+        key_range(a, w, kv_head, run->own_begin, run->own_end);
+    }
+    store_out(a, w);
+    return LCL_OK;
+}
+
+/* Late blocks of a causal run see the most keys: they go first, so that threads finish together. */
+static lcl_status forward_chunk(void *ctx, int64_t chunk)
+{
+    const struct forward *f = ctx;
+    int64_t end = f->n_tasks - chunk * f->grain, begin = end > f->grain ? end - f->grain : 0;
+    for (int64_t task = end - 1; task >= begin; task--) LCL_TRY(forward_task(f, task));
+    return LCL_OK;
+}
+
+lcl_status LCL_CPU(attention_fwd)(struct lcl_exec *ex, const struct lcl_attention_args *a)
+{
+    (void)ex;
+    LCL_TRY(LCL_CPU(attention_check)(a));
+    int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, true, NULL);
+    if (n == 0) return LCL_OK;
+    struct attn_block *blocks = lcl_thread_scratch(ATTN_SCRATCH_BLOCKS, (size_t)n * sizeof *blocks);
+    if (!blocks) return LCL_FAIL(LCL_MEMORY, "attention: no memory for %lld blocks", (long long)n);
+    LCL_CPU(attention_blocks)(a, 0, a->n_runs, true, blocks);
+    struct forward f = {a, blocks, n * a->G, 1};
+    f.grain = f.n_tasks > 256 ? f.n_tasks / 128 : 1;
+    return lcl_parallel(lcl_chunk_count(f.n_tasks, f.grain), forward_chunk, &f);
+}

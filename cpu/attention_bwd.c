@@ -1,0 +1,385 @@
+/* Attention backward (Dao et al. 2022, algorithm 4), deterministic for any number of threads.
+ *
+ * A task is one slice of one group of runs for one key/value head: its blocks of queries in order,
+ * against all their keys. It writes d_q of its queries and sums d_k and d_v in buffers of its own.
+ * Groups are cut in slices (of equal work, by shape alone) only where heads and groups are too few
+ * to fill the threads; the slices' buffers are then added in order. Scores are recomputed from the
+ * saved lse; attention_kernels.h explains the layout. */
+#include "cpu/attention_kernels.h"
+
+enum { TASKS_WANTED = 16, SLICES_MAX = 8, REDUCE_ROWS = 64 };
+
+struct group {
+    int64_t first_run, last_run, first_block, last_block, slices;
+    int32_t row_begin, row_end; /* of its keys */
+    int64_t first_task;
+    int64_t
+        grads_at; /* of its first slice's buffer of head 0, in floats; -1: the task's own scratch */
+};
+
+struct backward {
+    const struct lcl_attention_args *a;
+    struct attn_block *blocks;
+    struct group *groups;
+    double *block_end; /* arithmetic of a group's blocks up to the end of this one */
+    float *grads;
+    int64_t n_groups, n_blocks, n_tasks, grain, width; /* width: D rounded up to whole vectors */
+};
+
+/* A task's working set, in its thread's scratch. L lanes, K keys of a tile. */
+struct work {
+    struct attn_lanes lanes;
+    float lse_L[LANES], delta_L[LANES]; /* log2 units; sum over D of d_out * out */
+    float *q_DL, *d_out_DL, *d_q_DL;    /* panels */
+    float *q_LD, *d_out_LD;             /* rows, padded to width */
+    float *p_KL, *d_s_KL;               /* [TILE_KEYS, LANES] */
+    float *k_tile, *v_tile, *d_k, *d_v; /* d_k, d_v: [rows of the group, width] */
+};
+
+static int64_t grads_floats(const struct backward *b, const struct group *g)
+{
+    return 2 * (g->row_end - g->row_begin + MK_ROWS) * b->width;
+}
+
+static struct work *work_new(const struct backward *b)
+{
+    int64_t D = b->a->D, head = attn_round((int64_t)sizeof(struct work), 64);
+    int64_t sizes[] = {LANES * D,         LANES * D,        LANES * D,
+                       LANES * b->width,  LANES * b->width, TILE_KEYS * LANES,
+                       TILE_KEYS * LANES, TILE_KEYS * D,    TILE_KEYS * D};
+    int64_t total = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) total += attn_round(sizes[i], 16);
+    char *scratch = lcl_thread_scratch(ATTN_SCRATCH_TILES, (size_t)(head + total * 4));
+    if (!scratch) return NULL;
+    struct work *w = (struct work *)(void *)scratch;
+    float *at = (float *)(void *)(scratch + head);
+    float **parts[] = {&w->q_DL, &w->d_out_DL, &w->d_q_DL, &w->q_LD,  &w->d_out_LD,
+                       &w->p_KL, &w->d_s_KL,   &w->k_tile, &w->v_tile};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        *parts[i] = at;
+        at += attn_round(sizes[i], 16);
+    }
+    return w;
+}
+
+static void load_rows(float *dst, int64_t width, const struct attn_lanes *l, const void *x,
+                      lcl_dtype dtype, int64_t stride, int64_t D)
+{
+    float temp[128];
+    for (int32_t i = 0; i < l->panels * PANEL; i++) {
+        float *row = dst + i * width;
+        int64_t used = i < l->n ? D : 0;
+        if (used)
+            memcpy(row, row_load(x, dtype, l->row[i] * stride + l->head[i] * D, D, temp),
+                   (size_t)D * sizeof(float));
+        memset(row + used, 0, (size_t)(width - used) * sizeof(float));
+    }
+}
+
+static void load_block(const struct backward *b, struct work *w, const struct attn_block *block,
+                       int64_t kv_head)
+{
+    const struct lcl_attention_args *a = b->a;
+    struct attn_lanes *l = &w->lanes;
+    float temp[128];
+    attn_set_lanes(l, a, block, kv_head);
+    attn_load_lanes(w->q_DL, l, a->q, a->dtype, a->q_stride, a->D, a->scale * ATTN_LOG2E);
+    attn_load_lanes(w->d_out_DL, l, a->d_out, a->dtype, a->out_stride, a->D, 1.0f);
+    load_rows(w->q_LD, b->width, l, a->q, a->dtype, a->q_stride, a->D);
+    load_rows(w->d_out_LD, b->width, l, a->d_out, a->dtype, a->out_stride, a->D);
+    memset(w->d_q_DL, 0, (size_t)(l->panels * PANEL * a->D) * sizeof(float));
+    for (int32_t i = 0; i < l->panels * PANEL; i++) {
+        w->lse_L[i] = w->delta_L[i] = 0;
+        if (i >= l->n) continue;
+        const float *out =
+            row_load(a->out, a->dtype, l->row[i] * a->out_stride + l->head[i] * a->D, a->D, temp);
+        const float *d_out = w->d_out_LD + i * b->width;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t d = 0; d < a->D; d++) sum += out[d] * d_out[d];
+        w->delta_L[i] = sum;
+        w->lse_L[i] = a->lse_TH[l->row[i] * a->H + l->head[i]] * ATTN_LOG2E;
+    }
+}
+
+/* p and d_s of one panel for the first n of a tile's `rows` keys (zero after them), and their share
+ * of d_q. */
+static void panel_step(struct work *w, int64_t D, int panel, int32_t first_key, int32_t n,
+                       int64_t rows, struct attn_tile k, struct attn_tile v)
+{
+    int vecs = attn_vecs(&w->lanes, panel);
+    int64_t lane = (int64_t)panel * PANEL;
+    float *p = w->p_KL + lane, *d_s = w->d_s_KL + lane;
+    mk_rows(attn_round(n, MK_STEP), vecs, D, k.rows, k.stride, w->q_DL + lane * D, PANEL, p, LANES,
+            false);
+    mk_rows(attn_round(n, MK_STEP), vecs, D, v.rows, v.stride, w->d_out_DL + lane * D, PANEL, d_s,
+            LANES, false);
+    if (w->lanes.least[panel] < first_key + n - 1)
+        attn_mask(p, LANES, n, vecs, w->lanes.limit + lane, first_key);
+    for (int c = 0; c < vecs * VL; c += VL) {
+        vf lse = v_load(w->lse_L + lane + c), delta = v_load(w->delta_L + lane + c);
+        int64_t j = 0;
+        for (; j < n; j++) {
+            vf e = v_exp2(v_load(p + j * LANES + c) - lse);
+            v_store(p + j * LANES + c, e);
+            v_store(d_s + j * LANES + c, e * (v_load(d_s + j * LANES + c) - delta));
+        }
+        for (; j < rows; j++) {
+            v_store(p + j * LANES + c, (vf){0});
+            v_store(d_s + j * LANES + c, (vf){0});
+        }
+    }
+    mk_cols(D, vecs, n, k.rows, k.stride, d_s, LANES, w->d_q_DL + lane * D, PANEL, true);
+}
+
+/* A block against keys [begin, end) of a group that starts at row `base`; the limits are set. */
+static void key_range(const struct backward *b, struct work *w, int64_t kv_head, int32_t begin,
+                      int32_t end, int32_t base)
+{
+    const struct lcl_attention_args *a = b->a;
+    const struct attn_lanes *l = &w->lanes;
+    int vecs = (int)(b->width / VL);
+    for (int32_t first = 0; first < end - begin && first <= l->most[l->panels - 1];
+         first += TILE_KEYS) {
+        int32_t left = end - begin - first, n = left < TILE_KEYS ? left : TILE_KEYS;
+        struct attn_tile k = attn_load_tile(a->k, a->dtype, begin + first, n, a->kv_stride, kv_head,
+                                            a->D, false, w->k_tile);
+        struct attn_tile v = attn_load_tile(a->v, a->dtype, begin + first, n, a->kv_stride, kv_head,
+                                            a->D, false, w->v_tile);
+        int64_t rows = attn_round(n, MK_STEP);
+        int32_t lane = 0, lanes = (l->n + VL - 1) / VL *
+                                  VL; /* those that see some of these keys end the block */
+        for (int p = 0; p < l->panels; p++) {
+            int32_t seen = attn_seen(l, p, first, n);
+            if (seen > 0)
+                panel_step(w, a->D, p, first, seen, rows, k, v);
+            else
+                lane = (p + 1) * PANEL;
+        }
+        int64_t at = (begin + first - base) * b->width;
+        mk_rows(rows, vecs, lanes - lane, w->p_KL + lane, LANES, w->d_out_LD + lane * b->width,
+                b->width, w->d_v + at, b->width, true);
+        mk_rows(rows, vecs, lanes - lane, w->d_s_KL + lane, LANES, w->q_LD + lane * b->width,
+                b->width, w->d_k + at, b->width, true);
+    }
+}
+
+static void store_d_q(const struct lcl_attention_args *a, const struct work *w)
+{
+    const struct attn_lanes *l = &w->lanes;
+    for (int32_t i = 0; i < l->n; i++) {
+        float temp[128];
+        const float *src = w->d_q_DL + (int64_t)(i / PANEL) * a->D * PANEL + i % PANEL;
+        int64_t at = l->row[i] * a->q_stride + l->head[i] * a->D;
+        float *dst = row_open(a->d_q, a->dtype, at, temp);
+        for (int64_t d = 0; d < a->D; d++) dst[d] = src[d * PANEL] * a->scale;
+        row_store(a->d_q, a->dtype, at, a->D, dst);
+    }
+}
+
+/* Key rows [begin, end) of d_k and d_v: the sum over slices of grads, in order. */
+static void store_d_kv(const struct backward *b, const struct group *g, int64_t kv_head,
+                       const float *grads, int32_t begin, int32_t end)
+{
+    const struct lcl_attention_args *a = b->a;
+    int64_t floats = grads_floats(b, g);
+    for (int which = 0; which < 2; which++) {
+        void *d_x = which == 0 ? a->d_k : a->d_v;
+        float scale = which == 0 ? a->scale : 1.0f, sum[128], temp[128];
+        for (int32_t row = begin; d_x && row < end; row++) {
+            const float *src = grads + which * (floats / 2) + (row - g->row_begin) * b->width;
+            memcpy(sum, src, (size_t)a->D * sizeof(float));
+            for (int64_t s = 1; s < g->slices; s++)
+                for (int64_t d = 0; d < a->D; d++) sum[d] += src[s * floats + d];
+            int64_t at = row * a->kv_stride + kv_head * a->D;
+            float *dst = row_open(d_x, a->dtype, at, temp);
+            for (int64_t d = 0; d < a->D; d++) dst[d] = sum[d] * scale;
+            row_store(d_x, a->dtype, at, a->D, dst);
+        }
+    }
+}
+
+static const struct group *group_of_task(const struct backward *b, int64_t task)
+{
+    int64_t low = 0, high = b->n_groups - 1;
+    while (low < high) {
+        int64_t middle = (low + high + 1) / 2;
+        if (b->groups[middle].first_task <= task)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &b->groups[low];
+}
+
+/* The first block of a slice: where the arithmetic before it reaches its share. */
+static int64_t slice_begin(const struct backward *b, const struct group *g, int64_t slice)
+{
+    double share = b->block_end[g->last_block - 1] * (double)slice / (double)g->slices;
+    int64_t i = g->first_block;
+    while (slice > 0 && i < g->last_block && b->block_end[i] <= share) i++;
+    return slice == g->slices ? g->last_block : i;
+}
+
+static lcl_status backward_task(const struct backward *b, int64_t task)
+{
+    const struct lcl_attention_args *a = b->a;
+    const struct group *g = group_of_task(b, task);
+    int64_t kv_head = (task - g->first_task) / g->slices,
+            slice = (task - g->first_task) % g->slices;
+    size_t floats = (size_t)grads_floats(b, g);
+    struct work *w = work_new(b);
+    float *grads = g->grads_at >= 0
+                       ? b->grads + g->grads_at + (kv_head * g->slices + slice) * (int64_t)floats
+                       : lcl_thread_scratch(ATTN_SCRATCH_GRADS, floats * sizeof(float));
+    if (!w || !grads) return LCL_FAIL(LCL_MEMORY, "attention: no memory for a task's gradients");
+    memset(grads, 0, floats * sizeof(float));
+    w->d_k = grads;
+    w->d_v = grads + floats / 2;
+    int64_t end = slice_begin(b, g, slice + 1);
+    for (int64_t i = slice_begin(b, g, slice); i < end; i++) {
+        const struct attn_block *block = &b->blocks[i];
+        const struct lcl_attn_run *run = &a->runs[block->first_run];
+        load_block(b, w, block, kv_head);
+        if (run->prefix_begin < run->prefix_end) {
+            attn_set_limits(&w->lanes, a, -1);
+            key_range(b, w, kv_head, run->prefix_begin, run->prefix_end, g->row_begin);
+        }
+        attn_set_limits(&w->lanes, a, block->first_run);
+        key_range(b, w, kv_head, run->own_begin, run->own_end, g->row_begin);
+        if (a->d_q) store_d_q(a, w);
+    }
+    if (g->grads_at < 0)
+        for (int64_t r = g->first_run; r < g->last_run; r++)
+            store_d_kv(b, g, kv_head, grads, a->runs[r].own_begin, a->runs[r].own_end);
+    return LCL_OK;
+}
+
+static lcl_status backward_chunk(void *ctx, int64_t chunk)
+{
+    const struct backward *b = ctx;
+    int64_t end = lcl_chunk_end(chunk, b->grain, b->n_tasks);
+    for (int64_t task = chunk * b->grain; task < end; task++) LCL_TRY(backward_task(b, task));
+    return LCL_OK;
+}
+
+/* Chunk: one (sliced group, key/value head, REDUCE_ROWS rows). */
+static lcl_status reduce_chunk(void *ctx, int64_t chunk)
+{
+    const struct backward *b = ctx;
+    for (int64_t i = 0; i < b->n_groups; i++) {
+        const struct group *g = &b->groups[i];
+        int64_t pieces = lcl_chunk_count(g->row_end - g->row_begin, REDUCE_ROWS);
+        if (g->grads_at < 0) continue;
+        if (chunk >= pieces * b->a->G) {
+            chunk -= pieces * b->a->G;
+            continue;
+        }
+        int64_t kv_head = chunk / pieces;
+        int32_t begin = g->row_begin + (int32_t)(chunk % pieces * REDUCE_ROWS),
+                end = begin + REDUCE_ROWS;
+        const float *grads = b->grads + g->grads_at + kv_head * g->slices * grads_floats(b, g);
+        for (int64_t r = g->first_run; r < g->last_run; r++) {
+            const struct lcl_attn_run *run = &b->a->runs[r];
+            store_d_kv(b, g, kv_head, grads, run->own_begin > begin ? run->own_begin : begin,
+                       run->own_end < end ? run->own_end : end);
+        }
+        break;
+    }
+    return LCL_OK;
+}
+
+static lcl_status add_group(struct backward *b, int64_t first, int64_t last)
+{
+    const struct lcl_attention_args *a = b->a;
+    struct group *g = &b->groups[b->n_groups++];
+    *g = (struct group){first, last, b->n_blocks, 0, 1, INT32_MAX, 0, 0, -1};
+    for (int64_t i = first; i < last; i++) {
+        const struct lcl_attn_run *r = &a->runs[i];
+        if (r->q_begin != r->own_begin || r->q_end != r->own_end)
+            return LCL_FAIL(LCL_SHAPE,
+                            "attention backward: run %lld has queries %d..%d but keys %d..%d",
+                            (long long)i, r->q_begin, r->q_end, r->own_begin, r->own_end);
+        if (r->own_begin < g->row_begin) g->row_begin = r->own_begin;
+        if (r->own_end > g->row_end) g->row_end = r->own_end;
+    }
+    for (int64_t i = first; i < last; i++) {
+        const struct lcl_attn_run *r = &a->runs[i];
+        if (r->prefix_begin < r->prefix_end &&
+            (r->prefix_begin < g->row_begin || r->prefix_end > g->row_end))
+            return LCL_FAIL(LCL_SHAPE,
+                            "attention backward: run %lld has a prefix outside its group",
+                            (long long)i);
+    }
+    g->last_block =
+        g->first_block + LCL_CPU(attention_blocks)(a, first, last, false, b->blocks + b->n_blocks);
+    b->n_blocks = g->last_block;
+    double sum = 0;
+    for (int64_t i = g->first_block; i < g->last_block; i++) {
+        const struct attn_block *k = &b->blocks[i];
+        const struct lcl_attn_run *r = &a->runs[k->first_run];
+        int64_t own = a->causal ? k->lane_end * a->G / a->H : r->own_end - r->own_begin;
+        sum +=
+            (double)(k->lane_end - k->lane_begin) * (double)(r->prefix_end - r->prefix_begin + own);
+        b->block_end[i] = sum;
+    }
+    if (g->first_block == g->last_block) b->n_groups--; /* no rows at all */
+    return LCL_OK;
+}
+
+/* Finds the groups, cuts them in slices, lays out the slices' buffers. */
+static lcl_status plan(struct backward *b)
+{
+    const struct lcl_attention_args *a = b->a;
+    for (int64_t i = 0; i < a->n_runs;) {
+        int64_t last = i + 1;
+        while (last < a->n_runs && a->runs[last].group == a->runs[i].group) last++;
+        LCL_TRY(add_group(b, i, last));
+        i = last;
+    }
+    if (b->n_groups == 0) return LCL_OK;
+    int64_t slices = (TASKS_WANTED + b->n_groups * a->G - 1) / (b->n_groups * a->G), at = 0;
+    if (slices > SLICES_MAX) slices = SLICES_MAX;
+    for (int64_t i = 0; i < b->n_groups; i++) {
+        struct group *g = &b->groups[i];
+        int64_t n = g->last_block - g->first_block;
+        g->slices = slices < n ? slices : n;
+        g->first_task = b->n_tasks;
+        b->n_tasks += a->G * g->slices;
+        if (g->slices == 1) continue;
+        g->grads_at = at;
+        at += a->G * g->slices * grads_floats(b, g);
+    }
+    b->grain = b->n_tasks > 256 ? b->n_tasks / 128 : 1;
+    if (at > 0) b->grads = lcl_thread_scratch(ATTN_SCRATCH_SLICES, (size_t)at * sizeof(float));
+    if (at > 0 && !b->grads)
+        return LCL_FAIL(LCL_MEMORY, "attention: no memory for %lld gradients of slices",
+                        (long long)at);
+    return LCL_OK;
+}
+
+lcl_status LCL_CPU(attention_bwd)(struct lcl_exec *ex, const struct lcl_attention_args *a)
+{
+    (void)ex;
+    LCL_TRY(LCL_CPU(attention_check)(a));
+    if (!a->lse_TH || !a->out)
+        return LCL_FAIL(LCL_SHAPE, "attention backward: needs out and lse of the forward");
+    int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, false, NULL);
+    if (n == 0) return LCL_OK;
+    struct backward b = {.a = a, .width = attn_round(a->D, VL)};
+    size_t groups = (size_t)a->n_runs * sizeof *b.groups, ends = (size_t)n * sizeof *b.block_end;
+    char *lists =
+        lcl_thread_scratch(ATTN_SCRATCH_BLOCKS, groups + ends + (size_t)n * sizeof *b.blocks);
+    if (!lists) return LCL_FAIL(LCL_MEMORY, "attention: no memory for %lld blocks", (long long)n);
+    b.groups = (struct group *)(void *)lists;
+    b.block_end = (double *)(void *)(lists + groups);
+    b.blocks = (struct attn_block *)(void *)(lists + groups + ends);
+    LCL_TRY(plan(&b));
+    LCL_TRY(lcl_parallel(lcl_chunk_count(b.n_tasks, b.grain), backward_chunk, &b));
+    int64_t pieces = 0;
+    for (int64_t i = 0; i < b.n_groups; i++)
+        if (b.groups[i].grads_at >= 0)
+            pieces +=
+                a->G * lcl_chunk_count(b.groups[i].row_end - b.groups[i].row_begin, REDUCE_ROWS);
+    return pieces ? lcl_parallel(pieces, reduce_chunk, &b) : LCL_OK;
+}
