@@ -308,10 +308,11 @@ struct lcl_cast_args {
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate
  * and decay: g = grad * grad_scale; m, v as in torch.optim.AdamW; value -= lr * (decay * value +
  * m_hat / (sqrt(v_hat) + eps)). step counts from 1. value16, where given, receives the bf16 copy.
- */
+ * The constants are f64, as in torch: 1 - 0.999f is off by 1e-5 of itself. */
 struct lcl_adamw_args {
     int64_t count, step;
-    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    double lr, beta1, beta2, eps, weight_decay;
+    float grad_scale;
     float *value;
     const float *grad;
     float *m, *v;
