@@ -1,0 +1,600 @@
+/* The ground everything stands on: errors, arenas, dtypes, randomness, threads, the parameter
+ * table, files. */
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/arena.h"
+#include "core/fs.h"
+#include "core/log.h"
+#include "core/param.h"
+#include "core/rng.h"
+#include "core/threads.h"
+
+/* --- errors --- */
+
+static void errors_keep_message_hint_and_place(void **state)
+{
+    (void)state;
+    assert_int_equal(LCL_FAIL_HINT(LCL_RANGE, "use 3", "x is %d", 7), LCL_RANGE);
+    assert_string_equal(lcl_error_message(), "x is 7");
+    assert_string_equal(lcl_error_hint(), "use 3");
+    assert_non_null(strstr(lcl_error_where(), "test_core.c:"));
+    assert_int_equal(lcl_fail_context(LCL_IO, "file %s", "a"), LCL_IO);
+    assert_string_equal(lcl_error_message(), "file a: x is 7");
+    assert_string_equal(lcl_error_hint(), "use 3");
+    assert_int_equal(LCL_FAIL(LCL_IO, "again: %s", lcl_error_message()), LCL_IO);
+    assert_string_equal(lcl_error_message(), "again: file a: x is 7");
+    assert_string_equal(lcl_error_hint(), "");
+    assert_string_equal(lcl_status_text(LCL_CORRUPT), "checksum mismatch");
+    assert_string_equal(lcl_status_text((lcl_status)999), "unknown status");
+}
+
+static void errors_are_cut_not_overrun(void **state)
+{
+    (void)state;
+    char *huge = malloc(10001);
+    assert_non_null(huge);
+    memset(huge, 'x', 10000);
+    huge[10000] = 0;
+    assert_int_equal(LCL_FAIL_HINT(LCL_IO, huge, "%s", huge), LCL_IO);
+    assert_true(strlen(lcl_error_message()) == 2047);
+    assert_true(strlen(lcl_error_hint()) == 511);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(lcl_fail_context(LCL_IO, "context %d", i), LCL_IO);
+    assert_true(strlen(lcl_error_message()) < 2048);
+    assert_non_null(strstr(lcl_error_message(), "context 99: context 98: "));
+    assert_int_equal(lcl_fail_context(LCL_IO, "%s", huge), LCL_IO);
+    assert_true(strlen(lcl_error_message()) == 2047);
+    free(huge);
+}
+
+static void *fail_elsewhere(void *arg)
+{
+    *(lcl_status *)arg = LCL_FAIL(LCL_IO, "other thread");
+    return NULL;
+}
+
+static void errors_belong_to_their_thread(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    lcl_status other = LCL_OK;
+    assert_int_equal(LCL_FAIL(LCL_RANGE, "mine"), LCL_RANGE);
+    assert_int_equal(pthread_create(&thread, NULL, fail_elsewhere, &other), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(other, LCL_IO);
+    assert_string_equal(lcl_error_message(), "mine");
+}
+
+/* --- arenas --- */
+
+static size_t lay_out(struct lcl_arena *a)
+{
+    float *x = LCL_ARENA_NEW(a, float, 3);
+    double *y = LCL_ARENA_NEW(a, double, 100);
+    if (a->base) {
+        assert_int_equal((uintptr_t)x % 64, 0);
+        assert_int_equal((uintptr_t)y % 64, 0);
+        assert_true((char *)y >= (char *)(x + 3));
+        memset(x, 1, 3 * sizeof *x);
+        memset(y, 2, 100 * sizeof *y);
+    } else {
+        assert_null(x);
+        assert_null(y);
+    }
+    return a->used_bytes;
+}
+
+static void arenas_measure_what_they_use(void **state)
+{
+    (void)state;
+    struct lcl_arena measured, real;
+    lcl_arena_measure(&measured, "test");
+    size_t bytes = lay_out(&measured);
+    ASSERT_OK(lcl_arena_reserve(&real, "test", bytes));
+    assert_int_equal(lay_out(&real), bytes);
+    size_t mark = lcl_arena_mark(&real);
+    assert_int_equal(mark, bytes);
+    lcl_arena_release(&real, 0);
+    assert_int_equal(lay_out(&real), bytes);
+    assert_int_equal(real.peak_bytes, bytes);
+    lcl_arena_free(&real);
+    assert_null(real.base);
+    ASSERT_OK(lcl_arena_reserve(&real, "empty", 0));
+    lcl_arena_free(&real);
+}
+
+static void arenas_too_large_are_errors(void **state)
+{
+    (void)state;
+    struct lcl_arena a;
+    ASSERT_FAILS(lcl_arena_reserve(&a, "activations", (size_t)1 << 60), LCL_MEMORY, "activations");
+    assert_non_null(strstr(lcl_error_hint(), "per_device_train_batch_size"));
+    lcl_arena_free(&a);
+}
+
+/* --- dtypes --- */
+
+static float bits_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static void bf16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    assert_int_equal(lcl_f32_to_bf16(1.0f), 0x3f80);
+    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f808000)), 0x3f80); /* a tie goes to even */
+    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f818000)), 0x3f82);
+    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f808001)), 0x3f81);
+    assert_int_equal(lcl_f32_to_bf16(-0.0f), 0x8000);
+    assert_int_equal(lcl_f32_to_bf16(3.4028235e38f), 0x7f80);
+    assert_int_equal(lcl_f32_to_bf16(INFINITY), 0x7f80);
+    assert_true(isnan(lcl_bf16_to_f32(lcl_f32_to_bf16(bits_float(0x7f800001)))));
+    assert_true(isnan(lcl_bf16_to_f32(lcl_f32_to_bf16(bits_float(0xffffffff)))));
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = lcl_bf16_to_f32((lcl_bf16)h);
+        if (!isnan(f)) assert_int_equal(lcl_f32_to_bf16(f), h);
+    }
+}
+
+static void f16_is_exact_both_ways(void **state)
+{
+    (void)state;
+    assert_true(lcl_f16_to_f32(0x3c00) == 1.0f);
+    assert_true(lcl_f16_to_f32(0x7bff) == 65504.0f);
+    assert_true(lcl_f16_to_f32(0x0001) == 0x1p-24f);
+    assert_true(lcl_f16_to_f32(0x8001) == -0x1p-24f);
+    assert_true(isinf(lcl_f16_to_f32(0xfc00)) && lcl_f16_to_f32(0xfc00) < 0);
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = lcl_f16_to_f32((lcl_f16)h);
+        if (!isnan(f)) assert_int_equal(lcl_f32_to_f16(f), h);
+    }
+    assert_true(isnan(lcl_f16_to_f32(lcl_f32_to_f16(NAN))));
+    assert_int_equal(lcl_f32_to_f16(65519.996f), 0x7bff);
+    assert_int_equal(lcl_f32_to_f16(65520.0f),
+                     0x7c00); /* the tie above the largest goes to infinity */
+    assert_int_equal(lcl_f32_to_f16(1e9f), 0x7c00);
+    assert_int_equal(lcl_f32_to_f16(0x1p-25f), 0);   /* a tie with zero: even */
+    assert_int_equal(lcl_f32_to_f16(0x1.8p-24f), 2); /* a tie of 1 and 2: even */
+    assert_int_equal(lcl_f32_to_f16(0x1.000002p-25f), 1);
+    assert_int_equal(lcl_f32_to_f16(1.0f + 0x1p-11f), 0x3c00);
+    assert_int_equal(lcl_f32_to_f16(1.0f + 0x3p-11f), 0x3c02);
+}
+
+static void converts_between_all_floating_types(void **state)
+{
+    (void)state;
+    static const lcl_dtype types[] = {LCL_F32, LCL_BF16, LCL_F16, LCL_F64};
+    const double x[3] = {1.5, -0.25, 96}; /* exact in all of them */
+    for (int a = 0; a < 4; a++) {
+        for (int b = 0; b < 4; b++) {
+            double first[3], second[3], back[3];
+            ASSERT_OK(lcl_convert(first, types[a], x, LCL_F64, 3));
+            ASSERT_OK(lcl_convert(second, types[b], first, types[a], 3));
+            ASSERT_OK(lcl_convert(back, LCL_F64, second, types[b], 3));
+            assert_memory_equal(back, x, sizeof x);
+        }
+    }
+    int64_t i = 1;
+    double d;
+    ASSERT_FAILS(lcl_convert(&d, LCL_F64, &i, LCL_I64, 1), LCL_UNSUPPORTED, "from i64 to f64");
+    assert_int_equal(lcl_dtype_bytes(LCL_U8), 1);
+    assert_int_equal(lcl_dtype_bytes(LCL_I64), 8);
+    assert_string_equal(lcl_dtype_name(LCL_BF16), "bf16");
+}
+
+/* --- randomness --- */
+
+/* The vectors that Random123 publishes for philox4x32-10. */
+static void philox_gives_the_published_numbers(void **state)
+{
+    (void)state;
+    static const uint32_t cases[3][10] = {
+        {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d,
+         0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09,
+         0x94fdcceb, 0x5001e420, 0x24126ea1}};
+    for (int i = 0; i < 3; i++) {
+        uint32_t out[4];
+        lcl_philox(cases[i], cases[i] + 4, out);
+        assert_memory_equal(out, cases[i] + 6, sizeof out);
+    }
+}
+
+static void streams_depend_on_every_part_of_their_name(void **state)
+{
+    (void)state;
+    struct lcl_rng streams[] = {
+        lcl_rng_stream(1, LCL_RNG_EPISODE, 0, 0),          lcl_rng_stream(2, LCL_RNG_EPISODE, 0, 0),
+        lcl_rng_stream(1ull << 32, LCL_RNG_EPISODE, 0, 0), lcl_rng_stream(1, LCL_RNG_EVAL, 0, 0),
+        lcl_rng_stream(1, LCL_RNG_EPISODE, 1, 0),          lcl_rng_stream(1, LCL_RNG_EPISODE, 0, 1),
+        lcl_rng_stream(1, LCL_RNG_EPISODE, 0, 1ull << 32)};
+    enum { N = sizeof streams / sizeof streams[0] };
+    uint32_t word[N];
+    struct lcl_rng again = lcl_rng_stream(1, LCL_RNG_EPISODE, 0, 0);
+    for (int i = 0; i < N; i++) {
+        word[i] = lcl_rng_u32(&streams[i]);
+        for (int j = 0; j < i; j++) assert_true(word[i] != word[j]);
+    }
+    assert_int_equal(lcl_rng_u32(&again), word[0]);
+    for (int i = 0; i < 100; i++) assert_int_equal(lcl_rng_u32(&again), lcl_rng_u32(&streams[0]));
+}
+
+static void draws_have_their_distributions(void **state)
+{
+    (void)state;
+    enum { N = 200000 };
+    struct lcl_rng r = lcl_rng_stream(3, LCL_RNG_TEST, 0, 0);
+    int count[7] = {0};
+    double sum = 0, square = 0, uniform = 0;
+    for (int i = 0; i < N; i++) {
+        double u = lcl_rng_uniform(&r), z = (double)lcl_rng_normal(&r);
+        assert_true(u >= 0 && u < 1);
+        uniform += u;
+        sum += z;
+        square += z * z;
+        uint32_t k = lcl_rng_below(&r, 7);
+        assert_true(k < 7);
+        count[k]++;
+    }
+    /* Five deviations of each mean. */
+    assert_true(fabs(uniform / N - 0.5) < 5 * 0.2887 / sqrt(N));
+    assert_true(fabs(sum / N) < 5 / sqrt(N));
+    assert_true(fabs(square / N - 1) < 5 * sqrt(2.0 / N));
+    for (int k = 0; k < 7; k++) assert_true(abs(count[k] - N / 7) < 5 * sqrt(N / 7.0));
+    assert_int_equal(lcl_rng_below(&r, 1), 0);
+}
+
+static void shuffles_reach_every_order_equally(void **state)
+{
+    (void)state;
+    struct lcl_rng r = lcl_rng_stream(4, LCL_RNG_TEST, 0, 0);
+    int count[27] = {0};
+    for (int i = 0; i < 6000; i++) {
+        int32_t x[3] = {0, 1, 2};
+        lcl_rng_shuffle(&r, x, 3);
+        assert_int_equal(x[0] + x[1] + x[2], 3);
+        count[9 * x[0] + 3 * x[1] + x[2]]++;
+    }
+    static const int orders[] = {5, 7, 11, 15, 19, 21};
+    for (int i = 0; i < 6; i++) assert_true(abs(count[orders[i]] - 1000) < 150);
+    assert_true(lcl_hash_string("orc") != lcl_hash_string("ocr"));
+    assert_true(lcl_hash_string("") == lcl_hash_string(""));
+}
+
+/* --- threads --- */
+
+struct sums {
+    int64_t n, grain;
+    double part[64];
+    int runs[64];
+};
+
+static lcl_status sum_chunk(void *ctx, int64_t chunk)
+{
+    struct sums *s = ctx;
+    /* cmocka's asserts may fail in the main thread only. */
+    if (lcl_thread_index() < 0 || lcl_thread_index() >= lcl_threads_count() ||
+        !lcl_threads_in_chunk())
+        return LCL_FAIL(LCL_INTERNAL, "thread %d of %d", lcl_thread_index(), lcl_threads_count());
+    s->runs[chunk]++;
+    s->part[chunk] = 0;
+    for (int64_t i = lcl_chunk_begin(chunk, s->grain); i < lcl_chunk_end(chunk, s->grain, s->n);
+         i++)
+        s->part[chunk] += 1.0 / (double)(i + 1);
+    return LCL_OK;
+}
+
+static void sums_do_not_depend_on_the_thread_count(void **state)
+{
+    (void)state;
+    double first = 0;
+    for (int threads = 1; threads <= 5; threads++) {
+        ASSERT_OK(lcl_threads_start(threads));
+        assert_int_equal(lcl_threads_count(), threads);
+        for (int again = 0; again < 200; again++) {
+            struct sums s = {.n = 1000, .grain = 33};
+            int64_t chunks = lcl_chunk_count(s.n, s.grain);
+            ASSERT_OK(lcl_parallel(chunks, sum_chunk, &s));
+            double total = 0;
+            for (int64_t c = 0; c < chunks; c++) {
+                assert_int_equal(s.runs[c], 1);
+                total += s.part[c];
+            }
+            if (first == 0) first = total;
+            assert_true(total == first);
+        }
+    }
+    assert_false(lcl_threads_in_chunk());
+    ASSERT_OK(lcl_parallel(0, sum_chunk, NULL));
+    lcl_threads_stop();
+    assert_int_equal(lcl_threads_count(), 1);
+}
+
+static lcl_status fail_some(void *ctx, int64_t chunk)
+{
+    (void)ctx;
+    return chunk % 5 == 3 ? LCL_FAIL(LCL_NUMERIC, "chunk %d", (int)chunk) : LCL_OK;
+}
+
+static void the_first_failing_chunk_is_reported(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        ASSERT_OK(lcl_threads_start(threads));
+        for (int again = 0; again < 50; again++) {
+            ASSERT_FAILS(lcl_parallel(40, fail_some, NULL), LCL_NUMERIC, "chunk 3");
+            assert_string_equal(lcl_error_message(), "chunk 3");
+        }
+    }
+    lcl_threads_stop();
+}
+
+static lcl_status nest(void *ctx, int64_t chunk)
+{
+    struct sums inner = {.n = 10, .grain = 1};
+    LCL_TRY(lcl_parallel(10, sum_chunk, &inner));
+    ((int *)ctx)[chunk] = inner.runs[9];
+    unsigned char *a = lcl_thread_scratch(0, 100), *b = lcl_thread_scratch(1, 100000);
+    memset(a, 1, 100);
+    memset(b, 2, 100000);
+    if ((uintptr_t)a % 64 || a[99] != 1 || lcl_thread_scratch(1, 50) != b)
+        return LCL_FAIL(LCL_INTERNAL, "scratch moved or overlaps");
+    return LCL_OK;
+}
+
+static void nested_work_runs_inline(void **state)
+{
+    (void)state;
+    int ran[20] = {0};
+    ASSERT_OK(lcl_threads_start(3));
+    ASSERT_OK(lcl_parallel(20, nest, ran));
+    for (int i = 0; i < 20; i++) assert_int_equal(ran[i], 1);
+    lcl_threads_stop();
+}
+
+/* --- the parameter table --- */
+
+static void add_row(struct lcl_params *t, const char *name, int64_t n, int64_t k,
+                    struct lcl_param_spec spec)
+{
+    int index;
+    ASSERT_OK(lcl_params_add(t, name, k ? 2 : 1, (int64_t[]){n, k}, spec, &index));
+    assert_string_equal(t->rows[index].name, name);
+}
+
+static void build_table(struct lcl_params *t, bool turned)
+{
+    const struct lcl_param_spec normal = {LCL_PART_TEXT, LCL_INIT_NORMAL, 0.5f, true, false, false};
+    lcl_params_init(t);
+    if (turned)
+        add_row(
+            t, "vision.a", 5, 3,
+            (struct lcl_param_spec){LCL_PART_VISION, LCL_INIT_NORMAL, 0.5f, true, false, false});
+    add_row(t, "text.q", 5, 3, normal);
+    add_row(t, "text.k", 2, 3,
+            (struct lcl_param_spec){LCL_PART_TEXT, LCL_INIT_NORMAL, 0.5f, true, true, false});
+    add_row(t, "text.norm", 7, 0,
+            (struct lcl_param_spec){LCL_PART_TEXT, LCL_INIT_ONES, 0, false, false, false});
+    add_row(t, "vision.unused", 4, 0,
+            (struct lcl_param_spec){LCL_PART_VISION, LCL_INIT_ZEROS, 0, false, false, true});
+}
+
+static void rows_follow_or_align(void **state)
+{
+    (void)state;
+    struct lcl_params t;
+    build_table(&t, false);
+    assert_int_equal(lcl_params_find(&t, "text.q")->offset, 0);
+    assert_int_equal(lcl_params_find(&t, "text.k")->offset, 15); /* q and k are one [7, 3] matrix */
+    assert_int_equal(lcl_params_find(&t, "text.norm")->offset, 32);
+    assert_int_equal(lcl_params_find(&t, "vision.unused")->offset, 48);
+    assert_null(lcl_params_find(&t, "text"));
+    assert_int_equal(lcl_params_trainable_count(&t), 15 + 6 + 7);
+    lcl_params_set_trainable(&t, LCL_PART_TEXT, false);
+    assert_int_equal(lcl_params_trainable_count(&t), 0);
+    int index;
+    struct lcl_param_spec spec = {0};
+    ASSERT_FAILS(lcl_params_add(&t, "text.q", 1, (int64_t[]){1}, spec, &index), LCL_EXISTS,
+                 "text.q");
+    ASSERT_FAILS(lcl_params_add(&t, "z", 1, (int64_t[]){0}, spec, &index), LCL_RANGE, "z");
+    ASSERT_FAILS(lcl_params_add(&t, "z", 2, ((int64_t[]){INT64_MAX / 2, 16}), spec, &index),
+                 LCL_RANGE, "z");
+    char name[200];
+    memset(name, 'n', sizeof name);
+    name[199] = 0;
+    ASSERT_FAILS(lcl_params_add(&t, name, 1, (int64_t[]){1}, spec, &index), LCL_RANGE, "199 bytes");
+    assert_int_equal(t.n_rows, 4);
+    lcl_params_free(&t);
+}
+
+static void first_values_do_not_depend_on_the_order(void **state)
+{
+    (void)state;
+    struct lcl_params t[2];
+    struct lcl_arena values[2], measured;
+    for (int i = 0; i < 2; i++) {
+        build_table(&t[i], i);
+        lcl_arena_measure(&measured, "values");
+        lcl_params_layout(&t[i], &measured, NULL, NULL, true);
+        ASSERT_OK(lcl_arena_reserve(&values[i], "values", measured.used_bytes));
+        lcl_params_layout(&t[i], &values[i], NULL, NULL, true);
+        assert_null(t[i].grad);
+        assert_null(t[i].m);
+        lcl_params_initialise(&t[i], 9);
+    }
+    const float *a = t[0].value, *b = t[1].value;
+    const struct lcl_param *q = lcl_params_find(&t[1], "text.q");
+    assert_memory_equal(a, b + q->offset, 21 * sizeof(float));
+    assert_true(a[0] != a[1] && fabsf(a[0]) < 3);
+    assert_true(a[32] == 1 && a[38] == 1 && a[48] == 0);
+    for (int i = 0; i < 21; i++) assert_int_equal(t[0].value16[i], lcl_f32_to_bf16(a[i]));
+    uint64_t version = t[0].version, hash = lcl_params_hash(&t[0], LCL_PART_TEXT);
+    uint64_t vision = lcl_params_hash(&t[0], LCL_PART_VISION);
+    assert_true(hash == lcl_params_hash(&t[1], LCL_PART_TEXT));
+    t[0].value[20] = nextafterf(t[0].value[20], 10);
+    lcl_params_changed(&t[0]);
+    assert_true(t[0].version > version);
+    assert_true(lcl_params_hash(&t[0], LCL_PART_TEXT) != hash);
+    assert_true(lcl_params_hash(&t[0], LCL_PART_VISION) == vision);
+    for (int i = 0; i < 2; i++) {
+        lcl_params_free(&t[i]);
+        lcl_arena_free(&values[i]);
+    }
+}
+
+/* --- files --- */
+
+static const char *in_temp(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", temp_dir(), name);
+    return path;
+}
+
+static void crc32c_gives_the_published_numbers(void **state)
+{
+    (void)state;
+    unsigned char zeros[32] = {0}, ramp[1001];
+    assert_int_equal(lcl_crc32c(0, "123456789", 9), 0xe3069283); /* RFC 3720, B.4 */
+    assert_int_equal(lcl_crc32c(0, zeros, 32), 0x8a9136aa);
+    assert_int_equal(lcl_crc32c(0, "", 0), 0);
+    for (int i = 0; i < 1001; i++) ramp[i] = (unsigned char)(i * 7);
+    uint32_t whole = lcl_crc32c(0, ramp + 1, 1000);
+    for (size_t cut = 0; cut <= 40; cut++)
+        assert_int_equal(lcl_crc32c(lcl_crc32c(0, ramp + 1, cut), ramp + 1 + cut, 1000 - cut),
+                         whole);
+    ramp[500] ^= 1;
+    assert_true(lcl_crc32c(0, ramp + 1, 1000) != whole);
+}
+
+static void files_are_read_whole_or_refused(void **state)
+{
+    (void)state;
+    char *data;
+    size_t size;
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("f"), "ab\0c", 4));
+    ASSERT_OK(lcl_fs_read(in_temp("f"), 4, &data, &size));
+    assert_int_equal(size, 4);
+    assert_memory_equal(data, "ab\0c\0", 5);
+    free(data);
+    ASSERT_FAILS(lcl_fs_read(in_temp("f"), 3, &data, &size), LCL_RANGE, "holds 4 bytes, at most 3");
+    ASSERT_FAILS(lcl_fs_read(in_temp("none"), 3, &data, &size), LCL_NOT_FOUND, "none");
+    ASSERT_FAILS(lcl_fs_read(temp_dir(), 3, &data, &size), LCL_IO, "Is a directory");
+    assert_null(data);
+    struct lcl_map map;
+    ASSERT_OK(lcl_fs_map(in_temp("f"), &map));
+    assert_int_equal(map.size, 4);
+    assert_memory_equal(map.data, "ab\0c", 4);
+    lcl_fs_unmap(&map);
+    assert_null(map.data);
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("f"), "", 0));
+    ASSERT_OK(lcl_fs_map(in_temp("f"), &map));
+    assert_int_equal(map.size, 0);
+    lcl_fs_unmap(&map);
+    ASSERT_FAILS(lcl_fs_map(temp_dir(), &map), LCL_IO, "");
+}
+
+static void folders_are_made_listed_and_removed(void **state)
+{
+    (void)state;
+    char **names;
+    size_t n;
+    ASSERT_OK(lcl_fs_mkdirs(in_temp("d/e/g")));
+    ASSERT_OK(lcl_fs_mkdirs(in_temp("d/e/g")));
+    assert_true(lcl_fs_is_dir(in_temp("d/e/g")));
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("d/b"), "1", 1));
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("d/B"), "1", 1));
+    ASSERT_OK(lcl_fs_list(in_temp("d"), &names, &n));
+    assert_int_equal(n, 3); /* no temporary file is left */
+    assert_string_equal(names[0], "B");
+    assert_string_equal(names[1], "b");
+    assert_string_equal(names[2], "e");
+    lcl_fs_list_free(names, n);
+    ASSERT_FAILS(lcl_fs_mkdirs(in_temp("d/b/c")), LCL_IO, "make folder");
+    ASSERT_FAILS(lcl_fs_list(in_temp("d/x"), &names, &n), LCL_NOT_FOUND, "d/x");
+    /* A link is removed, not what it points to. */
+    assert_int_equal(symlink("../f", in_temp("d/link")), 0);
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("f"), "kept", 4));
+    ASSERT_OK(lcl_fs_remove_tree(in_temp("d")));
+    assert_false(lcl_fs_exists(in_temp("d")));
+    assert_true(lcl_fs_exists(in_temp("f")));
+    ASSERT_OK(lcl_fs_remove_tree(in_temp("d")));
+    assert_string_equal(lcl_fs_basename("a/b.h5"), "b.h5");
+    assert_string_equal(lcl_fs_basename("b.h5"), "b.h5");
+}
+
+static void a_failed_write_leaves_the_old_file(void **state)
+{
+    (void)state;
+    struct rlimit old, small = {.rlim_cur = 100, .rlim_max = RLIM_INFINITY};
+    char *data, big[1000] = {1};
+    size_t size;
+    ASSERT_OK(lcl_fs_write_atomic(in_temp("w"), "old", 3));
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small.rlim_max = old.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    lcl_status status = lcl_fs_write_atomic(in_temp("w"), big, sizeof big);
+    setrlimit(RLIMIT_FSIZE, &old);
+    assert_int_equal(status, LCL_IO);
+    assert_non_null(strstr(lcl_error_message(), "File too large"));
+    ASSERT_OK(lcl_fs_read(in_temp("w"), 100, &data, &size));
+    assert_string_equal(data, "old");
+    free(data);
+    ASSERT_FAILS(lcl_fs_write_atomic(in_temp("no/such/w"), "x", 1), LCL_NOT_FOUND, "no/such/w");
+    ASSERT_FAILS(lcl_fs_write_atomic("/dev/null/w", "x", 1), LCL_IO, "/dev/null/w");
+}
+
+static void durations_and_sizes_read_well(void **state)
+{
+    (void)state;
+    char buf[24];
+    assert_string_equal(lcl_format_duration(3.26, buf), "3.3 s");
+    assert_string_equal(lcl_format_duration(45, buf), "45 s");
+    assert_string_equal(lcl_format_duration(200, buf), "3 m 20 s");
+    assert_string_equal(lcl_format_duration(7500, buf), "2 h 05 m");
+    assert_string_equal(lcl_format_duration(NAN, buf), "0.0 s");
+    assert_non_null(lcl_format_duration(1e300, buf));
+    assert_string_equal(lcl_format_bytes(1536.0 * 1024 * 1024, buf), "1.5 GiB");
+    assert_string_equal(lcl_format_bytes(312.0 * 1024 * 1024, buf), "312 MiB");
+    assert_string_equal(lcl_format_bytes(7, buf), "7 B");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_keep_message_hint_and_place),
+        cmocka_unit_test(errors_are_cut_not_overrun),
+        cmocka_unit_test(errors_belong_to_their_thread),
+        cmocka_unit_test(arenas_measure_what_they_use),
+        cmocka_unit_test(arenas_too_large_are_errors),
+        cmocka_unit_test(bf16_rounds_to_nearest_even),
+        cmocka_unit_test(f16_is_exact_both_ways),
+        cmocka_unit_test(converts_between_all_floating_types),
+        cmocka_unit_test(philox_gives_the_published_numbers),
+        cmocka_unit_test(streams_depend_on_every_part_of_their_name),
+        cmocka_unit_test(draws_have_their_distributions),
+        cmocka_unit_test(shuffles_reach_every_order_equally),
+        cmocka_unit_test(sums_do_not_depend_on_the_thread_count),
+        cmocka_unit_test(the_first_failing_chunk_is_reported),
+        cmocka_unit_test(nested_work_runs_inline),
+        cmocka_unit_test(rows_follow_or_align),
+        cmocka_unit_test(first_values_do_not_depend_on_the_order),
+        cmocka_unit_test(crc32c_gives_the_published_numbers),
+        cmocka_unit_test(files_are_read_whole_or_refused),
+        cmocka_unit_test(folders_are_made_listed_and_removed),
+        cmocka_unit_test(a_failed_write_leaves_the_old_file),
+        cmocka_unit_test(durations_and_sizes_read_well),
+    };
+    return cmocka_run_group_tests_name("core", tests, NULL, NULL);
+}
