@@ -1,0 +1,195 @@
+#include "train/lane.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static lcl_status list_train_pictures(struct lcl_source *s)
+{
+    const struct lcl_env *e = s->env;
+    s->order = malloc((size_t)e->pack.n_images * sizeof *s->order);
+    if (!s->order) return LCL_FAIL(LCL_MEMORY, "no memory for a list of pictures");
+    for (int64_t i = 0; i < e->pack.n_images; i++)
+        if (e->class_label[e->pack.image_class[i]] >= 0) s->order[s->n_order++] = (int32_t)i;
+    if (s->n_order == 0) return LCL_FAIL(LCL_CONFIG, "%s has no train pictures", e->pack.path);
+    s->order_pass = -1;
+    return LCL_OK;
+}
+
+lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct lcl_config *c,
+                           uint32_t epoch, struct lcl_features *features,
+                           struct lcl_pictures *pictures)
+{
+    *s = (struct lcl_source){
+        .env = e, .config = c, .epoch = epoch, .features = features, .pictures = pictures};
+    if (c->task == LCL_TASK_VISION) return list_train_pictures(s);
+    if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
+    LCL_TRY(lcl_sampler_init(&s->sampler, c, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
+                             LCL_SPLIT_TRAIN));
+    s->has_sampler = true;
+    return LCL_OK;
+}
+
+void lcl_source_close(struct lcl_source *s)
+{
+    if (s->has_sampler) lcl_sampler_free(&s->sampler);
+    free(s->order);
+    *s = (struct lcl_source){0};
+}
+
+lcl_status lcl_lane_create(struct lcl_lane *lane, const struct lcl_source *s)
+{
+    size_t n = (size_t)s->config->per_device_train_batch_size;
+    *lane = (struct lcl_lane){0};
+    if (s->config->task == LCL_TASK_VISION) {
+        lane->picture = malloc(n * sizeof *lane->picture);
+        lane->view = malloc(n * sizeof *lane->view);
+        lane->label = malloc(n * sizeof *lane->label);
+        if (!lane->picture || !lane->view || !lane->label)
+            return LCL_FAIL(LCL_MEMORY, "no memory for a lane");
+        return LCL_OK;
+    }
+    return lcl_batch_builder_create(s->env->tokenizer, (enum lcl_layout)s->config->data_layout,
+                                    lcl_tokens_per_image(&s->env->model.config), &lane->builder);
+}
+
+void lcl_lane_free(struct lcl_lane *lane)
+{
+    if (lane->builder) lcl_batch_builder_free(lane->builder);
+    free(lane->picture);
+    free(lane->view);
+    free(lane->label);
+    free(lane->pixels);
+    free(lane->features);
+    *lane = (struct lcl_lane){0};
+}
+
+static lcl_status reserve(float **buffer, size_t *cap, size_t want)
+{
+    if (*cap >= want) return LCL_OK;
+    free(*buffer);
+    *buffer = malloc((want + want / 4) * sizeof **buffer);
+    *cap = *buffer ? want + want / 4 : 0;
+    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a lane's pictures");
+}
+
+static lcl_status read_pixels(struct lcl_lane *lane, struct lcl_source *s, const int64_t *picture,
+                              const int32_t *view, int64_t n)
+{
+    size_t S = (size_t)s->env->preprocess.size;
+    LCL_TRY(reserve(&lane->pixels, &lane->pixels_cap, (size_t)n * 3 * S * S));
+    return lcl_pictures_read(s->pictures, picture, view, n, lane->pixels);
+}
+
+/* Picture number k of an endless stream of shuffled passes over the train pictures. */
+static lcl_status nth_picture(struct lcl_source *s, int64_t k, int64_t *picture, int32_t *view)
+{
+    int64_t pass = k / s->n_order;
+    if (pass != s->order_pass) { /* from sorted order each time: a function of the pass alone */
+        const struct lcl_env *e = s->env;
+        int64_t n = 0;
+        for (int64_t i = 0; i < e->pack.n_images; i++)
+            if (e->class_label[e->pack.image_class[i]] >= 0) s->order[n++] = (int32_t)i;
+        struct lcl_rng rng =
+            lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_SHUFFLE, s->epoch, (uint64_t)pass);
+        lcl_rng_shuffle(&rng, s->order, s->n_order);
+        s->order_pass = pass;
+    }
+    *picture = s->order[k % s->n_order];
+    *view = (int32_t)pass + 1;
+    return LCL_OK;
+}
+
+static lcl_status fill_vision(struct lcl_lane *lane, struct lcl_source *s, int64_t first)
+{
+    int64_t n = s->config->per_device_train_batch_size;
+    for (int64_t i = 0; i < n; i++) {
+        LCL_TRY(nth_picture(s, first + i, &lane->picture[i], &lane->view[i]));
+        lane->label[i] = s->env->class_label[s->env->pack.image_class[lane->picture[i]]];
+    }
+    lane->n_pictures = n;
+    lane->weight = (double)n;
+    lane->tokens = n * lcl_vision_tokens(&s->env->model.config.vision);
+    return read_pixels(lane, s, lane->picture, lane->view, n);
+}
+
+/* A random segment of tokens repeated to the full length; the loss is on the repeats. It teaches
+ * copying from the context. */
+static lcl_status append_repeats(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample)
+{
+    const struct lcl_config *c = s->config;
+    int64_t length = c->language_length, vocab = s->env->model.config.text.V;
+    uint32_t first = 5; /* after the special tokens */
+    struct lcl_rng rng = lcl_rng_stream((uint64_t)c->seed, LCL_RNG_LANGUAGE, s->epoch, sample);
+    uint32_t span = (uint32_t)(c->language_max_segment - c->language_min_segment + 1);
+    int64_t segment = c->language_min_segment + lcl_rng_below(&rng, span);
+    int32_t *ids = malloc((size_t)length * sizeof *ids);
+    uint8_t *supervised = malloc((size_t)length);
+    lcl_status status = LCL_OK;
+    if (!ids || !supervised || vocab <= (int64_t)first) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a sequence of %lld tokens", (long long)length);
+    } else {
+        for (int64_t i = 0; i < length; i++) {
+            ids[i] = i < segment ? (int32_t)(first + lcl_rng_below(&rng, (uint32_t)vocab - first))
+                                 : ids[i - segment];
+            supervised[i] =
+                i > segment; /* the first token of a repeat cannot be foreseen the first time */
+        }
+        status = lcl_batch_append_tokens(lane->builder, ids, supervised, length);
+    }
+    free(ids);
+    free(supervised);
+    return status;
+}
+
+static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample,
+                                 double progress)
+{
+    struct lcl_episode episode = {0};
+    LCL_TRY(lcl_sampler_draw(&s->sampler, s->epoch, sample, progress, &episode));
+    lcl_status status = lcl_batch_append_episode(lane->builder, &episode, LCL_ENCODE_TRAIN,
+                                                 (enum lcl_supervise)s->config->data_supervise,
+                                                 NULL, s->config->model_max_length);
+    lcl_episode_free(&episode);
+    return status;
+}
+
+lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t step, int64_t n_steps,
+                         int64_t index)
+{
+    const struct lcl_config *c = s->config;
+    int64_t n = c->per_device_train_batch_size;
+    int64_t first = (step * c->lanes * c->gradient_accumulation_steps + index) * n;
+    lane->samples = n;
+    lane->loss_sum = 0;
+    lane->label_correct = lane->label_total = 0;
+    if (c->task == LCL_TASK_VISION) return fill_vision(lane, s, first);
+    double progress = n_steps > 0 ? (double)step / (double)n_steps : 0;
+    lcl_batch_builder_reset(lane->builder);
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t sample = (uint64_t)(first + i);
+        LCL_TRY(c->task == LCL_TASK_LANGUAGE ? append_repeats(lane, s, sample)
+                                             : append_episode(lane, s, sample, progress));
+    }
+    const struct lcl_batch *b = lane->batch = lcl_batch_builder_get(lane->builder);
+    lane->tokens = b->T;
+    lane->weight = 0;
+    for (int64_t i = 0; i < b->S; i++) lane->weight += (double)b->weight_S[i];
+    if (!(lane->weight > 0))
+        return LCL_FAIL_HINT(LCL_SHAPE, "use more shots, or data.supervise: last",
+                             "no supervised tokens in samples %lld..%lld", (long long)first,
+                             (long long)(first + n - 1));
+    if (s->features || b->n_images == 0) return LCL_OK;
+    return read_pixels(lane, s, b->image_I, b->view_I, b->n_images);
+}
+
+lcl_status lcl_lane_gather(struct lcl_lane *lane, const struct lcl_source *s)
+{
+    const struct lcl_batch *b = lane->batch;
+    if (!s->features || !b) return LCL_OK;
+    size_t row = (size_t)s->features->row;
+    LCL_TRY(reserve(&lane->features, &lane->features_cap, (size_t)b->n_images * row));
+    for (int64_t i = 0; i < b->n_images; i++)
+        memcpy(lane->features + (size_t)i * row,
+               lcl_features_row(s->features, b->image_I[i], b->view_I[i]), row * sizeof(float));
+    return LCL_OK;
+}

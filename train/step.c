@@ -1,0 +1,235 @@
+#include "train/step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/threads.h"
+#include "optim/optimizer.h"
+
+enum { SUM_GRAIN = 1 << 16 }; /* elements of a chunk of a gradient sum */
+
+static bool moves(const struct lcl_param *p) { return p->trainable && p->used; }
+
+/* Calls body for each run of rows that train: frozen ranges are never touched, and so take no
+ * memory. */
+static void for_moving(const struct lcl_params *t, void (*body)(void *, size_t, size_t), void *ctx)
+{
+    for (int i = 0; i < t->n_rows; i++) {
+        if (!moves(&t->rows[i])) continue;
+        size_t begin = t->rows[i].offset;
+        while (i + 1 < t->n_rows && moves(&t->rows[i + 1])) i++;
+        body(ctx, begin, t->rows[i].offset + t->rows[i].count - begin);
+    }
+}
+
+static void clear(void *grad, size_t offset, size_t count)
+{
+    memset((float *)grad + offset, 0, count * sizeof(float));
+}
+
+struct sum {
+    float *into;
+    const float *from;
+    size_t offset, count;
+};
+
+static lcl_status sum_chunk(void *arg, int64_t chunk)
+{
+    struct sum *s = arg;
+    size_t begin = (size_t)chunk * SUM_GRAIN, end = begin + SUM_GRAIN;
+    if (end > s->count) end = s->count;
+    float *into = s->into + s->offset;
+    const float *from = s->from + s->offset;
+    for (size_t i = begin; i < end; i++) into[i] += from[i];
+    return LCL_OK;
+}
+
+static void sum_range(void *arg, size_t offset, size_t count)
+{
+    struct sum s = *(struct sum *)arg;
+    s.offset = offset;
+    s.count = count;
+    lcl_status ignored = lcl_parallel(lcl_chunk_count((int64_t)count, SUM_GRAIN), sum_chunk, &s);
+    (void)ignored; /* sum_chunk cannot fail */
+}
+
+static void add_grads(struct lcl_trainer *t, int into, int from)
+{
+    struct sum s = {.into = t->grad[into], .from = t->grad[from]};
+    for_moving(&t->env->model.params, sum_range, &s);
+}
+
+static void set_trainable(struct lcl_trainer *t)
+{
+    const struct lcl_config *c = t->config;
+    struct lcl_params *p = &t->env->model.params;
+    bool vision = c->task == LCL_TASK_VISION, language = c->task == LCL_TASK_LANGUAGE;
+    lcl_params_set_trainable(p, LCL_PART_VISION, vision || (!language && !c->freeze_vision_tower));
+    lcl_params_set_trainable(p, LCL_PART_PROJECTOR, !vision && !language && !c->freeze_projector);
+    lcl_params_set_trainable(p, LCL_PART_TEXT, !vision && !c->freeze_text);
+    lcl_params_set_trainable(p, LCL_PART_HEAD, vision);
+}
+
+static bool part_trains(const struct lcl_params *t, enum lcl_part part)
+{
+    for (int i = 0; i < t->n_rows; i++)
+        if (t->rows[i].part == part && moves(&t->rows[i])) return true;
+    return false;
+}
+
+static lcl_status reserve(struct lcl_trainer *t)
+{
+    struct lcl_params *params = &t->env->model.params;
+    int64_t L = t->config->lanes;
+    int levels = 1;
+    while ((int64_t)1 << (levels - 1) < L) levels++;
+    t->parallel = lcl_env_lanes_in_parallel(&t->env->model, L);
+    t->n_passes = t->parallel ? (int)L : 1;
+    t->n_grads = (t->parallel ? (int)L : levels) + (t->config->gradient_accumulation_steps > 1);
+    t->lane = calloc((size_t)t->n_lanes, sizeof *t->lane);
+    t->pass = calloc((size_t)t->n_passes, sizeof *t->pass);
+    t->grad = calloc((size_t)t->n_grads, sizeof *t->grad);
+    if (!t->lane || !t->pass || !t->grad) return LCL_FAIL(LCL_MEMORY, "no memory for lanes");
+    struct lcl_arena measure;
+    lcl_arena_measure(&measure, "gradients");
+    for (int i = 0; i < t->n_grads; i++) LCL_ARENA_NEW(&measure, float, params->n_elements);
+    LCL_TRY(lcl_arena_reserve(&t->grads, "gradients", measure.used_bytes));
+    for (int i = 0; i < t->n_grads; i++)
+        t->grad[i] = LCL_ARENA_NEW(&t->grads, float, params->n_elements);
+    for (int i = 0; i < t->n_passes; i++)
+        t->pass[i] = (struct lcl_pass){.exec = &t->env->exec,
+                                       .model = &t->env->model,
+                                       .grad = t->grad[0],
+                                       .checkpointing = t->config->gradient_checkpointing,
+                                       .train_vision = part_trains(params, LCL_PART_VISION),
+                                       .train_projector = part_trains(params, LCL_PART_PROJECTOR),
+                                       .train_text = part_trains(params, LCL_PART_TEXT)};
+    for (int64_t i = 0; i < t->n_lanes; i++) LCL_TRY(lcl_lane_create(&t->lane[i], &t->source));
+    return LCL_OK;
+}
+
+lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const struct lcl_config *c,
+                            uint32_t epoch, struct lcl_features *features,
+                            struct lcl_pictures *pictures)
+{
+    *t = (struct lcl_trainer){
+        .env = e, .config = c, .n_lanes = c->lanes * c->gradient_accumulation_steps};
+    set_trainable(t);
+    lcl_status status = lcl_source_open(&t->source, e, c, epoch, features, pictures);
+    if (status == LCL_OK) status = reserve(t);
+    if (status != LCL_OK) lcl_trainer_close(t);
+    return status;
+}
+
+void lcl_trainer_close(struct lcl_trainer *t)
+{
+    for (int64_t i = 0; t->lane && i < t->n_lanes; i++) lcl_lane_free(&t->lane[i]);
+    for (int i = 0; t->pass && i < t->n_passes; i++) lcl_pass_free(&t->pass[i]);
+    free(t->lane);
+    free(t->pass);
+    free(t->grad);
+    lcl_arena_free(&t->grads);
+    lcl_source_close(&t->source);
+    *t = (struct lcl_trainer){0};
+}
+
+static void count_labels(struct lcl_lane *lane, const struct lcl_pass *p)
+{
+    const struct lcl_batch *b = lane->batch;
+    for (int64_t i = 0; i < b->S; i++) {
+        if (!b->is_label_S[i]) continue;
+        lane->label_total++;
+        lane->label_correct += p->row_argmax[i] == b->target_S[i];
+    }
+}
+
+/* Forward and backward of one lane into the gradient buffer. */
+static lcl_status run_lane(struct lcl_trainer *t, struct lcl_lane *lane, struct lcl_pass *p,
+                           float *grad, float grad_scale)
+{
+    p->grad = grad;
+    for_moving(&t->env->model.params, clear, grad);
+    if (t->config->task == LCL_TASK_VISION) {
+        lane->label_total = lane->n_pictures;
+        return lcl_model_classify_step(p, lane->pixels, lane->label, lane->n_pictures,
+                                       (float)t->config->classifier_scale, grad_scale,
+                                       &lane->loss_sum, &lane->label_correct);
+    }
+    LCL_TRY(lcl_lane_gather(lane, &t->source));
+    struct lcl_images images = {.pixels = t->source.features ? NULL : lane->pixels,
+                                .features = t->source.features ? lane->features : NULL};
+    LCL_TRY(lcl_model_step(p, lane->batch, &images, grad_scale, &lane->loss_sum));
+    count_labels(lane, p);
+    return LCL_OK;
+}
+
+struct round_ctx {
+    struct lcl_trainer *t;
+    int64_t first;
+    float grad_scale;
+};
+
+static lcl_status run_parallel_lane(void *arg, int64_t i)
+{
+    struct round_ctx *r = arg;
+    return run_lane(r->t, &r->t->lane[r->first + i], &r->t->pass[i], r->t->grad[i], r->grad_scale);
+}
+
+/* A round of lanes; their gradients are summed in grad[0] by the tree ((0 1) (2 3)) ((4 5) ...),
+ * however they run. */
+static lcl_status run_round(struct lcl_trainer *t, int64_t round, float grad_scale)
+{
+    int64_t L = t->config->lanes;
+    struct round_ctx ctx = {t, round * L, grad_scale};
+    if (t->parallel) {
+        LCL_TRY(lcl_parallel(L, run_parallel_lane, &ctx));
+        for (int64_t stride = 1; stride < L; stride *= 2)
+            for (int64_t i = 0; i + stride < L; i += 2 * stride)
+                add_grads(t, (int)i, (int)(i + stride));
+        return LCL_OK;
+    }
+    int depth = 0; /* a stack of sums, as a binary counter holds them */
+    for (int64_t i = 0; i < L; i++) {
+        LCL_TRY(run_lane(t, &t->lane[ctx.first + i], &t->pass[0], t->grad[depth], grad_scale));
+        depth++;
+        for (int64_t bits = i; bits & 1; bits >>= 1, depth--) add_grads(t, depth - 2, depth - 1);
+    }
+    for (; depth > 1; depth--) add_grads(t, depth - 2, depth - 1);
+    return LCL_OK;
+}
+
+lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps, int64_t adam_step,
+                            struct lcl_step_result *r)
+{
+    struct lcl_params *params = &t->env->model.params;
+    int64_t rounds = t->config->gradient_accumulation_steps;
+    *r = (struct lcl_step_result){0};
+    for (int64_t i = 0; i < t->n_lanes; i++) {
+        LCL_TRY(lcl_lane_fill(&t->lane[i], &t->source, step, n_steps, i));
+        r->weight += t->lane[i].weight;
+    }
+    for (int64_t round = 0; round < rounds; round++) {
+        LCL_TRY(run_round(t, round, (float)(1 / r->weight)));
+        if (rounds == 1) continue;
+        if (round == 0) for_moving(params, clear, t->grad[t->n_grads - 1]);
+        add_grads(t, t->n_grads - 1, 0);
+    }
+    params->grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
+    double loss_sum = 0;
+    for (int64_t i = 0; i < t->n_lanes; i++) {
+        const struct lcl_lane *lane = &t->lane[i];
+        loss_sum += lane->loss_sum;
+        r->label_correct += lane->label_correct;
+        r->label_total += lane->label_total;
+        r->tokens += lane->tokens;
+        r->samples += lane->samples;
+    }
+    r->loss = loss_sum / r->weight;
+    if (!isfinite(r->loss)) return LCL_FAIL(LCL_NUMERIC, "the loss is not finite (%g)", r->loss);
+    struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
+    LCL_TRY(lcl_optimizer_update(&t->env->exec, params, t->config, &u));
+    r->grad_norm = u.grad_norm;
+    r->lr = u.lr;
+    return LCL_OK;
+}

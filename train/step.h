@@ -1,0 +1,43 @@
+/* One training step: the page that names every room in the order of the data.
+ *
+ *   data/ draws and packs the lanes -> model/ runs each forth and back -> lane gradients are summed
+ * in one fixed tree -> optim/ updates. */
+#ifndef LCL_TRAIN_STEP_H
+#define LCL_TRAIN_STEP_H
+
+#include "train/lane.h"
+
+struct lcl_trainer {
+    struct lcl_env *env;
+    const struct lcl_config *config; /* of the stage */
+    struct lcl_source source;
+    int64_t n_lanes;       /* lanes * gradient_accumulation_steps */
+    struct lcl_lane *lane; /* [n_lanes] */
+    struct lcl_pass *pass; /* [lanes in parallel, else 1] */
+    int n_passes;
+    bool parallel; /* one lane a thread; else each op over all threads: the same bits */
+    struct lcl_arena grads;
+    float **grad; /* [n_grads] buffers of the table's length */
+    int n_grads;
+};
+
+struct lcl_step_result {
+    double loss;   /* mean over supervised terms */
+    double weight; /* their number */
+    double grad_norm, lr;
+    int64_t label_correct, label_total, tokens, samples;
+};
+
+/* Sets what trains by the config's freeze_* keys and reserves buffers. features/pictures as
+ * lcl_source_open. */
+LCL_CHECKED lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e,
+                                        const struct lcl_config *c, uint32_t epoch,
+                                        struct lcl_features *features,
+                                        struct lcl_pictures *pictures);
+void lcl_trainer_close(struct lcl_trainer *t);
+/* Step `step` of n_steps of the stage; adam_step counts updates since the moments began (1-based).
+ */
+LCL_CHECKED lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps,
+                                        int64_t adam_step, struct lcl_step_result *r);
+
+#endif
