@@ -1,4 +1,5 @@
-/* Run configs: YAML files with `base:` inheritance and stages, `--set key=value`, one schema (core/config_keys.h). */
+/* Run configs: YAML files with `base:` inheritance and stages, `--set key=value`, one schema
+ * (core/config_keys.h). */
 #ifndef LCL_CORE_CONFIG_H
 #define LCL_CORE_CONFIG_H
 
@@ -50,14 +51,15 @@ struct lcl_run_config {
 
 void lcl_config_defaults(struct lcl_config *c);
 /* A file is a map of keys; dotted keys may be nested maps. Besides the schema's keys it may hold
- *   base: other.yaml    read first; relative to the folder of this file; at most 8 deep, no cycles
- *   stages:             a list of maps, each with `name:` and overrides of any keys; it replaces the base's list.
- *                       Or a map from names of the base's stages to overrides of their keys.
- * What stands outside `stages` holds for all stages, unless a stage says otherwise; paths are relative to the working
- * folder. Aliases, repeated keys, nesting over 8 and files over 1 MiB are errors.
+ *   base: other.yaml   read first; relative to this file's folder; at most 8 deep, no cycles
+ *   stages: [...]      a list of maps, each with `name:` and overrides of any keys; it replaces
+ *                      the base's list
+ *   stages: {...}      a map from names of the base's stages to overrides of their keys
+ * What stands outside `stages` holds for all stages, unless a stage says otherwise. Paths in it are
+ * relative to the working folder. Aliases, repeated keys and files over 1 MiB are errors.
  *
- * overrides: n strings (from --set), applied after the file in their order: "key=value" for all stages, or
- * "NAME:key=value" for the stage NAME. The result has passed lcl_config_check.
+ * overrides: n strings (from --set), applied after the file in their order: "key=value" for all
+ * stages, or "NAME:key=value" for the stage NAME. The result has passed lcl_config_check.
  * LCL_CONFIG and LCL_RANGE errors name file, line, key and the nearest known key. */
 LCL_CHECKED lcl_status lcl_config_load(const char *path, const char *const *overrides, int n,
                                        struct lcl_run_config *out);
@@ -66,7 +68,8 @@ LCL_CHECKED lcl_status lcl_config_set(struct lcl_config *c, const char *key, con
                                       const char *where);
 /* What no single key can tell: widths divide by heads, min_shots <= shots, and so on. */
 LCL_CHECKED lcl_status lcl_config_check(const struct lcl_config *c);
-/* The resolved config as YAML that loads to the same (keys that differ from the default first, all of them). */
+/* The resolved config as YAML that loads to the same (keys that differ from the default first, all
+ * of them). */
 LCL_CHECKED lcl_status lcl_config_write_yaml(const struct lcl_run_config *c, FILE *out);
 /* docs/config.md, from the schema. */
 LCL_CHECKED lcl_status lcl_config_write_markdown(FILE *out);

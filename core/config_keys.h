@@ -1,3 +1,4 @@
+/* clang-format off */
 /* The config schema: the one list that makes the struct, the parser, the defaults, `--help` and docs/config.md.
  *
  * K(kind, key, field, default, low, high, doc): kind INT (int64_t), FLOAT (double), BOOL, STR (char[512]).
