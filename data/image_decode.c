@@ -133,6 +133,15 @@ static void drop_alpha(struct lcl_image *image)
     image->channels = 3;
 }
 
+void lcl_image_apply_alpha(struct lcl_image *image, const struct lcl_decode_options *options)
+{
+    if (image->channels == 3 || options->keep_alpha) return;
+    if (options->composite_alpha)
+        lcl_image_flatten(image, options->background);
+    else
+        drop_alpha(image);
+}
+
 static lcl_status decode_by_magic(const struct lcl_image_file *f, struct lcl_image *out,
                                   int *orientation)
 {
@@ -164,12 +173,7 @@ lcl_status lcl_image_decode(const void *bytes, size_t size, const char *name,
             return status;
         }
     }
-    if (out->channels == 4 && !options->keep_alpha) {
-        if (options->composite_alpha)
-            lcl_image_flatten(out, options->background);
-        else
-            drop_alpha(out);
-    }
+    lcl_image_apply_alpha(out, options);
     return LCL_OK;
 }
 

@@ -31,6 +31,9 @@ int lcl_exif_orientation(const unsigned char *tiff, size_t size);
 /* Straight-alpha RGBA on an opaque colour, as Pillow's alpha_composite rounds; gives RGB. */
 void lcl_image_flatten(struct lcl_image *image, const uint8_t background[3]);
 
+/* What the options say about alpha: kept, composited or dropped. */
+void lcl_image_apply_alpha(struct lcl_image *image, const struct lcl_decode_options *options);
+
 /* Pillow's a * b / 255, rounded. */
 static inline unsigned lcl_muldiv255(unsigned a, unsigned b)
 {

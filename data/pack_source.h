@@ -1,0 +1,52 @@
+/* Where pictures come from: a source lists files and classes; it opens no picture.
+ *
+ * A new source is one function that fills a listing, and one line in pack_source.c's table. */
+#ifndef LCL_DATA_PACK_SOURCE_H
+#define LCL_DATA_PACK_SOURCE_H
+
+#include "data/pack.h"
+
+struct lcl_source_class {
+    char id[LCL_CLASS_NAME_BYTES], name[LCL_CLASS_NAME_BYTES];
+    enum lcl_split split;
+    bool split_given; /* by the folder; else a hash of the id decides */
+};
+
+struct lcl_source_file {
+    char *name; /* below the root; malloc'd */
+    int64_t size_bytes, mtime_ns;
+    int32_t class_index;
+};
+
+/* Sorted: classes by id, files by class, then by name. */
+struct lcl_listing {
+    char *root; /* folder that the names are below; malloc'd */
+    struct lcl_source_class *classes;
+    int32_t n_classes, cap_classes;
+    struct lcl_source_file *files;
+    int64_t n_files, cap_files;
+    int64_t n_other;      /* files that are no pictures by name, and folders too deep */
+    bool drop_duplicates; /* of file bytes: the first is kept */
+    /* NULL, or: should this decoded picture be in the pack at all? Called on many threads. */
+    bool (*wanted)(const struct lcl_image *image);
+};
+
+/* LCL_CONFIG for an unknown format, LCL_NOT_FOUND, LCL_FORMAT for empty classes (named). */
+LCL_CHECKED lcl_status lcl_source_list(const char *format, const char *images, double test_fraction,
+                                       struct lcl_listing *out);
+void lcl_listing_free(struct lcl_listing *l);
+
+/* For sources. */
+LCL_CHECKED lcl_status lcl_listing_add_class(struct lcl_listing *l, const char *id,
+                                             const char *name, int32_t *index);
+LCL_CHECKED lcl_status lcl_listing_add_file(struct lcl_listing *l, const char *name,
+                                            int32_t class_index);
+bool lcl_source_is_picture(const char *file_name);
+/* Held out by name: MD5 of the id as a number, modulo 1 / fraction where that is whole
+ * (docs/formats.md). */
+enum lcl_split lcl_source_split(const char *id, double test_fraction);
+
+LCL_CHECKED lcl_status lcl_source_imagefolder(const char *images, struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_wesnoth(const char *images, struct lcl_listing *out);
+
+#endif

@@ -1,0 +1,13 @@
+/* Second half of packing: from the journal to the HDF5 file. */
+#ifndef LCL_DATA_PACK_WRITE_H
+#define LCL_DATA_PACK_WRITE_H
+
+#include "data/pack_journal.h"
+
+/* Writes the pictures whose keep[i] is set, and the classes that have any, beside `out`, then
+ * renames into place. */
+LCL_CHECKED lcl_status lcl_pack_write(const struct lcl_pack_options *options,
+                                      const struct lcl_listing *l, const struct lcl_item *items,
+                                      const bool *keep, const struct lcl_journal *j);
+
+#endif

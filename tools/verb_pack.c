@@ -1,0 +1,75 @@
+/* lcl pack: a folder of pictures into one HDF5 file. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/threads.h"
+#include "data/pack.h"
+#include "tools/cli.h"
+
+static const char *const formats[] = {"imagefolder", "wesnoth"};
+
+/* "R,G,B", each 0..255. */
+static lcl_status parse_colour(const char *text, uint8_t rgb[3])
+{
+    const char *p = text;
+    for (int k = 0; k < 3; k++) {
+        char *end;
+        long v = strtol(p, &end, 10);
+        if (end == p || v < 0 || v > 255 || *end != (k < 2 ? ',' : 0))
+            return LCL_FAIL_HINT(LCL_CONFIG, "three numbers of 0 to 255, as in 128,128,128",
+                                 "--background %s is no colour", text);
+        rgb[k] = (uint8_t)v;
+        p = end + 1;
+    }
+    return LCL_OK;
+}
+
+static lcl_status run(int argc, char **argv)
+{
+    int format = 0;
+    int64_t min_images = 8, threads = 0;
+    const char *images = NULL, *out = NULL, *background = "128,128,128";
+    struct lcl_pack_options o = {.test_fraction = 0.2};
+    const struct cli_option options[] = {
+        {"--format", CLI_CHOICE, &format, .words = "imagefolder|wesnoth",
+         .doc = "how the folder tells classes: a folder each (or train/, test/, val/ with a folder "
+                "each), or the sprites of The Battle for Wesnoth"},
+        {"--images", CLI_STR, &images, .value = "DIR", .required = true, .doc = "the pictures"},
+        {"--out", CLI_STR, &out, .value = "FILE", .required = true,
+         .doc = "the pack; FILE.partial beside it holds what was read until it is done"},
+        {"--decoded", CLI_FLAG, &o.decoded,
+         .doc = "store pixels instead of the files' bytes: larger, faster to read"},
+        {"--skip-bad", CLI_FLAG, &o.skip_bad,
+         .doc = "leave unreadable pictures out instead of failing"},
+        {"--force", CLI_FLAG, &o.force, .doc = "replace an existing pack"},
+        {"--test-fraction", CLI_FLOAT, &o.test_fraction, .low = 0, .high = 1,
+         .doc = "share of the classes held out, by a hash of the class name"},
+        {"--min-images", CLI_INT, &min_images, .low = 1, .high = 1e9,
+         .doc = "classes with fewer pictures are left out"},
+        {"--background", CLI_STR, &background, .value = "R,G,B",
+         .doc = "colour that transparent pictures stand on, noted in the pack"},
+        {"--threads", CLI_INT, &threads, .low = 0, .high = 1024,
+         .doc = "threads that read and check; 0: all processors"},
+        CLI_END};
+    const struct cli_spec spec = {
+        .usage = "--images DIR --out FILE [options]",
+        .about = "Packs a folder of pictures into one HDF5 file with classes, splits and "
+                 "checksums.\nStopped at any moment, it goes on where it was when it is run again.",
+        .options = options,
+        .notes = "Example:\n  lcl pack --images birds --out birds.h5\n"};
+    struct cli_args args;
+    LCL_TRY(cli_parse(&spec, argc, argv, &args));
+    if (args.help) return LCL_OK;
+    o.format = formats[format];
+    o.images = images;
+    o.out = out;
+    o.min_images = (int)min_images;
+    LCL_TRY(parse_colour(background, o.background));
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is then an error with a message */
+    LCL_TRY(lcl_threads_start((int)threads));
+    return lcl_pack_create(&o);
+}
+
+const struct cli_verb verb_pack = {"pack", "put a folder of pictures into one file", 10, run};
