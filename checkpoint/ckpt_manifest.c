@@ -1,0 +1,276 @@
+#include "checkpoint/ckpt_manifest.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/fs.h"
+
+/* The manifest ends with its own checksum, over all bytes before this tail; every format version
+ * keeps that, so that a damaged file and a file of another version are told apart. */
+static const char tail_format[] = ",\n \"crc32c\": \"%08x\"\n}\n";
+enum {
+    TAIL_BYTES = sizeof tail_format - 1 - 4 + 8, /* "%08x" becomes 8 digits */
+    MAX_MANIFEST_BYTES = 64 << 20
+};
+
+/* ---- writing ---- */
+
+static lcl_status file_crc(const char *path, uint32_t *crc, size_t *bytes)
+{
+    struct lcl_map map;
+    LCL_TRY(lcl_fs_map(path, &map));
+    *crc = lcl_crc32c(0, map.data, map.size);
+    *bytes = map.size;
+    lcl_fs_unmap(&map);
+    return LCL_OK;
+}
+
+/* Text of the manifest with its tail; malloc'd. */
+static lcl_status seal(json_t *root, char **sealed)
+{
+    char *body = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    if (!body) return LCL_FAIL(LCL_MEMORY, "no memory for a manifest");
+    size_t n = strlen(body) - 2; /* without the last "\n}" */
+    body[n] = '\0';
+    char tail[TAIL_BYTES + 1];
+    snprintf(tail, sizeof tail, tail_format, lcl_crc32c(0, body, n));
+    *sealed = lcl_strdupf("%s%s", body, tail);
+    free(body);
+    return *sealed ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a manifest");
+}
+
+static lcl_status list_datasets(const char *state, json_t *sums)
+{
+    struct lcl_h5 f;
+    char **names = NULL, text[16];
+    size_t n = 0;
+    LCL_TRY(lcl_h5_open(state, false, &f));
+    lcl_status status;
+    LCL_TRY_GOTO(lcl_h5_list_datasets(&f, &names, &n));
+    for (size_t i = 0; i < n; i++) {
+        uint64_t crc;
+        LCL_TRY_GOTO(lcl_h5_get_u64(&f, names[i], "crc32c", &crc));
+        snprintf(text, sizeof text, "%08" PRIx64, crc & 0xffffffffu);
+        json_object_set_new(sums, names[i], json_string(text));
+    }
+out:
+    lcl_fs_list_free(names, n);
+    lcl_h5_discard(&f);
+    return status;
+}
+
+lcl_status lcl_manifest_write(const char *dir, int64_t step, int64_t serial)
+{
+    char *state = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), *text = NULL;
+    char *path = lcl_strdupf("%s/" LCL_CHECKPOINT_MANIFEST, dir), sum[16];
+    json_t *sums = json_object();
+    uint32_t crc = 0;
+    size_t bytes = 0;
+    lcl_status status = state && path ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (status != LCL_OK) goto out;
+    LCL_TRY_GOTO(file_crc(state, &crc, &bytes));
+    LCL_TRY_GOTO(list_datasets(state, sums));
+    snprintf(sum, sizeof sum, "%08x", crc);
+    LCL_TRY_GOTO(seal(json_pack("{s:s, s:i, s:I, s:I, s:{s:{s:I, s:s}}, s:O}", "format",
+                                LCL_CHECKPOINT_FORMAT, "version", LCL_CHECKPOINT_FORMAT_VERSION,
+                                "step", (json_int_t)step, "serial", (json_int_t)serial, "files",
+                                LCL_CHECKPOINT_STATE, "bytes", (json_int_t)bytes, "crc32c", sum,
+                                "datasets", sums),
+                      &text));
+    status = lcl_fs_write_atomic(path, text, strlen(text));
+out:
+    json_decref(sums);
+    free(text);
+    free(state);
+    free(path);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static lcl_status damaged(const char *path, const char *what)
+{
+    return LCL_FAIL_HINT(LCL_CORRUPT, "go on from an earlier checkpoint of the run", "%s %s", path,
+                         what);
+}
+
+/* Parses a manifest whose own checksum holds. */
+static lcl_status read_manifest(const char *dir, json_t **root)
+{
+    *root = NULL;
+    char *path = lcl_strdupf("%s/" LCL_CHECKPOINT_MANIFEST, dir), *text = NULL;
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    size_t size = 0;
+    lcl_status status;
+    LCL_TRY_GOTO(lcl_fs_read(path, MAX_MANIFEST_BYTES, &text, &size));
+    char tail[TAIL_BYTES + 1] = "";
+    if (size > TAIL_BYTES)
+        snprintf(tail, sizeof tail, tail_format, lcl_crc32c(0, text, size - TAIL_BYTES));
+    if (!*tail || memcmp(text + size - TAIL_BYTES, tail, TAIL_BYTES) != 0) {
+        status = damaged(path, "is damaged: its checksum does not hold");
+        goto out;
+    }
+    json_error_t error;
+    *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    if (!*root) status = LCL_FAIL(LCL_FORMAT, "%s:%d: %s", path, error.line, error.text);
+out:
+    free(text);
+    free(path);
+    return status;
+}
+
+static lcl_status fail_version(const char *path, int64_t version)
+{
+    return LCL_FAIL_HINT(LCL_VERSION,
+                         version > LCL_CHECKPOINT_FORMAT_VERSION
+                             ? "it was written by a newer lcl; use that one"
+                             : "it was written by an older lcl; use that one to export it",
+                         "%s has checkpoint format version %lld; this lcl reads version %d", path,
+                         (long long)version, LCL_CHECKPOINT_FORMAT_VERSION);
+}
+
+static lcl_status check_version(const char *dir, const json_t *root)
+{
+    const char *format = json_string_value(json_object_get(root, "format"));
+    const json_t *version = json_object_get(root, "version");
+    if (!format || strcmp(format, LCL_CHECKPOINT_FORMAT) != 0 || !json_is_integer(version))
+        return LCL_FAIL(LCL_FORMAT, "%s/" LCL_CHECKPOINT_MANIFEST " is no manifest of a checkpoint",
+                        dir);
+    if (json_integer_value(version) != LCL_CHECKPOINT_FORMAT_VERSION)
+        return fail_version(dir, json_integer_value(version));
+    return LCL_OK;
+}
+
+/* The file's checksum fails: names the first damaged dataset where HDF5 can still read that far. */
+static lcl_status name_damage(const char *state)
+{
+    struct lcl_h5 f;
+    lcl_status status = lcl_h5_open(state, false, &f);
+    if (status == LCL_OK) {
+        status = lcl_h5_verify_all(&f);
+        lcl_h5_discard(&f);
+    }
+    if (status == LCL_OK) return damaged(state, "is damaged outside its datasets");
+    char *what = lcl_strdupf("%s", lcl_error_message());
+    status = LCL_FAIL_HINT(LCL_CORRUPT, "go on from an earlier checkpoint of the run",
+                           "%s is damaged: %s", state, what ? what : "");
+    free(what);
+    return status;
+}
+
+static lcl_status verify_state(const char *dir, const json_t *root)
+{
+    const json_t *entry = json_object_get(json_object_get(root, "files"), LCL_CHECKPOINT_STATE);
+    const char *wanted = json_string_value(json_object_get(entry, "crc32c"));
+    json_int_t wanted_bytes = json_integer_value(json_object_get(entry, "bytes"));
+    if (!wanted)
+        return LCL_FAIL(LCL_FORMAT, "%s/" LCL_CHECKPOINT_MANIFEST " lists no state.h5", dir);
+    char *state = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), sum[16];
+    if (!state) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    uint32_t crc = 0;
+    size_t bytes = 0;
+    lcl_status status = file_crc(state, &crc, &bytes);
+    if (status == LCL_OK && (json_int_t)bytes != wanted_bytes) {
+        char what[96];
+        snprintf(what, sizeof what, "is damaged: %zu bytes, the manifest says %lld", bytes,
+                 (long long)wanted_bytes);
+        status = damaged(state, what);
+    } else if (status == LCL_OK) {
+        snprintf(sum, sizeof sum, "%08x", crc);
+        if (strcmp(sum, wanted) != 0) status = name_damage(state);
+    }
+    free(state);
+    return status;
+}
+
+lcl_status lcl_manifest_verify(const char *dir)
+{
+    json_t *root;
+    LCL_TRY(read_manifest(dir, &root));
+    lcl_status status = check_version(dir, root);
+    if (status == LCL_OK) status = verify_state(dir, root);
+    json_decref(root);
+    return status;
+}
+
+lcl_status lcl_checkpoint_open_state(const char *dir, struct lcl_h5 *f)
+{
+    char *path = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), format[64] = "";
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    uint64_t version = 0;
+    lcl_status status = lcl_h5_open(path, false, f);
+    if (status != LCL_OK) goto out;
+    LCL_TRY_GOTO(lcl_h5_get_str(f, "/", "format", format, sizeof format));
+    if (strcmp(format, LCL_CHECKPOINT_FORMAT) != 0) {
+        status = LCL_FAIL(LCL_FORMAT, "%s is \"%s\", no checkpoint", path, format);
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_h5_get_u64(f, "/", "version", &version));
+    if (version != LCL_CHECKPOINT_FORMAT_VERSION) status = fail_version(path, (int64_t)version);
+out:
+    if (status != LCL_OK) lcl_h5_discard(f);
+    free(path);
+    return status;
+}
+
+/* ---- the checkpoints of a run ---- */
+
+/* The step of "checkpoint-STEP", or -1. */
+static int64_t step_of(const char *name)
+{
+    static const char prefix[] = "checkpoint-";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+    const char *digits = name + sizeof prefix - 1;
+    size_t n = strspn(digits, "0123456789");
+    if (n == 0 || n > 18 || digits[n] != '\0') return -1;
+    return strtoll(digits, NULL, 10);
+}
+
+static int64_t serial_of(const char *dir)
+{
+    json_t *root;
+    if (read_manifest(dir, &root) != LCL_OK) return INT64_MAX;
+    const json_t *serial = json_object_get(root, "serial");
+    int64_t value = json_is_integer(serial) ? json_integer_value(serial) : INT64_MAX;
+    json_decref(root);
+    return value;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct lcl_checkpoint_entry *x = a, *y = b;
+    if (x->serial != y->serial) return x->serial < y->serial ? 1 : -1;
+    return (x->step < y->step) - (x->step > y->step);
+}
+
+lcl_status lcl_checkpoint_entries(const char *output_dir, struct lcl_checkpoint_entry **entries,
+                                  size_t *n)
+{
+    *entries = NULL;
+    *n = 0;
+    if (!lcl_fs_is_dir(output_dir)) return LCL_OK;
+    char **names;
+    size_t n_names;
+    LCL_TRY(lcl_fs_list(output_dir, &names, &n_names));
+    struct lcl_checkpoint_entry *list = calloc(n_names + 1, sizeof *list);
+    lcl_status status = list ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory to list %s", output_dir);
+    for (size_t i = 0; i < n_names && status == LCL_OK; i++) {
+        int64_t step = step_of(names[i]);
+        char *path = step >= 0 ? lcl_strdupf("%s/%s", output_dir, names[i]) : NULL;
+        if (path && lcl_fs_is_dir(path)) {
+            struct lcl_checkpoint_entry *e = &list[(*n)++];
+            snprintf(e->name, sizeof e->name, "%.*s", (int)sizeof e->name - 1, names[i]);
+            e->step = step;
+            e->serial = serial_of(path);
+        }
+        free(path);
+    }
+    lcl_fs_list_free(names, n_names);
+    if (status != LCL_OK) return status;
+    if (*n > 0) qsort(list, *n, sizeof *list, newest_first);
+    *entries = list;
+    return LCL_OK;
+}
