@@ -25,7 +25,8 @@ struct lcl_episode {
     int32_t class_id[LCL_MAX_WAYS]; /* class numbers in the pack; [0] is the positive class */
     char label[LCL_MAX_WAYS][LCL_LABEL_BYTES];
     bool made_up[LCL_MAX_WAYS];
-    int32_t neighbor_rank; /* of class_id[1] in class_id[0]'s table, 1 the most similar; 0: drawn uniformly */
+    int32_t neighbor_rank; /* of class_id[1] in class_id[0]'s table, 1 the most similar; 0: drawn
+                              uniformly */
     int n_shots, n_queries;
     struct lcl_shot *shots;   /* [n_shots] in order of appearance; malloc'd by the drawer */
     struct lcl_shot *queries; /* [n_queries] */
@@ -39,56 +40,88 @@ struct lcl_sampler {
     int32_t *classes;                      /* class numbers of the split, ascending */
     int32_t n_classes;
     enum lcl_split split;
+    /* The rest is the sampler's own. */
+    bool cap_shots;
+    int64_t ways, min_shots, max_shots; /* of training episodes; shots in all */
+    double *shot_cumulative;            /* [max_shots - min_shots + 1] of 2-way-weight */
+    int32_t *name_group;                /* [n_classes of the pack] equal for equal names */
+    int32_t *row_length; /* [n_classes of the pack] neighbors in a row of the table */
 };
-/* Checks that every class of the split has pictures enough for shots and queries without repeats (errors name the classes;
- * `cap_shots`: a notice and fewer shots instead), and duplicate names as data.duplicate_names says. */
+/* Checks that every class of the split has pictures enough for shots and queries without repeats
+ * (errors name the classes; with the way out), and duplicate names as data.duplicate_names says.
+ * Training sizes are checked on the train split, those of eval.shots on eval.split (there a class
+ * needs one picture for queries: further queries may repeat among themselves). */
 LCL_CHECKED lcl_status lcl_sampler_init(struct lcl_sampler *s, const struct lcl_config *config,
                                         const struct lcl_pack *pack,
-                                        const struct lcl_neighbors *neighbors, enum lcl_split split);
+                                        const struct lcl_neighbors *neighbors,
+                                        enum lcl_split split);
+/* The same, but classes that are too small make an episode's shots fewer (never fewer than one of
+ * each class), with one notice here: for one's own small folders. */
+LCL_CHECKED lcl_status lcl_sampler_init_capped(struct lcl_sampler *s,
+                                               const struct lcl_config *config,
+                                               const struct lcl_pack *pack,
+                                               const struct lcl_neighbors *neighbors,
+                                               enum lcl_split split);
 void lcl_sampler_free(struct lcl_sampler *s);
-/* A training episode. progress in [0, 1] is how far the stage is (for the repeat-query probability). */
-LCL_CHECKED lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch, uint64_t sample,
-                                        double progress, struct lcl_episode *out);
-/* An evaluation episode of `shots` pictures: class pair by eval.negatives, made-up positive; the negative has its own
- * name, or a made-up one. Support and query never share a picture. Streams are keyed by eval.seed. */
+/* A training episode. progress in [0, 1] is how far the stage is (for the repeat-query
+ * probability). */
+LCL_CHECKED lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch,
+                                        uint64_t sample, double progress, struct lcl_episode *out);
+/* An evaluation episode of `shots` pictures: class pair by eval.negatives, made-up positive; the
+ * negative has its own name, or a made-up one. Support and query never share a picture. Streams are
+ * keyed by eval.seed. */
 LCL_CHECKED lcl_status lcl_sampler_draw_eval(const struct lcl_sampler *s, int64_t shots,
                                              uint64_t sample, bool negative_made_up,
                                              struct lcl_episode *out);
+/* What a class is called where its own name is used: lower case, and ' for ". out holds
+ * LCL_LABEL_BYTES. */
+void lcl_label_of_name(const char *name, char *out);
 /* Random lower-case string of min..max letters, every length equally likely. */
 void lcl_draw_label(struct lcl_rng *rng, int min_letters, int max_letters, char *out);
 
 /* ---- text and packing ---- */
 
-/* How an episode is written. Pieces hold "<image>" where a picture stands and "{label}" where its label stands. */
+/* How an episode is written. Pieces hold "<image>" where a picture stands and "{label}" where its
+ * label stands. */
 struct lcl_template {
-    const char *system;   /* once, at the start */
-    const char *support;  /* one shot, with its answer */
-    const char *query;    /* up to where the answer begins */
-    const char *answer;   /* the answer, e.g.  there is "{label}" in the image.</s> */
+    const char *system;  /* once, at the start */
+    const char *support; /* one shot, with its answer */
+    const char *query;   /* up to where the answer begins */
+    const char *answer;  /* the answer, e.g.  there is "{label}" in the image.</s> */
 };
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);
-/* Texts that a tokenizer for a layout should know: the template's words. *texts points to static strings. */
+/* Texts that a tokenizer for a layout should know: the template's words. *texts points to static
+ * strings. */
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts);
+
+/* The tokenizer that a config asks for: `tokenizer`, else tokenizer.json of init_from, else a small
+ * one made from the words of the layout's texts (class names are spelled by letters, as made-up
+ * labels are). */
+LCL_CHECKED lcl_status lcl_tokenizer_for_config(const struct lcl_config *config,
+                                                struct lcl_tokenizer **out);
 
 /* Collects episodes into one lcl_batch; reused from step to step, grows on demand. */
 struct lcl_batch_builder;
 LCL_CHECKED lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer,
-                                                enum lcl_layout layout,
-                                                int64_t tokens_per_image,
+                                                enum lcl_layout layout, int64_t tokens_per_image,
                                                 struct lcl_batch_builder **out);
 void lcl_batch_builder_free(struct lcl_batch_builder *b);
 void lcl_batch_builder_reset(struct lcl_batch_builder *b);
 
 enum lcl_encode_mode {
-    LCL_ENCODE_TRAIN,    /* context run, then one branch a query with its answer; supervised rows as `supervise` says.
-                            With one query: a single run without a prefix. Each query's loss terms weigh 1 / n_queries of
-                            the episode's when supervise is last, all rows weigh 1 otherwise. */
-    LCL_ENCODE_PROMPT,   /* context run, then a branch a query up to where the answer begins; nothing supervised */
-    LCL_ENCODE_CANDIDATES /* context run, then for each query one branch for each way's label, its answer supervised:
-                            likelihood by label = sum of logprob over that branch's supervised rows */
+    LCL_ENCODE_TRAIN,  /* context run, then one branch a query with its answer; supervised rows as
+                          `supervise` says.  With one query: a single run without a prefix. Each
+                          query's loss terms weigh 1 / n_queries of  the episode's when supervise is
+                          last, all rows weigh 1 otherwise. */
+    LCL_ENCODE_PROMPT, /* context run, then a branch a query up to where the answer begins; nothing
+                          supervised */
+    LCL_ENCODE_CANDIDATES /* context run, then for each query one branch for each way's label, its
+                            answer supervised: likelihood by label = sum of logprob over that
+                            branch's supervised rows */
 };
-/* Appends an episode. `labels` NULL: the episode's own; else [n_shots] way indices that the SUPPORT answers show instead
- * (shuffled-label controls, wrong labels). Errors: sequence over max_length (0: none), naming the sample. */
+/* Appends an episode. `labels` NULL: the episode's own; else [n_shots] way indices that the SUPPORT
+ * answers show instead (shuffled-label controls, wrong labels). Errors: sequence over max_length
+ * (0: none), naming the sample. */
 LCL_CHECKED lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b,
                                                 const struct lcl_episode *e,
                                                 enum lcl_encode_mode mode,
@@ -99,15 +132,16 @@ LCL_CHECKED lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, cons
                                                const uint8_t *supervised, int64_t n);
 /* The batch so far; owned by the builder, valid until its next change. */
 const struct lcl_batch *lcl_batch_builder_get(struct lcl_batch_builder *b);
-/* Which branch (index in append order of all branches of ENCODE_PROMPT / CANDIDATES) each run is: [n_runs] of
- * {episode, query, way}; -1 where it is a context run. Owned by the builder. Supervised rows lie in run order. */
+/* Which branch (index in append order of all branches of ENCODE_PROMPT / CANDIDATES) each run is:
+ * [n_runs] of {episode, query, way}; -1 where it is a context run. Owned by the builder. Supervised
+ * rows lie in run order. */
 struct lcl_branch {
     int32_t episode, query, way;
 };
 const struct lcl_branch *lcl_batch_builder_branches(struct lcl_batch_builder *b);
 /* The text of an episode as ENCODE_TRAIN writes it, malloc'd: for people. */
-LCL_CHECKED lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
-                                        char **text);
+LCL_CHECKED lcl_status lcl_episode_text(const struct lcl_batch_builder *b,
+                                        const struct lcl_episode *e, char **text);
 /* One JSON line of `lcl inspect --episodes` (malloc'd). */
 LCL_CHECKED lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sampler *s,
                                         const struct lcl_episode *e, char **line);

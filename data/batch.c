@@ -1,0 +1,453 @@
+/* The batch builder: episodes become packed token runs with image slots and supervised rows. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fs.h"
+#include "data/batch_internal.h"
+
+/* ---- the template, once for each builder ---- */
+
+/* A copy of text[0, n) in which <image> and </s> are spelled as the tokenizer spells them. */
+static char *spell(const struct lcl_tokenizer *t, const char *text, size_t n)
+{
+    char *out = lcl_strdupf("%.*s", (int)n, text);
+    static const char *const marks[] = {"<image>", "</s>"};
+    const char *spelled[] = {lcl_tokenizer_token(t, lcl_tokenizer_image(t)),
+                             lcl_tokenizer_token(t, lcl_tokenizer_eos(t))};
+    for (int i = 0; i < 2 && out; i++) {
+        char *at = strstr(out, marks[i]);
+        if (!at || strcmp(marks[i], spelled[i]) == 0) continue;
+        char *next =
+            lcl_strdupf("%.*s%s%s", (int)(at - out), out, spelled[i], at + strlen(marks[i]));
+        free(out);
+        out = next;
+    }
+    return out;
+}
+
+static lcl_status compile(struct lcl_batch_builder *b, enum batch_part_name name, const char *text,
+                          size_t n, enum lcl_text_place place)
+{
+    struct batch_part *p = &b->part[name];
+    struct lcl_ids ids = {0};
+    lcl_status status;
+    int32_t image = lcl_tokenizer_image(b->tokenizer);
+    int n_images = 0;
+    p->image_at = -1;
+    p->text = spell(b->tokenizer, text, n);
+    if (!p->text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
+    if (name == PART_SYSTEM)
+        LCL_TRY_GOTO(lcl_tokenizer_encode(b->tokenizer, p->text, true, &ids));
+    else
+        LCL_TRY_GOTO(lcl_tokenizer_encode_at(b->tokenizer, p->text, strlen(p->text), place, &ids));
+    for (int64_t i = 0; i < ids.n; i++) {
+        bool is_image = ids.v[i] == image;
+        if (is_image && n_images++ == 0) p->image_at = p->ids.n;
+        for (int64_t k = 0; k < (is_image ? b->tokens_per_image : 1); k++)
+            LCL_TRY_GOTO(lcl_ids_push(&p->ids, ids.v[i]));
+    }
+    bool is_head = name >= PART_SUPPORT_FIRST && name <= PART_QUERY;
+    if (n_images != (is_head ? 1 : 0) || (name != PART_SYSTEM && p->ids.n == 0))
+        status = LCL_FAIL(
+            LCL_FORMAT, "the tokenizer finds %d image tokens in \"%s\" of the template; wanted %d",
+            n_images, p->text, is_head ? 1 : 0);
+out:
+    lcl_ids_free(&ids);
+    return status;
+}
+
+/* A turn that follows the system line: after a space, or at the start where there is no such line.
+ */
+static lcl_status compile_first(struct lcl_batch_builder *b, enum batch_part_name name,
+                                const char *system, const char *head, size_t n)
+{
+    if (!*system) return compile(b, name, head, n, LCL_TEXT_START);
+    char *text = lcl_strdupf(" %.*s", (int)n, head);
+    if (!text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
+    lcl_status status = compile(b, name, text, n + 1, LCL_TEXT_CONTINUED);
+    free(text);
+    return status;
+}
+
+static lcl_status compile_all(struct lcl_batch_builder *b, const struct lcl_template *t)
+{
+    size_t n_support = strlen(t->support), n_answer = strlen(t->answer), n_query = strlen(t->query);
+    const char *label = strstr(t->answer, "{label}");
+    if (!label || n_support < n_answer || strcmp(t->support + n_support - n_answer, t->answer) != 0)
+        return LCL_FAIL(LCL_INTERNAL, "a template's shot must end with its answer");
+    size_t n_head = (size_t)(label - t->answer);
+    const char *tail = label + strlen("{label}");
+    n_support -= n_answer;
+    LCL_TRY(compile(b, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
+    LCL_TRY(compile_first(b, PART_SUPPORT_FIRST, t->system, t->support, n_support));
+    LCL_TRY(compile(b, PART_SUPPORT, t->support, n_support, LCL_TEXT_NEW));
+    LCL_TRY(compile_first(b, PART_QUERY_FIRST, t->system, t->query, n_query));
+    LCL_TRY(compile(b, PART_QUERY, t->query, n_query, LCL_TEXT_NEW));
+    LCL_TRY(compile(b, PART_ANSWER_HEAD, t->answer, n_head, LCL_TEXT_CONTINUED));
+    LCL_TRY(compile(b, PART_ANSWER_TAIL, tail, strlen(tail), LCL_TEXT_CONTINUED));
+    const struct lcl_ids *end = &b->part[PART_ANSWER_TAIL].ids;
+    if (end->v[end->n - 1] != lcl_tokenizer_eos(b->tokenizer))
+        return LCL_FAIL(LCL_FORMAT, "the tokenizer does not read its end token in a text");
+    return LCL_OK;
+}
+
+lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum lcl_layout layout,
+                                    int64_t tokens_per_image, struct lcl_batch_builder **out)
+{
+    *out = NULL;
+    if (lcl_tokenizer_image(tokenizer) < 0 || lcl_tokenizer_eos(tokenizer) < 0)
+        return LCL_FAIL_HINT(LCL_FORMAT,
+                             "add them to added_tokens of tokenizer.json, or name them in "
+                             "tokenizer_config.json (image_token, eos_token)",
+                             "the tokenizer has no %s token",
+                             lcl_tokenizer_image(tokenizer) < 0 ? "<image>" : "end");
+    if (tokens_per_image < 1 || tokens_per_image > 1 << 24)
+        return LCL_FAIL(LCL_RANGE, "%lld tokens an image; wanted 1..16777216",
+                        (long long)tokens_per_image);
+    struct lcl_batch_builder *b = calloc(1, sizeof *b);
+    if (!b) return LCL_FAIL(LCL_MEMORY, "no memory for a batch builder");
+    b->tokenizer = tokenizer;
+    b->tokens_per_image = tokens_per_image;
+    lcl_status status = compile_all(b, lcl_template_get(layout));
+    if (status == LCL_OK)
+        *out = b;
+    else
+        lcl_batch_builder_free(b);
+    return status;
+}
+
+void lcl_batch_builder_free(struct lcl_batch_builder *b)
+{
+    if (!b) return;
+    for (int i = 0; i < PART_COUNT; i++) {
+        free(b->part[i].text);
+        lcl_ids_free(&b->part[i].ids);
+    }
+    lcl_ids_free(&b->label);
+    free(b->batch.id_T);
+    free(b->batch.position_T);
+    free(b->batch.runs);
+    free(b->batch.image_I);
+    free(b->batch.view_I);
+    free(b->batch.slot);
+    free(b->batch.slot_row);
+    free(b->batch.row_S);
+    free(b->batch.target_S);
+    free(b->batch.weight_S);
+    free(b->batch.is_label_S);
+    free(b->branches);
+    free(b->image_slot);
+    free(b);
+}
+
+void lcl_batch_builder_reset(struct lcl_batch_builder *b)
+{
+    struct lcl_batch *m = &b->batch;
+    m->T = m->n_runs = m->n_images = m->n_slots = m->S = 0;
+    b->n_episodes = b->n_groups = 0;
+    if (b->image_slot) memset(b->image_slot, -1, (b->image_mask + 1) * sizeof *b->image_slot);
+}
+
+const struct lcl_batch *lcl_batch_builder_get(struct lcl_batch_builder *b) { return &b->batch; }
+const struct lcl_branch *lcl_batch_builder_branches(struct lcl_batch_builder *b)
+{
+    return b->branches;
+}
+
+/* ---- room ---- */
+
+static bool grow(void *field, int64_t cap, size_t elem_bytes)
+{
+    void **p = field;
+    void *v = realloc(*p, (size_t)cap * elem_bytes);
+    if (v) *p = v;
+    return v != NULL;
+}
+
+static uint64_t image_hash(int64_t image, int32_t view)
+{
+    uint64_t h = ((uint64_t)image * 67 + (uint32_t)view) * 0x9e3779b97f4a7c15u;
+    return h ^ (h >> 32);
+}
+
+static bool rehash(struct lcl_batch_builder *b, int64_t n_images)
+{
+    size_t size = 64;
+    while (size < 2 * (size_t)n_images) size *= 2;
+    if (b->image_slot && size <= b->image_mask + 1) return true;
+    if (!grow(&b->image_slot, (int64_t)size, sizeof *b->image_slot)) return false;
+    memset(b->image_slot, -1, size * sizeof *b->image_slot);
+    b->image_mask = size - 1;
+    for (int32_t i = 0; i < b->batch.n_images; i++) {
+        size_t k = image_hash(b->batch.image_I[i], b->batch.view_I[i]) & b->image_mask;
+        while (b->image_slot[k] >= 0) k = (k + 1) & b->image_mask;
+        b->image_slot[k] = i;
+    }
+    return true;
+}
+
+/* What an append is going to add at most. */
+struct need {
+    int64_t T, runs, images, S;
+};
+
+static int64_t more(int64_t used, int64_t need, int64_t cap)
+{
+    return used + need <= cap ? cap : 2 * (used + need) + 16;
+}
+
+/* All room an append needs, so that nothing after this can fail and leave half an episode. */
+static lcl_status reserve(struct lcl_batch_builder *b, struct need n)
+{
+    struct lcl_batch *m = &b->batch;
+    int64_t T = more(m->T, n.T, b->cap_T), runs = more(m->n_runs, n.runs, b->cap_runs);
+    int64_t I = more(m->n_images, n.images, b->cap_images), S = more(m->S, n.S, b->cap_S);
+    int64_t slots = more(m->n_slots, n.images * b->tokens_per_image, b->cap_slots);
+    if (m->T + n.T > INT32_MAX || (m->n_images + n.images) > INT32_MAX / b->tokens_per_image)
+        return LCL_FAIL_HINT(LCL_RANGE, "make the batch smaller",
+                             "a batch of %lld tokens is too long", (long long)(m->T + n.T));
+    bool ok =
+        (T == b->cap_T ||
+         (grow(&m->id_T, T, sizeof *m->id_T) && grow(&m->position_T, T, sizeof *m->position_T))) &&
+        (runs == b->cap_runs || (grow(&m->runs, runs, sizeof *m->runs) &&
+                                 grow(&b->branches, runs, sizeof *b->branches))) &&
+        (I == b->cap_images ||
+         (grow(&m->image_I, I, sizeof *m->image_I) && grow(&m->view_I, I, sizeof *m->view_I))) &&
+        (slots == b->cap_slots || (grow(&m->slot, slots, sizeof *m->slot) &&
+                                   grow(&m->slot_row, slots, sizeof *m->slot_row))) &&
+        (S == b->cap_S ||
+         (grow(&m->row_S, S, sizeof *m->row_S) && grow(&m->target_S, S, sizeof *m->target_S) &&
+          grow(&m->weight_S, S, sizeof *m->weight_S) &&
+          grow(&m->is_label_S, S, sizeof *m->is_label_S))) &&
+        rehash(b, m->n_images + n.images);
+    if (!ok)
+        return LCL_FAIL_HINT(LCL_MEMORY, "make the batch smaller",
+                             "no memory for a batch of %lld tokens", (long long)(m->T + n.T));
+    b->cap_T = T;
+    b->cap_runs = runs;
+    b->cap_images = I;
+    b->cap_slots = slots;
+    b->cap_S = S;
+    return LCL_OK;
+}
+
+/* ---- writing (room is there) ---- */
+
+static int32_t image_index(struct lcl_batch_builder *b, int64_t image, int32_t view)
+{
+    struct lcl_batch *m = &b->batch;
+    size_t k = image_hash(image, view) & b->image_mask;
+    for (; b->image_slot[k] >= 0; k = (k + 1) & b->image_mask) {
+        int32_t i = b->image_slot[k];
+        if (m->image_I[i] == image && m->view_I[i] == view) return i;
+    }
+    int32_t i = (int32_t)m->n_images++;
+    b->image_slot[k] = i;
+    m->image_I[i] = image;
+    m->view_I[i] = view;
+    return i;
+}
+
+static void put_ids(struct lcl_batch_builder *b, const int32_t *ids, int64_t n, int32_t *position)
+{
+    struct lcl_batch *m = &b->batch;
+    for (int64_t i = 0; i < n; i++) {
+        m->id_T[m->T] = ids[i];
+        m->position_T[m->T++] = (*position)++;
+    }
+}
+
+static void put_turn(struct lcl_batch_builder *b, enum batch_part_name name,
+                     const struct lcl_shot *shot, int32_t *position)
+{
+    struct lcl_batch *m = &b->batch;
+    const struct batch_part *p = &b->part[name];
+    int32_t index = image_index(b, shot->image, shot->view);
+    for (int64_t k = 0; k < b->tokens_per_image; k++) {
+        m->slot[m->n_slots] = (int32_t)(m->T + p->image_at + k);
+        m->slot_row[m->n_slots++] = (int32_t)(index * b->tokens_per_image + k);
+    }
+    put_ids(b, p->ids.v, p->ids.n, position);
+}
+
+/* The answer that names `way`; weight 0: not supervised. Its first token is predicted from the row
+ * before. */
+static void put_answer(struct lcl_batch_builder *b, int way, float weight, int32_t *position)
+{
+    struct lcl_batch *m = &b->batch;
+    int64_t begin = m->T;
+    put_ids(b, b->part[PART_ANSWER_HEAD].ids.v, b->part[PART_ANSWER_HEAD].ids.n, position);
+    int64_t label = m->T;
+    put_ids(b, b->label.v + b->label_at[way], b->label_at[way + 1] - b->label_at[way], position);
+    int64_t tail = m->T;
+    put_ids(b, b->part[PART_ANSWER_TAIL].ids.v, b->part[PART_ANSWER_TAIL].ids.n, position);
+    if (weight == 0) return;
+    for (int64_t t = begin; t < m->T; t++) {
+        m->row_S[m->S] = (int32_t)(t - 1);
+        m->target_S[m->S] = m->id_T[t];
+        m->weight_S[m->S] = weight;
+        m->is_label_S[m->S++] = t >= label && t < tail;
+    }
+}
+
+static void put_run(struct lcl_batch_builder *b, int64_t begin, int64_t prefix_begin,
+                    int64_t prefix_end, struct lcl_branch branch)
+{
+    struct lcl_batch *m = &b->batch;
+    m->runs[m->n_runs] = (struct lcl_attn_run){.q_begin = (int32_t)begin,
+                                               .q_end = (int32_t)m->T,
+                                               .prefix_begin = (int32_t)prefix_begin,
+                                               .prefix_end = (int32_t)prefix_end,
+                                               .own_begin = (int32_t)begin,
+                                               .own_end = (int32_t)m->T,
+                                               .group = b->n_groups};
+    b->branches[m->n_runs++] = branch;
+}
+
+/* ---- episodes ---- */
+
+static lcl_status check_episode(const struct lcl_episode *e, const int32_t *labels)
+{
+    bool ok = e->n_ways >= 1 && e->n_ways <= LCL_MAX_WAYS && e->n_shots >= 0 && e->n_queries >= 1;
+    for (int i = 0; ok && i < e->n_shots; i++)
+        ok = e->shots[i].way >= 0 && e->shots[i].way < e->n_ways && e->shots[i].view >= 0 &&
+             (!labels || (labels[i] >= 0 && labels[i] < e->n_ways));
+    for (int i = 0; ok && i < e->n_queries; i++)
+        ok = e->queries[i].way >= 0 && e->queries[i].way < e->n_ways && e->queries[i].view >= 0;
+    if (ok) return LCL_OK;
+    return LCL_FAIL(LCL_RANGE,
+                    "sample %llu: an episode of %d ways, %d shots, %d queries has a way or "
+                    "view out of range, or nothing to ask",
+                    (unsigned long long)e->sample, e->n_ways, e->n_shots, e->n_queries);
+}
+
+/* Ids of every label, each encoded alone: the same wherever it stands, right after the quote. */
+static lcl_status encode_labels(struct lcl_batch_builder *b, const struct lcl_episode *e)
+{
+    b->label.n = 0;
+    for (int w = 0; w < e->n_ways; w++) {
+        b->label_at[w] = b->label.n;
+        lcl_status status = lcl_tokenizer_encode_at(b->tokenizer, e->label[w], strlen(e->label[w]),
+                                                    LCL_TEXT_PLAIN, &b->label);
+        if (status != LCL_OK)
+            return lcl_fail_context(status, "sample %llu: label \"%s\"",
+                                    (unsigned long long)e->sample, e->label[w]);
+        if (b->label.n == b->label_at[w])
+            return LCL_FAIL(LCL_FORMAT, "sample %llu: the label of way %d is empty",
+                            (unsigned long long)e->sample, w);
+    }
+    b->label_at[e->n_ways] = b->label.n;
+    return LCL_OK;
+}
+
+static int64_t label_tokens(const struct lcl_batch_builder *b, int way)
+{
+    return b->label_at[way + 1] - b->label_at[way];
+}
+
+/* Lengths before anything is written: the context's, and the most a query branch can have. */
+static void measure(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                    enum lcl_encode_mode mode, const int32_t *labels, int64_t *context,
+                    int64_t *branch)
+{
+    int64_t fixed = b->part[PART_ANSWER_HEAD].ids.n + b->part[PART_ANSWER_TAIL].ids.n;
+    *context = b->part[PART_SYSTEM].ids.n;
+    for (int i = 0; i < e->n_shots; i++)
+        *context += b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + fixed +
+                    label_tokens(b, labels ? labels[i] : e->shots[i].way);
+    int64_t longest = 0;
+    for (int w = 0; w < e->n_ways; w++)
+        if (label_tokens(b, w) > longest) longest = label_tokens(b, w);
+    if (mode == LCL_ENCODE_TRAIN && e->n_queries == 1) longest = label_tokens(b, e->queries[0].way);
+    *branch = b->part[e->n_shots ? PART_QUERY : PART_QUERY_FIRST].ids.n +
+              (mode == LCL_ENCODE_PROMPT ? 0 : fixed + longest);
+}
+
+static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e, bool repeats,
+                        const int32_t *labels, int32_t *position)
+{
+    bool seen[LCL_MAX_WAYS] = {false};
+    put_ids(b, b->part[PART_SYSTEM].ids.v, b->part[PART_SYSTEM].ids.n, position);
+    for (int i = 0; i < e->n_shots; i++) {
+        int32_t way = labels ? labels[i] : e->shots[i].way;
+        put_turn(b, i ? PART_SUPPORT : PART_SUPPORT_FIRST, &e->shots[i], position);
+        put_answer(b, way, repeats && seen[way] ? 1 : 0, position);
+        seen[way] = true;
+    }
+}
+
+lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lcl_episode *e,
+                                    enum lcl_encode_mode mode, enum lcl_supervise supervise,
+                                    const int32_t *labels, int64_t max_length)
+{
+    int64_t context, branch;
+    LCL_TRY(check_episode(e, labels));
+    LCL_TRY(encode_labels(b, e));
+    measure(b, e, mode, labels, &context, &branch);
+    if (max_length > 0 && context + branch > max_length)
+        return LCL_FAIL_HINT(LCL_RANGE,
+                             "raise model_max_length (0: no limit), or lower the shots or the "
+                             "tokens a picture",
+                             "sample %llu: an episode of %d shots is %lld tokens long, over "
+                             "model_max_length %lld",
+                             (unsigned long long)e->sample, e->n_shots,
+                             (long long)(context + branch), (long long)max_length);
+    bool candidates = mode == LCL_ENCODE_CANDIDATES, train = mode == LCL_ENCODE_TRAIN;
+    int64_t n_branches = (int64_t)e->n_queries * (candidates ? e->n_ways : 1);
+    int64_t tokens = context + n_branches * branch;
+    LCL_TRY(reserve(b, (struct need){.T = tokens,
+                                     .runs = n_branches + 1,
+                                     .images = e->n_shots + n_branches,
+                                     .S = tokens}));
+    bool repeats = train && supervise == LCL_SUPERVISE_REPEATS;
+    bool single = train && e->n_queries == 1;
+    float weight = train && !repeats ? 1.0f / (float)e->n_queries : 1.0f;
+    int64_t begin = b->batch.T, end;
+    int32_t position = 0;
+    put_context(b, e, repeats, labels, &position);
+    end = b->batch.T;
+    if (!single && end > begin) put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
+    for (int q = 0; q < e->n_queries; q++) {
+        for (int w = 0; w < (candidates ? e->n_ways : 1); w++) {
+            int way = candidates ? w : e->queries[q].way;
+            int32_t at = position; /* every branch goes on from the context */
+            int64_t own = b->batch.T;
+            put_turn(b, e->n_shots ? PART_QUERY : PART_QUERY_FIRST, &e->queries[q], &at);
+            if (mode != LCL_ENCODE_PROMPT) put_answer(b, way, weight, &at);
+            struct lcl_branch name = {b->n_episodes, q, way};
+            if (single)
+                put_run(b, begin, begin, begin, name);
+            else
+                put_run(b, own, begin, end, name);
+        }
+    }
+    b->n_episodes++;
+    b->n_groups++;
+    return LCL_OK;
+}
+
+lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *ids,
+                                   const uint8_t *supervised, int64_t n)
+{
+    if (n < 1 || n > INT32_MAX)
+        return LCL_FAIL(LCL_RANGE, "a sequence of %lld tokens", (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0)
+            return LCL_FAIL(LCL_RANGE, "token %lld of a sequence has id %d", (long long)i,
+                            (int)ids[i]);
+    LCL_TRY(reserve(b, (struct need){.T = n, .runs = 1, .S = n}));
+    struct lcl_batch *m = &b->batch;
+    int64_t begin = m->T;
+    int32_t position = 0;
+    put_ids(b, ids, n, &position);
+    for (int64_t i = 1; supervised && i < n; i++) {
+        if (!supervised[i]) continue;
+        m->row_S[m->S] = (int32_t)(begin + i - 1);
+        m->target_S[m->S] = ids[i];
+        m->weight_S[m->S] = 1;
+        m->is_label_S[m->S++] = 0;
+    }
+    put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
+    b->n_groups++;
+    return LCL_OK;
+}

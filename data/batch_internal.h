@@ -1,0 +1,40 @@
+/* The batch builder's insides, shared by batch.c and episode.c only. */
+#ifndef LCL_DATA_BATCH_INTERNAL_H
+#define LCL_DATA_BATCH_INTERNAL_H
+
+#include "data/episode.h"
+
+/* A fixed piece of the template: its text, and its ids with the image token once for every feature
+ * row. */
+struct batch_part {
+    char *text;
+    struct lcl_ids ids;
+    int64_t image_at; /* first image row in ids, or -1 */
+};
+enum batch_part_name {
+    PART_SYSTEM,        /* with the ids that begin a text */
+    PART_SUPPORT_FIRST, /* right after the system line */
+    PART_SUPPORT,       /* after another answer */
+    PART_QUERY_FIRST,
+    PART_QUERY,
+    PART_ANSWER_HEAD, /* up to the label */
+    PART_ANSWER_TAIL, /* from the label on */
+    PART_COUNT
+};
+
+struct lcl_batch_builder {
+    const struct lcl_tokenizer *tokenizer;
+    int64_t tokens_per_image;
+    struct batch_part part[PART_COUNT];
+    struct lcl_ids label; /* of the episode at hand, end to end */
+    int64_t label_at[LCL_MAX_WAYS + 1];
+
+    struct lcl_batch batch;
+    struct lcl_branch *branches;
+    int64_t cap_T, cap_runs, cap_images, cap_slots, cap_S;
+    int32_t *image_slot; /* open addressing over (image, view): image index or -1 */
+    size_t image_mask;
+    int32_t n_episodes, n_groups;
+};
+
+#endif

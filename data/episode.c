@@ -1,0 +1,200 @@
+/* Episodes for people and checkers: labels, the text of an episode, its JSON line. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/batch_internal.h"
+
+void lcl_episode_free(struct lcl_episode *e)
+{
+    free(e->shots);
+    free(e->queries);
+    e->shots = e->queries = NULL;
+    e->n_shots = e->n_queries = 0;
+}
+
+/* Lower case of ASCII and of two-byte Latin-1, Greek and Cyrillic letters; none changes its length.
+ */
+static void lower_pair(unsigned char *u)
+{
+    unsigned c = (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu), l = c;
+    if (c >= 0xc0 && c <= 0xde && c != 0xd7)
+        l = c + 0x20;
+    else if (c >= 0x391 && c <= 0x3a9 && c != 0x3a2)
+        l = c + 0x20;
+    else if (c >= 0x400 && c <= 0x40f)
+        l = c + 0x50;
+    else if (c >= 0x410 && c <= 0x42f)
+        l = c + 0x20;
+    u[0] = (unsigned char)(0xc0 | l >> 6);
+    u[1] = (unsigned char)(0x80 | (l & 0x3f));
+}
+
+void lcl_label_of_name(const char *name, char *out)
+{
+    size_t n = strnlen(name, LCL_LABEL_BYTES - 1);
+    memcpy(out, name, n);
+    out[n] = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char *u = (unsigned char *)out + i;
+        if (*u >= 'A' && *u <= 'Z')
+            *u = (unsigned char)(*u + 32);
+        else if (*u == '"')
+            *u = '\''; /* the quotes around a label end it */
+        else if (*u >= 0xc2 && *u <= 0xdf && (u[1] & 0xc0) == 0x80) {
+            lower_pair(u);
+            i++;
+        }
+    }
+}
+
+void lcl_draw_label(struct lcl_rng *rng, int min_letters, int max_letters, char *out)
+{
+    int n = min_letters + (int)lcl_rng_below(rng, (uint32_t)(max_letters - min_letters + 1));
+    for (int i = 0; i < n; i++) out[i] = (char)('a' + lcl_rng_below(rng, 26));
+    out[n] = 0;
+}
+
+/* ---- text ---- */
+
+struct text {
+    char *s;
+    size_t n, cap;
+};
+
+static lcl_status text_add(struct text *t, const char *s)
+{
+    size_t n = strlen(s);
+    if (t->n + n + 1 > t->cap) {
+        size_t cap = 2 * (t->n + n) + 256;
+        char *v = realloc(t->s, cap);
+        if (!v) return LCL_FAIL(LCL_MEMORY, "no memory for the text of an episode");
+        t->s = v;
+        t->cap = cap;
+    }
+    memcpy(t->s + t->n, s, n + 1);
+    t->n += n;
+    return LCL_OK;
+}
+
+static lcl_status text_turn(struct text *t, const struct lcl_batch_builder *b,
+                            enum batch_part_name name, const char *label)
+{
+    LCL_TRY(text_add(t, b->part[name].text));
+    LCL_TRY(text_add(t, b->part[PART_ANSWER_HEAD].text));
+    LCL_TRY(text_add(t, label));
+    return text_add(t, b->part[PART_ANSWER_TAIL].text);
+}
+
+lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                            char **text)
+{
+    struct text t = {0};
+    lcl_status status;
+    *text = NULL;
+    LCL_TRY_GOTO(text_add(&t, b->part[PART_SYSTEM].text));
+    for (int i = 0; i < e->n_shots; i++)
+        LCL_TRY_GOTO(
+            text_turn(&t, b, i ? PART_SUPPORT : PART_SUPPORT_FIRST, e->label[e->shots[i].way]));
+    for (int q = 0; q < e->n_queries; q++)
+        LCL_TRY_GOTO(text_turn(&t, b, e->n_shots || q ? PART_QUERY : PART_QUERY_FIRST,
+                               e->label[e->queries[q].way]));
+    *text = t.s;
+    t.s = NULL;
+out:
+    free(t.s);
+    return status;
+}
+
+/* ---- JSON ---- */
+
+static json_t *shot_list(const struct lcl_episode *e, const char *what)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < e->n_shots + e->n_queries; i++) {
+        const struct lcl_shot *s = i < e->n_shots ? &e->shots[i] : &e->queries[i - e->n_shots];
+        json_int_t v = *what == 'i' ? s->image : *what == 'w' ? s->way : s->view;
+        json_array_append_new(list, json_integer(v));
+    }
+    return list;
+}
+
+static json_t *class_list(const struct lcl_sampler *s, const struct lcl_episode *e, bool names)
+{
+    json_t *list = json_array();
+    for (int w = 0; w < e->n_ways; w++) {
+        const struct lcl_class *c = &s->pack->classes[e->class_id[w]];
+        json_array_append_new(list, json_string(names ? c->name : c->id));
+    }
+    return list;
+}
+
+static json_t *label_list(const struct lcl_episode *e, bool made_up)
+{
+    json_t *list = json_array();
+    for (int w = 0; w < e->n_ways; w++)
+        json_array_append_new(list,
+                              made_up ? json_boolean(e->made_up[w]) : json_string(e->label[w]));
+    return list;
+}
+
+/* One query: true or false; several: a list. */
+static json_t *sides(const struct lcl_episode *e)
+{
+    if (e->n_queries == 1) return json_boolean(e->queries[0].way == 0);
+    json_t *list = json_array();
+    for (int q = 0; q < e->n_queries; q++)
+        json_array_append_new(list, json_boolean(e->queries[q].way == 0));
+    return list;
+}
+
+static void add_tokens(json_t *row, const struct lcl_batch *m)
+{
+    json_t *ids = json_array(), *flags = json_array();
+    int64_t s = 0;
+    for (int64_t t = 0; t < m->T; t++) {
+        bool target = s < m->S && m->row_S[s] + 1 == t;
+        s += target;
+        json_array_append_new(ids, json_integer(m->id_T[t]));
+        json_array_append_new(flags, json_integer(target));
+    }
+    json_object_set_new(row, "input_ids", ids);
+    json_object_set_new(row, "supervised", flags);
+}
+
+lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sampler *s,
+                            const struct lcl_episode *e, char **line)
+{
+    char *text = NULL;
+    json_t *row = NULL;
+    lcl_status status;
+    *line = NULL;
+    lcl_batch_builder_reset(b);
+    LCL_TRY_GOTO(lcl_batch_append_episode(b, e, LCL_ENCODE_TRAIN,
+                                          (enum lcl_supervise)s->config->data_supervise, NULL,
+                                          s->config->model_max_length));
+    LCL_TRY_GOTO(lcl_episode_text(b, e, &text));
+    row = json_object();
+    json_object_set_new(row, "sample", json_integer((json_int_t)e->sample));
+    json_object_set_new(row, "images", shot_list(e, "images"));
+    json_object_set_new(row, "ways", shot_list(e, "ways"));
+    json_object_set_new(row, "views", shot_list(e, "views"));
+    json_object_set_new(row, "classes", class_list(s, e, false));
+    json_object_set_new(row, "names", class_list(s, e, true));
+    json_object_set_new(row, "labels", label_list(e, false));
+    json_object_set_new(row, "made_up", label_list(e, true));
+    json_object_set_new(row, "shots", json_integer(e->n_shots));
+    json_object_set_new(row, "queries", json_integer(e->n_queries));
+    json_object_set_new(row, "neighbor_rank",
+                        e->neighbor_rank ? json_integer(e->neighbor_rank) : json_null());
+    json_object_set_new(row, "query_is_positive", sides(e));
+    json_object_set_new(row, "text", json_string(text));
+    add_tokens(row, lcl_batch_builder_get(b));
+    *line = json_dumps(row, JSON_COMPACT);
+    if (!*line) status = LCL_FAIL(LCL_MEMORY, "no memory for the JSON of an episode");
+out:
+    lcl_batch_builder_reset(b);
+    json_decref(row);
+    free(text);
+    return status;
+}

@@ -1,0 +1,587 @@
+/* Drawing episodes (METHOD.md 2 and 6). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "data/episode.h"
+
+enum { MAX_TRIES = 10000, SMALL_CLASS = 1024, FEW_PICKS = 256 };
+
+/* ---- checks ---- */
+
+struct named_class {
+    char label[LCL_LABEL_BYTES];
+    int32_t number;
+};
+
+static int by_label(const void *a, const void *b)
+{
+    const struct named_class *x = a, *y = b;
+    int order = strcmp(x->label, y->label);
+    return order ? order : x->number - y->number;
+}
+
+/* Classes of one name get one group; unless they are allowed, the first such pair is an error. */
+static lcl_status group_names(struct lcl_sampler *s)
+{
+    struct named_class *v = calloc((size_t)s->n_classes + 1, sizeof *v);
+    if (!v) return LCL_FAIL(LCL_MEMORY, "no memory for the names of %d classes", s->n_classes);
+    for (int32_t i = 0; i < s->n_classes; i++) {
+        v[i].number = s->classes[i];
+        lcl_label_of_name(s->pack->classes[s->classes[i]].name, v[i].label);
+    }
+    qsort(v, (size_t)s->n_classes, sizeof *v, by_label);
+    lcl_status status = LCL_OK;
+    for (int32_t i = 0; i < s->n_classes && status == LCL_OK; i++) {
+        bool same = i > 0 && strcmp(v[i].label, v[i - 1].label) == 0;
+        s->name_group[v[i].number] = same ? s->name_group[v[i - 1].number] : v[i].number;
+        if (same && s->config->data_duplicate_names == 0)
+            status = LCL_FAIL_HINT(LCL_CONFIG,
+                                   "rename one of them, or set data.duplicate_names: allow (they "
+                                   "are then never paired)",
+                                   "the classes %s and %s have one name, \"%s\"",
+                                   s->pack->classes[v[i - 1].number].id,
+                                   s->pack->classes[v[i].number].id, v[i].label);
+    }
+    free(v);
+    return status;
+}
+
+/* Every class must hold the pictures of the largest episode; with cap_shots, one shot and the
+ * queries. */
+static lcl_status check_sizes(const struct lcl_sampler *s, int64_t shots, int64_t ways,
+                              int64_t queries, const char *key)
+{
+    int64_t share = (shots + ways - 1) / ways;
+    int64_t need = share + queries, least = s->cap_shots ? 1 + queries : need;
+    char names[512] = "";
+    size_t used = 0;
+    int32_t n_small = 0, n_capped = 0, smallest = INT32_MAX;
+    for (int32_t i = 0; i < s->n_classes; i++) {
+        const struct lcl_class *c = &s->pack->classes[s->classes[i]];
+        if (c->n_images < need && c->n_images >= least) n_capped++;
+        if (c->n_images < smallest) smallest = c->n_images;
+        if (c->n_images >= least) continue;
+        if (n_small++ < 6 && used < sizeof names - 1) {
+            int n = snprintf(names + used, sizeof names - used, "%s%s (%d)", used ? ", " : "",
+                             c->id, (int)c->n_images);
+            used += n > 0 ? (size_t)n : 0;
+        }
+    }
+    char what[96];
+    if (queries == 1)
+        snprintf(what, sizeof what, "%lld shots and a query", (long long)shots);
+    else
+        snprintf(what, sizeof what, "%lld shots and %lld queries", (long long)shots,
+                 (long long)queries);
+    if (n_small)
+        return LCL_FAIL_HINT(LCL_CONFIG,
+                             "lower the shots or the queries, add pictures, or pack with a higher "
+                             "--min-images so that small classes are left out",
+                             "%s (%s) need %lld pictures of a class; %d %s fewer than %lld: %s%s",
+                             what, key, (long long)need, (int)n_small,
+                             n_small == 1 ? "class has" : "classes have", (long long)least, names,
+                             n_small > 6 ? ", ..." : "");
+    if (n_capped)
+        lcl_log_warn("%s (%s) need %lld pictures of a class; %d of %d classes have fewer (the "
+                     "smallest %d): episodes with those have fewer shots",
+                     what, key, (long long)need, (int)n_capped, (int)s->n_classes, (int)smallest);
+    return LCL_OK;
+}
+
+static lcl_status check_labels(const struct lcl_config *c, int64_t ways)
+{
+    if (c->data_label_min_letters > c->data_label_max_letters)
+        return LCL_FAIL(LCL_CONFIG,
+                        "data.label_min_letters %lld is above data.label_max_letters %lld",
+                        (long long)c->data_label_min_letters, (long long)c->data_label_max_letters);
+    double possible = 0;
+    for (int64_t n = c->data_label_min_letters; n <= c->data_label_max_letters; n++)
+        possible += pow(26, (double)n);
+    if (possible < 2.0 * (double)ways)
+        return LCL_FAIL(LCL_CONFIG, "%.0f labels of %lld..%lld letters are too few for %lld ways",
+                        possible, (long long)c->data_label_min_letters,
+                        (long long)c->data_label_max_letters, (long long)ways);
+    return LCL_OK;
+}
+
+static lcl_status check_shots(struct lcl_sampler *s)
+{
+    const struct lcl_config *c = s->config;
+    s->ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
+    s->max_shots = c->data_shots_per_class ? c->data_shots_per_class * s->ways : c->data_shots;
+    bool drawn = c->data_strategy == LCL_2WAY_RANDOM || c->data_strategy == LCL_2WAY_WEIGHT;
+    s->min_shots = drawn ? c->data_min_shots : s->max_shots;
+    if (s->ways < 2 || s->ways > LCL_MAX_WAYS)
+        return LCL_FAIL(LCL_CONFIG, "data.ways is %lld; wanted 2..%d", (long long)s->ways,
+                        LCL_MAX_WAYS);
+    if (s->min_shots > s->max_shots)
+        return LCL_FAIL(LCL_CONFIG, "data.min_shots %lld is above the shots, %lld",
+                        (long long)s->min_shots, (long long)s->max_shots);
+    if (s->ways > 2 && s->max_shots < s->ways)
+        return LCL_FAIL_HINT(LCL_CONFIG, "raise data.shots or lower data.ways",
+                             "%lld ways need at least as many shots; data.shots gives %lld",
+                             (long long)s->ways, (long long)s->max_shots);
+    return LCL_OK;
+}
+
+/* The table's rows hold other classes of the same split, without a gap. */
+static lcl_status check_neighbors(struct lcl_sampler *s)
+{
+    const struct lcl_neighbors *t = s->neighbors;
+    bool training = s->split == LCL_SPLIT_TRAIN && s->config->data_hard_fraction > 0;
+    bool testing = s->split == LCL_SPLIT_TEST && s->config->eval_negatives != LCL_NEG_RANDOM;
+    if (!t && (training || testing))
+        return LCL_FAIL_HINT(LCL_CONFIG,
+                             "make one with lcl neighbors, or set data.hard_fraction: 0 and "
+                             "eval.negatives: random",
+                             "hard negatives need a neighbor table, and there is none");
+    if (!t) return LCL_OK;
+    if (t->n_classes != s->pack->n_classes)
+        return LCL_FAIL(LCL_CONFIG, "the neighbor table is of %d classes, the pack of %d",
+                        (int)t->n_classes, (int)s->pack->n_classes);
+    for (int32_t i = 0; i < s->n_classes; i++) {
+        int32_t c = s->classes[i], n = 0;
+        const int32_t *row = t->index + (int64_t)c * t->width;
+        for (; n < t->width && row[n] != -1; n++)
+            if (row[n] < 0 || row[n] >= t->n_classes || row[n] == c ||
+                s->pack->classes[row[n]].split != s->split)
+                return LCL_FAIL(
+                    LCL_FORMAT,
+                    "the neighbor table's row of %s names class %d at rank %d, which is no "
+                    "other class of its split",
+                    s->pack->classes[c].id, (int)row[n], (int)n + 1);
+        s->row_length[c] = n;
+        if (n == 0 && (training || testing))
+            return LCL_FAIL(LCL_CONFIG, "the neighbor table has no neighbors of %s",
+                            s->pack->classes[c].id);
+    }
+    return LCL_OK;
+}
+
+/* p_j = e^j / sum, as running sums; scaled by e^-max so that no term overflows. */
+static lcl_status weigh_shots(struct lcl_sampler *s)
+{
+    size_t n = (size_t)(s->max_shots - s->min_shots + 1);
+    s->shot_cumulative = malloc(n * sizeof *s->shot_cumulative);
+    if (!s->shot_cumulative) return LCL_FAIL(LCL_MEMORY, "no memory for the law of shots");
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += exp((double)(s->min_shots + (int64_t)i) - (double)s->max_shots);
+        s->shot_cumulative[i] = sum;
+    }
+    return LCL_OK;
+}
+
+static lcl_status check_all(struct lcl_sampler *s)
+{
+    const struct lcl_config *c = s->config;
+    static const char *const names[] = {"train", "test"};
+    LCL_TRY(check_shots(s));
+    int64_t least = s->split == LCL_SPLIT_TRAIN ? s->ways : 2;
+    if (s->n_classes < least)
+        return LCL_FAIL_HINT(LCL_CONFIG, "pack more classes, or set another --test-fraction",
+                             "the %s split has %d classes; episodes need %lld", names[s->split],
+                             (int)s->n_classes, (long long)least);
+    LCL_TRY(check_labels(c, s->ways));
+    LCL_TRY(group_names(s));
+    LCL_TRY(check_neighbors(s));
+    if (s->split == LCL_SPLIT_TRAIN)
+        LCL_TRY(check_sizes(s, s->max_shots, s->ways, c->data_queries, "data.shots"));
+    if (s->split == (enum lcl_split)c->eval_split) {
+        int64_t most = 0;
+        for (int i = 0; i < c->eval_shots.n; i++)
+            if (c->eval_shots.v[i] > most) most = c->eval_shots.v[i];
+        LCL_TRY(check_sizes(s, most, 2, 1, "eval.shots"));
+    }
+    return weigh_shots(s);
+}
+
+static lcl_status init(struct lcl_sampler *s, const struct lcl_config *config,
+                       const struct lcl_pack *pack, const struct lcl_neighbors *neighbors,
+                       enum lcl_split split, bool cap_shots)
+{
+    *s = (struct lcl_sampler){.config = config,
+                              .pack = pack,
+                              .neighbors = neighbors,
+                              .split = split,
+                              .cap_shots = cap_shots};
+    size_t n = (size_t)pack->n_classes + 1;
+    s->classes = malloc(n * sizeof *s->classes);
+    s->name_group = calloc(n, sizeof *s->name_group);
+    s->row_length = calloc(n, sizeof *s->row_length);
+    lcl_status status = LCL_OK;
+    if (!s->classes || !s->name_group || !s->row_length) {
+        status =
+            LCL_FAIL(LCL_MEMORY, "no memory for a sampler of %d classes", (int)pack->n_classes);
+        goto out;
+    }
+    for (int32_t i = 0; i < pack->n_classes; i++)
+        if (pack->classes[i].split == split) s->classes[s->n_classes++] = i;
+    status = check_all(s);
+out:
+    if (status != LCL_OK) lcl_sampler_free(s);
+    return status;
+}
+
+lcl_status lcl_sampler_init(struct lcl_sampler *s, const struct lcl_config *config,
+                            const struct lcl_pack *pack, const struct lcl_neighbors *neighbors,
+                            enum lcl_split split)
+{
+    return init(s, config, pack, neighbors, split, false);
+}
+
+lcl_status lcl_sampler_init_capped(struct lcl_sampler *s, const struct lcl_config *config,
+                                   const struct lcl_pack *pack,
+                                   const struct lcl_neighbors *neighbors, enum lcl_split split)
+{
+    return init(s, config, pack, neighbors, split, true);
+}
+
+void lcl_sampler_free(struct lcl_sampler *s)
+{
+    free(s->classes);
+    free(s->name_group);
+    free(s->row_length);
+    free(s->shot_cumulative);
+    *s = (struct lcl_sampler){0};
+}
+
+/* ---- classes ---- */
+
+/* Rank 1..J with p_j = (J + 1 - j) / sum m: the weight of rank j is J + 1 - j, so a number below
+ * the sum J(J+1)/2 falls, counted from the far end, in the m-th triangle of weight m = J + 1 - j.
+ */
+static int32_t draw_rank(struct lcl_rng *rng, int32_t J)
+{
+    int64_t sum = (int64_t)J * (J + 1) / 2;
+    int64_t v = sum <= UINT32_MAX ? (int64_t)lcl_rng_below(rng, (uint32_t)sum)
+                                  : (int64_t)(lcl_rng_uniform(rng) * (double)sum);
+    int64_t m = (int64_t)((sqrt(8.0 * (double)v + 1) + 1) / 2);
+    while (m * (m - 1) / 2 > v) m--;
+    while (m * (m + 1) / 2 <= v) m++;
+    return (int32_t)(J + 1 - m);
+}
+
+/* No class twice, and never two of one name. */
+static bool is_usable(const struct lcl_sampler *s, const struct lcl_episode *e, int n, int32_t c)
+{
+    for (int i = 0; i < n; i++)
+        if (s->name_group[e->class_id[i]] == s->name_group[c]) return false;
+    return true;
+}
+
+static lcl_status no_negative(const struct lcl_sampler *s, const struct lcl_episode *e,
+                              const char *where)
+{
+    return LCL_FAIL_HINT(
+        LCL_CONFIG, "lower data.ways, or raise data.num_neighbors",
+        "sample %llu: %s has too few other classes of other names in %s for %d ways",
+        (unsigned long long)e->sample, s->pack->classes[e->class_id[0]].id, where, e->n_ways);
+}
+
+static lcl_status draw_negatives(const struct lcl_sampler *s, struct lcl_rng *rng, bool hard,
+                                 struct lcl_episode *e)
+{
+    int32_t positive = e->class_id[0];
+    if (hard && !s->neighbors)
+        return LCL_FAIL_HINT(LCL_CONFIG, "make one with lcl neighbors",
+                             "hard negatives need a neighbor table, and there is none");
+    int64_t J = hard ? s->row_length[positive] : 0;
+    if (J > s->config->data_num_neighbors) J = s->config->data_num_neighbors;
+    if (hard && J < e->n_ways - 1) return no_negative(s, e, "the neighbor table");
+    e->neighbor_rank = 0;
+    for (int w = 1; w < e->n_ways; w++) {
+        int32_t c = positive, rank = 0;
+        int tries = 0;
+        for (; tries < MAX_TRIES; tries++) {
+            if (hard) {
+                rank = draw_rank(rng, (int32_t)J);
+                c = s->neighbors->index[(int64_t)positive * s->neighbors->width + rank - 1];
+            } else {
+                c = s->classes[lcl_rng_below(rng, (uint32_t)s->n_classes)];
+            }
+            if (is_usable(s, e, w, c)) break;
+        }
+        if (tries == MAX_TRIES) return no_negative(s, e, hard ? "the neighbor table" : "the split");
+        e->class_id[w] = c;
+        if (w == 1) e->neighbor_rank = rank;
+    }
+    return LCL_OK;
+}
+
+static lcl_status hardest_negative(const struct lcl_sampler *s, struct lcl_episode *e)
+{
+    int32_t positive = e->class_id[0];
+    if (!s->neighbors)
+        return LCL_FAIL_HINT(LCL_CONFIG,
+                             "make one with lcl neighbors, or set eval.negatives: random",
+                             "eval.negatives: hardest needs a neighbor table, and there is none");
+    for (int32_t j = 0; j < s->row_length[positive]; j++) {
+        int32_t c = s->neighbors->index[(int64_t)positive * s->neighbors->width + j];
+        if (!is_usable(s, e, 1, c)) continue;
+        e->class_id[1] = c;
+        e->neighbor_rank = j + 1;
+        return LCL_OK;
+    }
+    return no_negative(s, e, "the neighbor table");
+}
+
+/* ---- pictures ---- */
+
+/* k distinct pictures of a class, every ordered choice equally likely; k <= n_images. */
+static lcl_status pick_distinct(struct lcl_rng *rng, const struct lcl_class *c, int64_t k,
+                                int64_t *out)
+{
+    uint32_t n = (uint32_t)c->n_images;
+    if (n > SMALL_CLASS && k <= FEW_PICKS) { /* few of many: draw again when one is taken */
+        for (int64_t i = 0; i < k;) {
+            int64_t image = c->images[lcl_rng_below(rng, n)], j = 0;
+            while (j < i && out[j] != image) j++;
+            if (j == i) out[i++] = image;
+        }
+        return LCL_OK;
+    }
+    int32_t small[SMALL_CLASS], *order = small;
+    if (n > SMALL_CLASS && !(order = malloc(n * sizeof *order)))
+        return LCL_FAIL(LCL_MEMORY, "no memory to draw from %u pictures", (unsigned)n);
+    for (uint32_t i = 0; i < n; i++) order[i] = c->images[i];
+    for (uint32_t i = 0; i < (uint32_t)k; i++) {
+        uint32_t j = i + lcl_rng_below(rng, n - i);
+        out[i] = order[j];
+        order[j] = order[i];
+    }
+    if (order != small) free(order);
+    return LCL_OK;
+}
+
+/* What a draw asks for. */
+struct plan {
+    int64_t shots, queries;
+    double repeat; /* probability that a query repeats a support picture */
+    int64_t views;
+    bool distinct_queries; /* else a class too small for all queries shows some of them twice */
+    int64_t shots_of[LCL_MAX_WAYS], queries_of[LCL_MAX_WAYS];
+};
+
+/* With cap_shots: as many shots as the smallest class of the episode allows. */
+static void cap(const struct lcl_sampler *s, const struct lcl_episode *e, struct plan *p)
+{
+    int64_t queries = p->distinct_queries ? p->queries : 1;
+    for (int w = 0; w < e->n_ways; w++) {
+        int64_t room = (s->pack->classes[e->class_id[w]].n_images - queries) * e->n_ways;
+        if (room < e->n_ways) room = e->n_ways;
+        if (p->shots > room) p->shots = room;
+    }
+}
+
+/* Equal shares; what is left over goes to ways drawn by chance (of two: by a fair coin). */
+static void share_shots(struct lcl_rng *rng, const struct lcl_episode *e, struct plan *p)
+{
+    int32_t order[LCL_MAX_WAYS];
+    for (int32_t w = 0; w < e->n_ways; w++) order[w] = w;
+    int64_t extra = p->shots % e->n_ways;
+    if (extra) lcl_rng_shuffle(rng, order, e->n_ways);
+    for (int w = 0; w < e->n_ways; w++) p->shots_of[w] = p->shots / e->n_ways;
+    for (int64_t i = 0; i < extra; i++) p->shots_of[order[i]]++;
+}
+
+/* Ways of the queries; those that will repeat a support picture are marked by image -1. */
+static void draw_query_ways(struct lcl_rng *rng, struct lcl_episode *e, struct plan *p)
+{
+    for (int q = 0; q < e->n_queries; q++) {
+        int32_t way = (int32_t)lcl_rng_below(rng, (uint32_t)e->n_ways);
+        bool repeat = p->repeat > 0 && lcl_rng_uniform(rng) < p->repeat && p->shots_of[way] > 0;
+        e->queries[q] = (struct lcl_shot){.way = way, .image = repeat ? -1 : 0};
+        if (!repeat) p->queries_of[way]++;
+    }
+}
+
+/* Support and fresh queries of one way, from one draw of distinct pictures: they never meet. */
+static lcl_status draw_way(const struct lcl_sampler *s, struct lcl_rng *rng, struct lcl_episode *e,
+                           const struct plan *p, int way, struct lcl_shot **shot)
+{
+    const struct lcl_class *c = &s->pack->classes[e->class_id[way]];
+    int64_t n_shots = p->shots_of[way], n_queries = p->queries_of[way];
+    int64_t room = c->n_images - n_shots;
+    if (room < n_queries && !p->distinct_queries && room > 0) n_queries = room;
+    if (room < n_queries)
+        return LCL_FAIL_HINT(
+            LCL_CONFIG, "lower the shots or the queries, or leave small classes out",
+            "sample %llu: %s has %d pictures; its %lld shots and %lld queries need "
+            "%lld",
+            (unsigned long long)e->sample, c->id, (int)c->n_images, (long long)n_shots,
+            (long long)n_queries, (long long)(n_shots + n_queries));
+    int64_t few[64], *picked = few;
+    if (n_shots + n_queries > 64 &&
+        !(picked = malloc((size_t)(n_shots + n_queries) * sizeof *picked)))
+        return LCL_FAIL(LCL_MEMORY, "no memory for %lld pictures",
+                        (long long)(n_shots + n_queries));
+    lcl_status status = pick_distinct(rng, c, n_shots + n_queries, picked);
+    if (status == LCL_OK) {
+        for (int64_t i = 0; i < n_shots; i++)
+            *(*shot)++ = (struct lcl_shot){.way = way, .image = picked[i]};
+        int64_t next = 0;
+        for (int q = 0; q < e->n_queries; q++)
+            if (e->queries[q].way == way && e->queries[q].image != -1)
+                e->queries[q].image = picked[n_shots + next++ % n_queries];
+    }
+    if (picked != few) free(picked);
+    return status;
+}
+
+static void shuffle_shots(struct lcl_rng *rng, struct lcl_episode *e)
+{
+    for (uint32_t i = (uint32_t)e->n_shots; i > 1; i--) {
+        uint32_t j = lcl_rng_below(rng, i);
+        struct lcl_shot shot = e->shots[i - 1];
+        e->shots[i - 1] = e->shots[j];
+        e->shots[j] = shot;
+    }
+}
+
+/* The k-th support shot of the query's way, k drawn: the query is that picture, same view. */
+static void repeat_shot(struct lcl_rng *rng, struct lcl_episode *e, const struct plan *p,
+                        struct lcl_shot *query)
+{
+    int64_t k = lcl_rng_below(rng, (uint32_t)p->shots_of[query->way]);
+    for (int i = 0; i < e->n_shots; i++)
+        if (e->shots[i].way == query->way && k-- == 0) *query = e->shots[i];
+}
+
+static lcl_status draw_pictures(const struct lcl_sampler *s, struct lcl_rng *rng, struct plan *p,
+                                struct lcl_episode *e)
+{
+    if (s->cap_shots) cap(s, e, p);
+    e->n_shots = (int)p->shots;
+    e->n_queries = (int)p->queries;
+    e->shots = malloc(((size_t)p->shots + 1) * sizeof *e->shots);
+    e->queries = malloc(((size_t)p->queries + 1) * sizeof *e->queries);
+    if (!e->shots || !e->queries)
+        return LCL_FAIL(LCL_MEMORY, "no memory for an episode of %lld shots", (long long)p->shots);
+    share_shots(rng, e, p);
+    draw_query_ways(rng, e, p);
+    struct lcl_shot *shot = e->shots;
+    for (int w = 0; w < e->n_ways; w++) LCL_TRY(draw_way(s, rng, e, p, w, &shot));
+    shuffle_shots(rng, e);
+    if (p->views > 1) {
+        for (int i = 0; i < e->n_shots; i++)
+            e->shots[i].view = (int32_t)lcl_rng_below(rng, (uint32_t)p->views);
+        for (int q = 0; q < e->n_queries; q++)
+            e->queries[q].view = (int32_t)lcl_rng_below(rng, (uint32_t)p->views);
+    }
+    for (int q = 0; q < e->n_queries; q++)
+        if (e->queries[q].image == -1) repeat_shot(rng, e, p, &e->queries[q]);
+    return LCL_OK;
+}
+
+/* ---- labels ---- */
+
+static bool is_taken(const struct lcl_episode *e, int way)
+{
+    for (int w = 0; w < e->n_ways; w++)
+        if (w != way && strcmp(e->label[w], e->label[way]) == 0) return true;
+    return false;
+}
+
+/* Own names first, then the made-up ones, new in this episode and unlike every other. */
+static void draw_labels(const struct lcl_sampler *s, struct lcl_rng *rng, struct lcl_episode *e)
+{
+    for (int w = 0; w < e->n_ways; w++) {
+        e->label[w][0] = 0;
+        if (!e->made_up[w]) lcl_label_of_name(s->pack->classes[e->class_id[w]].name, e->label[w]);
+    }
+    for (int w = 0; w < e->n_ways; w++) {
+        if (!e->made_up[w]) continue;
+        do {
+            lcl_draw_label(rng, (int)s->config->data_label_min_letters,
+                           (int)s->config->data_label_max_letters, e->label[w]);
+        } while (is_taken(e, w));
+    }
+}
+
+/* ---- episodes ---- */
+
+static int64_t draw_shots(const struct lcl_sampler *s, struct lcl_rng *rng)
+{
+    int64_t n = s->max_shots - s->min_shots + 1;
+    if (n == 1) return s->max_shots;
+    if (s->config->data_strategy == LCL_2WAY_RANDOM)
+        return s->min_shots + lcl_rng_below(rng, (uint32_t)n);
+    double u = lcl_rng_uniform(rng) * s->shot_cumulative[n - 1];
+    int64_t low = 0, high = n - 1; /* the first running sum above u */
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (s->shot_cumulative[middle] > u)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return s->min_shots + low;
+}
+
+static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng, double progress,
+                                struct lcl_episode *e)
+{
+    const struct lcl_config *c = s->config;
+    e->n_ways = (int)s->ways;
+    e->class_id[0] = s->classes[lcl_rng_below(rng, (uint32_t)s->n_classes)];
+    double repeat = c->data_repeat_query_start +
+                    (c->data_repeat_query_end - c->data_repeat_query_start) * progress;
+    struct plan p = {.shots = draw_shots(s, rng),
+                     .queries = c->data_queries,
+                     .repeat = repeat,
+                     .views = c->data_augment_views,
+                     .distinct_queries = true};
+    bool hard = lcl_rng_uniform(rng) < c->data_hard_fraction;
+    LCL_TRY(draw_negatives(s, rng, hard, e));
+    LCL_TRY(draw_pictures(s, rng, &p, e));
+    bool all = lcl_rng_uniform(rng) < c->data_made_up_fraction;
+    for (int w = 0; w < e->n_ways; w++)
+        e->made_up[w] =
+            all || (w == 0 ? c->data_positive_label : c->data_negative_label) == LCL_LABEL_MADE_UP;
+    draw_labels(s, rng, e);
+    return LCL_OK;
+}
+
+lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch, uint64_t sample,
+                            double progress, struct lcl_episode *out)
+{
+    *out = (struct lcl_episode){.sample = sample};
+    struct lcl_rng rng = lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_EPISODE, epoch, sample);
+    lcl_status status = draw_training(s, &rng, progress, out);
+    if (status != LCL_OK) lcl_episode_free(out);
+    return status;
+}
+
+static lcl_status draw_eval(const struct lcl_sampler *s, struct lcl_rng *rng, int64_t shots,
+                            bool negative_made_up, struct lcl_episode *e)
+{
+    e->n_ways = 2;
+    /* Every class is asked for equally often, so that intervals over classes are balanced. */
+    e->class_id[0] = s->classes[e->sample % (uint64_t)s->n_classes];
+    if (s->config->eval_negatives == LCL_NEG_HARDEST)
+        LCL_TRY(hardest_negative(s, e));
+    else
+        LCL_TRY(draw_negatives(s, rng, s->config->eval_negatives == LCL_NEG_TABLE, e));
+    struct plan p = {.shots = shots, .queries = s->config->eval_queries, .views = 1};
+    LCL_TRY(draw_pictures(s, rng, &p, e));
+    e->made_up[0] = true;
+    e->made_up[1] = negative_made_up;
+    draw_labels(s, rng, e);
+    return LCL_OK;
+}
+
+lcl_status lcl_sampler_draw_eval(const struct lcl_sampler *s, int64_t shots, uint64_t sample,
+                                 bool negative_made_up, struct lcl_episode *out)
+{
+    *out = (struct lcl_episode){.sample = sample};
+    if (shots < 0 || shots > 100000)
+        return LCL_FAIL(LCL_RANGE, "%lld shots; wanted 0..100000", (long long)shots);
+    struct lcl_rng rng = lcl_rng_stream((uint64_t)s->config->eval_seed, LCL_RNG_EVAL, 0, sample);
+    lcl_status status = draw_eval(s, &rng, shots, negative_made_up, out);
+    if (status != LCL_OK) lcl_episode_free(out);
+    return status;
+}

@@ -1,0 +1,63 @@
+/* How episodes are worded, and the tokenizer that goes with the words. */
+#include <stdlib.h>
+
+#include "core/fs.h"
+#include "data/episode.h"
+
+enum { SMALL_VOCABULARY = 512 };
+
+#define ANSWER " there is \"{label}\" in the image.</s>"
+
+#define PLAIN_QUERY "USER: what is in the image? <image> ASSISTANT:"
+
+/* Vicuna v1.1's roles and separators: a system line, "USER: ... ASSISTANT: ...</s>". */
+#define VICUNA_SYSTEM                                                                           \
+    "Each example shows a picture and says what is in it. Find what links the pictures to the " \
+    "names, and use it to answer the final question."
+#define VICUNA_SUPPORT "USER: Example: <image>\nWhat is in this picture? ASSISTANT:"
+#define VICUNA_QUERY "USER: Final question: <image>\nWhat is in this picture? ASSISTANT:"
+
+static const struct lcl_template templates[] = {
+    [LCL_LAYOUT_PLAIN] = {.system = "",
+                          .support = PLAIN_QUERY ANSWER,
+                          .query = PLAIN_QUERY,
+                          .answer = ANSWER},
+    [LCL_LAYOUT_VICUNA] = {.system = VICUNA_SYSTEM,
+                           .support = VICUNA_SUPPORT ANSWER,
+                           .query = VICUNA_QUERY,
+                           .answer = ANSWER},
+};
+
+/* The first turn follows the system line and a space, the others a special token. */
+static const char *const plain_texts[] = {PLAIN_QUERY ANSWER};
+static const char *const vicuna_texts[] = {VICUNA_SYSTEM " " VICUNA_SUPPORT ANSWER,
+                                           VICUNA_SUPPORT ANSWER, VICUNA_QUERY ANSWER};
+
+const struct lcl_template *lcl_template_get(enum lcl_layout layout)
+{
+    return &templates[layout == LCL_LAYOUT_VICUNA ? LCL_LAYOUT_VICUNA : LCL_LAYOUT_PLAIN];
+}
+
+size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
+{
+    bool vicuna = layout == LCL_LAYOUT_VICUNA;
+    *texts = vicuna ? vicuna_texts : plain_texts;
+    return vicuna ? sizeof vicuna_texts / sizeof *vicuna_texts
+                  : sizeof plain_texts / sizeof *plain_texts;
+}
+
+lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
+{
+    if (config->tokenizer[0]) return lcl_tokenizer_load(config->tokenizer, out);
+    if (config->init_from[0]) {
+        char *path = lcl_strdupf("%s/tokenizer.json", config->init_from);
+        if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        bool there = lcl_fs_exists(path);
+        lcl_status status = there ? lcl_tokenizer_load(path, out) : LCL_OK;
+        free(path);
+        if (there) return status;
+    }
+    const char *const *texts;
+    size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &texts);
+    return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);
+}
