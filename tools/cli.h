@@ -1,21 +1,16 @@
-/* Arguments of `lcl VERB ...`: one declarative table of options makes the parser, the checks and
- * `--help`.
+/* Arguments of `lcl VERB ...`: one table of options makes the parser, the checks and `--help`.
  *
- * A verb is one file, tools/verb_NAME.c (dashes of the name as underscores), that defines a `const
- * struct cli_verb verb_NAME`; the Makefile finds it, so nothing else has to be edited:
+ * A verb is one file, tools/verb_NAME.c (dashes of the name as underscores), that defines a
+ * `const struct cli_verb verb_NAME`; the Makefile finds it, so nothing else has to be edited:
  *
  *     static lcl_status run(int argc, char **argv)
  *     {
  *         const char *out = NULL;
  *         int64_t episodes = 100;
- *         bool json = false;
  *         struct cli_list sets = {0};
  *         const struct cli_option options[] = {
- *             {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "where the table
- * goes"},
- *             {"--episodes", CLI_INT, &episodes, .low = 1, .high = 1e6, .doc = "support sets a shot
- * count"},
- *             {"--json", CLI_FLAG, &json, .doc = "one JSON object a line"},
+ *             {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "table made"},
+ *             {"--episodes", CLI_INT, &episodes, .low = 1, .high = 1e6, .doc = "how many"},
  *             CLI_SET_OPTION(&sets),
  *             CLI_END};
  *         const struct cli_spec spec = {.usage = "CONFIG --out FILE [options]",
@@ -30,12 +25,10 @@
  *     const struct cli_verb verb_inspect = {"inspect", "show what a file holds", 80, run};
  *
  * Targets keep their value where an option is not given, so initialising them sets the default,
- * which `--help` shows.
- * `--name value` and `--name=value` are the same; `--` ends the options; options and arguments may
- * come in any order.
- * `--help` prints the help (args.help is then true: return LCL_OK); `--quiet` and `--verbose` set
- * the log level of every verb. Errors are LCL_CONFIG with a hint; main prints them and exits
- * with 1. Strings belong to argv. */
+ * which `--help` shows. `--name value` and `--name=value` are the same; `--` ends the options;
+ * options and arguments may come in any order. `--help` prints the help (args.help is then true:
+ * return LCL_OK); `--quiet` and `--verbose` set the log level of every verb. Errors are LCL_CONFIG
+ * or LCL_RANGE; main prints them with their hint and exits with 1. Strings belong to argv. */
 #ifndef LCL_TOOLS_CLI_H
 #define LCL_TOOLS_CLI_H
 
