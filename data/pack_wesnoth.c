@@ -13,29 +13,30 @@ enum { SPRITE_SIDE = 72, MIN_VISIBLE_PIXELS = 200, MAX_DEPTH = 24 };
 
 static const char units[] = "core/images/units";
 
-/* What units of a folder are called; `unless` is part of a name that says it already. */
+/* What units of a folder are called: words before or after; `unless` is part of a name that says it
+ * already. */
 static const struct {
-    const char *folder, *before, *unless;
-} peoples[] = {{"drakes", "drake", "drake"},
-               {"dunefolk", "dunefolk", "dune"},
-               {"dwarves", "dwarvish", "dwar"},
-               {"elves-wood", "elvish", "elv"},
-               {"goblins", "goblin", "goblin"},
-               {"human-loyalists", "loyalist", "loyalist"},
-               {"human-magi", "", "mage"},
-               {"human-outlaws", "outlaw", "outlaw"},
-               {"human-peasants", "", "peasant"},
-               {"merfolk", "merfolk", "mer"},
-               {"monsters", "", "monster"},
-               {"nagas", "naga", "naga"},
-               {"ogres", "ogre", "ogre"},
-               {"orcs", "orcish", "orc"},
-               {"saurians", "saurian", "saurian"},
-               {"trolls", "troll", "troll"},
-               {"undead", "", "undead"},
-               {"undead-necromancers", "", "undead"},
-               {"undead-skeletal", "skeletal", "skelet"},
-               {"woses", "", "wose"}};
+    const char *folder, *before, *after, *unless;
+} peoples[] = {{"drakes", "drake", "", "drake"},
+               {"dunefolk", "dunefolk", "", "dune"},
+               {"dwarves", "dwarvish", "", "dwar"},
+               {"elves-wood", "elvish", "", "elv"},
+               {"goblins", "goblin", "", "goblin"},
+               {"human-loyalists", "loyalist", "", "loyalist"},
+               {"human-magi", "", "mage", "mage"},
+               {"human-outlaws", "outlaw", "", "outlaw"},
+               {"human-peasants", "", "", "peasant"},
+               {"merfolk", "merfolk", "", "mer"},
+               {"monsters", "", "", "monster"},
+               {"nagas", "naga", "", "naga"},
+               {"ogres", "ogre", "", "ogre"},
+               {"orcs", "orcish", "", "orc"},
+               {"saurians", "saurian", "", "saurian"},
+               {"trolls", "troll", "", "troll"},
+               {"undead", "", "", "undead"},
+               {"undead-necromancers", "", "", "undead"},
+               {"undead-skeletal", "skeletal", "", "skelet"},
+               {"woses", "", "", "wose"}};
 
 /* 72 x 72 pixels, of which enough can be seen. */
 static bool wanted_sprite(const struct lcl_image *image)
@@ -88,7 +89,7 @@ static void name_class(const struct lcl_listing *l, int64_t first, int64_t end,
                        struct lcl_source_class *c)
 {
     char common[LCL_CLASS_NAME_BYTES] = "", words[LCL_CLASS_NAME_BYTES], people[64] = "";
-    const char *unless = NULL;
+    const char *unless = NULL, *after = "";
     for (int64_t i = first; i < end; i++) {
         const char *file = lcl_fs_basename(l->files[i].name), *dot = strrchr(file, '.');
         const char *stop = strpbrk(file, "+");
@@ -98,16 +99,23 @@ static void name_class(const struct lcl_listing *l, int64_t first, int64_t end,
         else
             keep_common_words(common, words);
     }
+    size_t used = strlen(common);
+    if (used > 2 && common[used - 2] == ' ') common[used - 2] = 0; /* the letter of a frame */
     if (!common[0]) words_of(c->id, c->id + strlen(c->id), common, sizeof common);
     size_t top = strcspn(c->id, "/");
     words_of(c->id, c->id + (c->id[top] ? top : 0), people, sizeof people);
     for (size_t i = 0; i < sizeof peoples / sizeof *peoples; i++)
         if (strlen(peoples[i].folder) == top && strncmp(c->id, peoples[i].folder, top) == 0) {
             snprintf(people, sizeof people, "%s", peoples[i].before);
+            after = peoples[i].after;
             unless = peoples[i].unless;
         }
-    if (unless && strstr(common, unless)) people[0] = 0;
-    int n = snprintf(c->name, sizeof c->name, "%s%s%s", people, people[0] ? " " : "", common);
+    if (unless && strstr(common, unless)) {
+        people[0] = 0;
+        after = "";
+    }
+    int n = snprintf(c->name, sizeof c->name, "%s%s%s%s%s", people, people[0] ? " " : "", common,
+                     after[0] ? " " : "", after);
     if (n >= (int)sizeof c->name || !c->name[0]) snprintf(c->name, sizeof c->name, "unit");
 }
 
