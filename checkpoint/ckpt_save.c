@@ -90,6 +90,22 @@ static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s
     return LCL_OK;
 }
 
+/* Asks the file system for the room before HDF5 begins: its own failure in the middle is clumsy. */
+static lcl_status reserve_room(const char *path, const struct lcl_params *t, bool with_optimizer)
+{
+    size_t bytes = t->n_elements * sizeof(float) * (with_optimizer ? 3 : 1) + 4096;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return fail_errno("create", path);
+    bool failed = fallocate(fd, 0, 0, (off_t)bytes) != 0 && errno != EOPNOTSUPP && errno != ENOSYS;
+    int error = errno;
+    close(fd);
+    if (!failed) return LCL_OK;
+    char size[24];
+    return LCL_FAIL_HINT(LCL_IO, "free some disk space, lower save_total_limit or save elsewhere",
+                         "no room for the %s of %s: %s", lcl_format_bytes((double)bytes, size),
+                         path, strerror(error));
+}
+
 /* Writes, closes and syncs dir/state.h5. */
 static lcl_status write_state(const char *dir, const struct lcl_run_state *s,
                               const struct lcl_params *t, const struct lcl_model_config *m,
@@ -101,6 +117,7 @@ static lcl_status write_state(const char *dir, const struct lcl_run_state *s,
     lcl_status status = path && part ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
     if (status != LCL_OK) goto out;
     LCL_TRY_GOTO(lcl_model_config_to_json(m, &json));
+    LCL_TRY_GOTO(reserve_room(part, t, with_optimizer));
     LCL_TRY_GOTO(lcl_h5_create(part, &f));
     LCL_TRY_GOTO(write_contents(&f, s, t, json, with_optimizer));
     LCL_TRY_GOTO(lcl_h5_close(&f));

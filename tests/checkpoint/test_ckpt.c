@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "checkpoint/hf_config.h"
@@ -396,6 +397,20 @@ static void other_version_is_refused(void **state)
 }
 
 /* A limit on the size of files stands for a full disk. */
+static lcl_status save_with_limit(const char *dir, int64_t step, const struct table *t,
+                                  rlim_t limit)
+{
+    struct rlimit old, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){limit, old.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    lcl_status s = save_step(dir, step, t, 5, true);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, handler);
+    return s;
+}
+
 static void full_disk_leaves_the_last_one(void **state)
 {
     (void)state;
@@ -405,14 +420,9 @@ static void full_disk_leaves_the_last_one(void **state)
     size_t n;
     make_table(&a, 110);
     ASSERT_OK(save_step(dir, 1, &a, 5, false));
-    struct rlimit old, small = {4096, 4096};
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-    small.rlim_max = old.rlim_max;
-    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    lcl_status s = save_step(dir, 2, &a, 5, true);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-    signal(SIGXFSZ, handler);
+    snprintf(path, sizeof path, "%s/checkpoint-1/state.h5", dir);
+    rlim_t nearly = size_of(path) - 100;
+    lcl_status s = save_with_limit(dir, 2, &a, 4096);
     assert_int_equal(s, LCL_IO);
     assert_non_null(strstr(lcl_error_message(), "checkpoint-2"));
     assert_non_null(strstr(lcl_error_message(), "File too large"));
@@ -422,6 +432,24 @@ static void full_disk_leaves_the_last_one(void **state)
     lcl_fs_list_free(names, n);
     ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
     assert_non_null(strstr(path, "/checkpoint-1"));
+    /* The last bytes only do not fit, which HDF5 meets on closing and takes badly (it leaks): in a
+     * process of its own, which then finds room again and goes on. */
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        bool good = save_with_limit(dir, 2, &a, nearly) == LCL_IO &&
+                    strstr(lcl_error_message(), "File too large") != NULL &&
+                    lcl_checkpoint_find(dir, path, sizeof path) == LCL_OK &&
+                    strstr(path, "/checkpoint-1") != NULL &&
+                    save_step(dir, 2, &a, 5, false) == LCL_OK;
+        _exit(good ? 0 : 1);
+    }
+    int code = -1;
+    assert_int_equal(waitpid(child, &code, 0), child);
+    assert_int_equal(code, 0);
+    ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+    assert_non_null(strstr(path, "/checkpoint-2"));
+    ASSERT_OK(lcl_checkpoint_load(path, &a.params, true, NULL));
     free_table(&a);
 }
 
