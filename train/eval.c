@@ -1,0 +1,487 @@
+#include "train/eval.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/threads.h"
+#include "train/generate.h"
+
+enum { ITEM_EPISODES = 16, MAX_WORKERS = 256 };
+
+bool lcl_first_quoted(const char *text, char *out)
+{
+    const char *begin = strchr(text, '"');
+    const char *end = begin ? strchr(begin + 1, '"') : NULL;
+    out[0] = '\0';
+    if (!end || end - begin - 1 >= LCL_LABEL_BYTES) return false;
+    memcpy(out, begin + 1, (size_t)(end - begin - 1));
+    out[end - begin - 1] = '\0';
+    return true;
+}
+
+static void official_clean(const char *label, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *label && n + 1 < size; label++)
+        if (*label != '"' && *label != '\'' && *label != '.')
+            out[n++] = (char)tolower((unsigned char)*label);
+    out[n] = '\0';
+}
+
+bool lcl_official_match(const char *prediction, const char *target, const char *other)
+{
+    char t[LCL_LABEL_BYTES], o[LCL_LABEL_BYTES];
+    official_clean(target, t, sizeof t);
+    official_clean(other, o, sizeof o);
+    if (t[0] == '\0' || !strstr(prediction, t)) return false;
+    char *rest = strdup(prediction);
+    if (!rest) return false;
+    for (char *at = rest; (at = strstr(at, t)) != NULL;)
+        memmove(at, at + strlen(t), strlen(at + strlen(t)) + 1);
+    bool clean = o[0] == '\0' || !strstr(rest, o);
+    free(rest);
+    return clean;
+}
+
+void lcl_eval_outcome_free(struct lcl_eval_outcome *o)
+{
+    for (int64_t i = 0; o->views && i < o->n_views; i++) lcl_episode_view_free(&o->views[i]);
+    free(o->views);
+    *o = (struct lcl_eval_outcome){0};
+}
+
+/* What one thread works with. */
+struct worker {
+    struct lcl_batch_builder *builder;
+    struct lcl_pass pass;
+    struct lcl_generator generator;
+    float *pixels, *features;
+    size_t pixels_cap, features_cap;
+    bool *is_branch;
+    struct lcl_ids *answer;
+    int64_t cap_runs;
+};
+
+struct eval {
+    struct lcl_env *env;
+    const struct lcl_config *config;
+    const struct lcl_features *cached;
+    struct lcl_pictures *pictures; /* when features are not cached */
+    const struct lcl_eval_request *q;
+    struct lcl_sampler sampler;
+    struct worker *worker; /* [threads] */
+    int n_workers;
+    int64_t queries;
+    /* by query: episode * queries + k */
+    uint8_t *greedy, *likelihood, *official, *unparsed, *is_positive;
+    int32_t *class_N;
+    struct lcl_eval_outcome *o;
+};
+
+static lcl_status reserve(float **buffer, size_t *cap, size_t want)
+{
+    if (*cap >= want) return LCL_OK;
+    free(*buffer);
+    *buffer = malloc((want + want / 4) * sizeof **buffer);
+    *cap = *buffer ? want + want / 4 : 0;
+    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an evaluation's pictures");
+}
+
+/* The batch's pictures: cached rows gathered, or pixels read. */
+static lcl_status fetch(struct eval *v, struct worker *w, const struct lcl_batch *b,
+                        struct lcl_images *images)
+{
+    *images = (struct lcl_images){0};
+    if (v->cached) {
+        size_t row = (size_t)v->cached->row;
+        LCL_TRY(reserve(&w->features, &w->features_cap, (size_t)b->n_images * row));
+        for (int64_t i = 0; i < b->n_images; i++)
+            memcpy(w->features + (size_t)i * row,
+                   lcl_features_row(v->cached, b->image_I[i], b->view_I[i]), row * sizeof(float));
+        images->features = w->features;
+        return LCL_OK;
+    }
+    size_t S = (size_t)v->env->preprocess.size;
+    LCL_TRY(reserve(&w->pixels, &w->pixels_cap, (size_t)b->n_images * 3 * S * S));
+    images->pixels = w->pixels;
+    return lcl_pictures_read(v->pictures, b->image_I, b->view_I, b->n_images, w->pixels);
+}
+
+struct item {
+    int64_t first;
+    int n;
+    struct lcl_episode episode[ITEM_EPISODES];
+    int32_t *labels[ITEM_EPISODES]; /* permuted ways of the shots, or NULL */
+};
+
+static lcl_status draw_item(struct eval *v, int64_t index, struct item *item)
+{
+    *item = (struct item){.first = index * ITEM_EPISODES};
+    for (int64_t i = item->first; i < v->q->episodes && item->n < ITEM_EPISODES; i++) {
+        struct lcl_episode *e = &item->episode[item->n];
+        LCL_TRY(lcl_sampler_draw_eval(&v->sampler, v->q->shots, (uint64_t)i, v->q->negative_made_up,
+                                      e));
+        item->n++;
+        if (!v->q->shuffled_labels) continue;
+        int32_t *labels = malloc((size_t)e->n_shots * sizeof *labels);
+        if (!labels) return LCL_FAIL(LCL_MEMORY, "no memory for %d labels", e->n_shots);
+        for (int s = 0; s < e->n_shots; s++) labels[s] = e->shots[s].way;
+        struct lcl_rng rng = lcl_rng_stream((uint64_t)v->config->eval_seed, LCL_RNG_SHUFFLE,
+                                            (uint32_t)v->q->shots, (uint64_t)i);
+        lcl_rng_shuffle(&rng, labels, e->n_shots);
+        item->labels[item->n - 1] = labels;
+    }
+    return LCL_OK;
+}
+
+static void free_item(struct item *item)
+{
+    for (int i = 0; i < item->n; i++) {
+        lcl_episode_free(&item->episode[i]);
+        free(item->labels[i]);
+    }
+}
+
+static lcl_status pack_item(struct eval *v, struct worker *w, const struct item *item,
+                            enum lcl_encode_mode mode, const struct lcl_batch **b)
+{
+    lcl_batch_builder_reset(w->builder);
+    for (int i = 0; i < item->n; i++)
+        LCL_TRY(lcl_batch_append_episode(w->builder, &item->episode[i], mode, LCL_SUPERVISE_LAST,
+                                         item->labels[i], v->config->model_max_length));
+    *b = lcl_batch_builder_get(w->builder);
+    return LCL_OK;
+}
+
+/* Sum of log-probabilities of each run's supervised rows. Rows lie in run order. */
+static double run_logprob(const struct lcl_batch *b, const float *logprob, int64_t run,
+                          int64_t *row)
+{
+    double sum = 0;
+    while (*row < b->S && b->row_S[*row] < b->runs[run].q_end) sum += (double)logprob[(*row)++];
+    return sum;
+}
+
+static lcl_status score_likelihood(struct eval *v, struct worker *w, const struct item *item,
+                                   double (*score)[2])
+{
+    const struct lcl_batch *b;
+    struct lcl_images images;
+    double loss;
+    LCL_TRY(pack_item(v, w, item, LCL_ENCODE_CANDIDATES, &b));
+    LCL_TRY(fetch(v, w, b, &images));
+    LCL_TRY(lcl_model_loss(&w->pass, b, &images, &loss, NULL));
+    const struct lcl_branch *branch = lcl_batch_builder_branches(w->builder);
+    int64_t row = 0;
+    for (int64_t r = 0; r < b->n_runs; r++) {
+        double sum = run_logprob(b, w->pass.row_logprob, r, &row);
+        if (branch[r].episode < 0 || branch[r].query < 0) continue;
+        score[branch[r].episode * v->queries + branch[r].query][branch[r].way] = sum;
+    }
+    for (int i = 0; i < item->n; i++)
+        for (int64_t k = 0; k < v->queries; k++) {
+            const double *s = score[i * v->queries + k];
+            int way = item->episode[i].queries[k].way;
+            v->likelihood[(item->first + i) * v->queries + k] = s[way] > s[1 - way];
+        }
+    return LCL_OK;
+}
+
+static lcl_status prepare_runs(struct worker *w, const struct lcl_batch *b,
+                               const struct lcl_branch *branch)
+{
+    if (b->n_runs > w->cap_runs) {
+        free(w->is_branch);
+        free(w->answer);
+        w->cap_runs = b->n_runs + b->n_runs / 4;
+        w->is_branch = malloc((size_t)w->cap_runs * sizeof *w->is_branch);
+        w->answer = malloc((size_t)w->cap_runs * sizeof *w->answer);
+        if (!w->is_branch || !w->answer) {
+            w->cap_runs = 0;
+            return LCL_FAIL(LCL_MEMORY, "no memory for %lld answers", (long long)b->n_runs);
+        }
+    }
+    for (int64_t r = 0; r < b->n_runs; r++) {
+        w->is_branch[r] = branch[r].query >= 0;
+        w->answer[r] = (struct lcl_ids){0};
+    }
+    return LCL_OK;
+}
+
+static void judge(struct eval *v, const struct item *item, struct lcl_branch branch,
+                  const char *text)
+{
+    const struct lcl_episode *e = &item->episode[branch.episode];
+    int64_t at = (item->first + branch.episode) * v->queries + branch.query;
+    int way = e->queries[branch.query].way;
+    char said[LCL_LABEL_BYTES];
+    bool quoted = lcl_first_quoted(text, said);
+    v->unparsed[at] = !quoted;
+    v->greedy[at] = quoted && strcmp(said, e->label[way]) == 0;
+    v->official[at] = lcl_official_match(text, e->label[way], e->label[1 - way]);
+}
+
+static lcl_status fill_picture(struct eval *v, const struct lcl_episode *e,
+                               const struct lcl_shot *s, struct lcl_view_picture *p)
+{
+    *p = (struct lcl_view_picture){.image = s->image};
+    snprintf(p->class_name, sizeof p->class_name, "%s",
+             v->env->pack.classes[e->class_id[s->way]].name);
+    return LCL_OK;
+}
+
+/* The first query of an episode as people look at it. */
+static lcl_status keep_view(struct eval *v, const struct item *item, int i, const char *text,
+                            const double score[2])
+{
+    const struct lcl_episode *e = &item->episode[i];
+    int64_t at = item->first + i;
+    if (at >= v->o->n_views) return LCL_OK;
+    struct lcl_episode_view *view = &v->o->views[at];
+    int way = e->queries[0].way;
+    view->sample = at;
+    view->shots = v->q->shots;
+    snprintf(view->pack, sizeof view->pack, "%s", v->env->pack.path);
+    view->support = calloc((size_t)e->n_shots, sizeof *view->support);
+    view->answer = strdup(text);
+    if (!view->support || !view->answer) return LCL_FAIL(LCL_MEMORY, "no memory for an episode");
+    view->n_support = e->n_shots;
+    for (int s = 0; s < e->n_shots; s++) {
+        int shown = item->labels[i] ? item->labels[i][s] : e->shots[s].way;
+        LCL_TRY(fill_picture(v, e, &e->shots[s], &view->support[s]));
+        snprintf(view->support[s].label, sizeof view->support[s].label, "%s", e->label[shown]);
+    }
+    LCL_TRY(fill_picture(v, e, &e->queries[0], &view->query));
+    snprintf(view->expected, sizeof view->expected, "%s", e->label[way]);
+    snprintf(view->other, sizeof view->other, "%s", e->label[1 - way]);
+    bool quoted = lcl_first_quoted(text, view->said);
+    view->correct = quoted && strcmp(view->said, e->label[way]) == 0;
+    view->logprob[0] = v->q->likelihood ? score[way] : NAN;
+    view->logprob[1] = v->q->likelihood ? score[1 - way] : NAN;
+    return LCL_OK;
+}
+
+static lcl_status answer_greedily(struct eval *v, struct worker *w, const struct item *item,
+                                  double (*score)[2])
+{
+    const struct lcl_batch *b;
+    struct lcl_images images;
+    LCL_TRY(pack_item(v, w, item, LCL_ENCODE_PROMPT, &b));
+    LCL_TRY(fetch(v, w, b, &images));
+    const struct lcl_branch *branch = lcl_batch_builder_branches(w->builder);
+    LCL_TRY(prepare_runs(w, b, branch));
+    lcl_status status = lcl_generate_greedy(&w->generator, b, &images, w->is_branch,
+                                            v->config->eval_max_new_tokens, NULL, NULL, w->answer);
+    for (int64_t r = 0; r < b->n_runs; r++) {
+        char *text = NULL;
+        if (status == LCL_OK && w->is_branch[r]) {
+            status = lcl_tokenizer_decode(v->env->tokenizer, w->answer[r].v, w->answer[r].n, true,
+                                          &text);
+            if (status == LCL_OK) judge(v, item, branch[r], text);
+            if (status == LCL_OK && branch[r].query == 0)
+                status = keep_view(v, item, branch[r].episode, text,
+                                   score[branch[r].episode * v->queries]);
+        }
+        free(text);
+        lcl_ids_free(&w->answer[r]);
+    }
+    return status;
+}
+
+static lcl_status run_item(void *arg, int64_t index)
+{
+    struct eval *v = arg;
+    struct worker *w = &v->worker[v->n_workers > 1 ? lcl_thread_index() : 0];
+    struct item item;
+    double(*score)[2] = calloc((size_t)(ITEM_EPISODES * v->queries), sizeof *score);
+    if (!score) return LCL_FAIL(LCL_MEMORY, "no memory for scores");
+    lcl_status status = draw_item(v, index, &item);
+    for (int i = 0; i < item.n && status == LCL_OK; i++)
+        for (int64_t k = 0; k < v->queries; k++) {
+            int64_t at = (item.first + i) * v->queries + k;
+            v->class_N[at] = item.episode[i].class_id[0];
+            v->is_positive[at] = item.episode[i].queries[k].way == 0;
+        }
+    if (status == LCL_OK && v->q->likelihood) status = score_likelihood(v, w, &item, score);
+    if (status == LCL_OK && v->q->greedy) status = answer_greedily(v, w, &item, score);
+    free_item(&item);
+    free(score);
+    return status;
+}
+
+static lcl_status open_workers(struct eval *v)
+{
+    bool lanes = v->cached && lcl_env_lanes_in_parallel(&v->env->model, 8);
+    v->n_workers = lanes ? lcl_threads_count() : 1;
+    v->worker = calloc((size_t)v->n_workers, sizeof *v->worker);
+    if (!v->worker) return LCL_FAIL(LCL_MEMORY, "no memory for an evaluation");
+    for (int i = 0; i < v->n_workers; i++) {
+        struct worker *w = &v->worker[i];
+        w->pass = (struct lcl_pass){.exec = &v->env->exec, .model = &v->env->model};
+        lcl_generator_init(&w->generator, &v->env->exec, &v->env->model);
+        LCL_TRY(lcl_batch_builder_create(v->env->tokenizer, (enum lcl_layout)v->config->data_layout,
+                                         lcl_tokens_per_image(&v->env->model.config), &w->builder));
+    }
+    return LCL_OK;
+}
+
+static void close_workers(struct eval *v)
+{
+    for (int i = 0; v->worker && i < v->n_workers; i++) {
+        struct worker *w = &v->worker[i];
+        if (w->builder) lcl_batch_builder_free(w->builder);
+        lcl_pass_free(&w->pass);
+        lcl_generator_free(&w->generator);
+        free(w->pixels);
+        free(w->features);
+        free(w->is_branch);
+        free(w->answer);
+    }
+    free(v->worker);
+}
+
+static double share(const uint8_t *flag, const uint8_t *mask, uint8_t wanted, int64_t n)
+{
+    int64_t hit = 0, total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (mask && mask[i] != wanted) continue;
+        total++;
+        hit += flag[i];
+    }
+    return total ? (double)hit / (double)total : NAN;
+}
+
+static lcl_status conclude(struct eval *v, int64_t n)
+{
+    struct lcl_eval_outcome *o = v->o;
+    uint64_t seed = (uint64_t)v->config->eval_seed;
+    o->n_queries = n;
+    if (v->q->likelihood)
+        LCL_TRY(lcl_stats_bootstrap(v->likelihood, v->class_N, n, seed, &o->likelihood));
+    if (!v->q->greedy) return LCL_OK;
+    o->official = share(v->official, NULL, 0, n);
+    o->unparsed = share(v->unparsed, NULL, 0, n);
+    o->positive = share(v->greedy, v->is_positive, 1, n);
+    o->negative = share(v->greedy, v->is_positive, 0, n);
+    return lcl_stats_bootstrap(v->greedy, v->class_N, n, seed, &o->greedy);
+}
+
+static lcl_status allocate(struct eval *v, uint8_t **flags, int64_t n)
+{
+    *flags = calloc((size_t)(5 * n), 1);
+    v->class_N = calloc((size_t)n, sizeof *v->class_N);
+    v->o->views = calloc((size_t)(v->q->n_views ? v->q->n_views : 1), sizeof *v->o->views);
+    if (!*flags || !v->class_N || !v->o->views)
+        return LCL_FAIL(LCL_MEMORY, "no memory for %lld queries", (long long)n);
+    v->o->n_views = v->q->n_views < v->q->episodes ? v->q->n_views : v->q->episodes;
+    v->greedy = *flags;
+    v->likelihood = *flags + n;
+    v->official = *flags + 2 * n;
+    v->unparsed = *flags + 3 * n;
+    v->is_positive = *flags + 4 * n;
+    return LCL_OK;
+}
+
+lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
+                        struct lcl_features *features, const struct lcl_eval_request *q,
+                        struct lcl_eval_outcome *o)
+{
+    struct lcl_config config = *c;
+    struct eval v = {.env = e, .config = &config, .cached = features, .q = q, .o = o};
+    struct lcl_pictures pictures = {0};
+    uint8_t *flags = NULL;
+    lcl_status status;
+    *o = (struct lcl_eval_outcome){.greedy = {NAN, NAN, NAN}, .likelihood = {NAN, NAN, NAN}};
+    v.queries = q->queries > 0 ? q->queries : 1;
+    config.data_queries = v.queries;
+    int64_t n = q->episodes * v.queries, items = lcl_chunk_count(q->episodes, ITEM_EPISODES);
+    LCL_TRY(lcl_sampler_init(&v.sampler, &config, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
+                             (enum lcl_split)c->eval_split));
+    LCL_TRY_GOTO(allocate(&v, &flags, n));
+    LCL_TRY_GOTO(open_workers(&v));
+    if (!features) {
+        LCL_TRY_GOTO(lcl_pictures_open(&pictures, &e->pack, &e->preprocess, c));
+        v.pictures = &pictures;
+    }
+    if (v.n_workers > 1)
+        LCL_TRY_GOTO(lcl_parallel(items, run_item, &v));
+    else
+        for (int64_t i = 0; i < items; i++) LCL_TRY_GOTO(run_item(&v, i));
+    LCL_TRY_GOTO(conclude(&v, n));
+out:
+    close_workers(&v);
+    lcl_pictures_close(&pictures);
+    lcl_sampler_free(&v.sampler);
+    free(flags);
+    free(v.class_N);
+    if (status != LCL_OK) lcl_eval_outcome_free(o);
+    return status;
+}
+
+/* Cosine of the query with the mean of each class's support features (means over a picture's
+ * tokens). */
+static int nearest(const struct lcl_features *f, const struct lcl_episode *e, int64_t C,
+                   double *sum)
+{
+    double best = -INFINITY;
+    int choice = 0;
+    const float *query = lcl_features_row(f, e->queries[0].image, 0);
+    for (int way = 0; way < 2; way++) {
+        double dot = 0, norm = 0;
+        memset(sum, 0, (size_t)C * sizeof *sum);
+        for (int s = 0; s < e->n_shots; s++) {
+            if (e->shots[s].way != way) continue;
+            const float *x = lcl_features_row(f, e->shots[s].image, 0);
+            double length = 0;
+            for (int64_t k = 0; k < f->row; k++) length += (double)x[k] * (double)x[k];
+            for (int64_t k = 0; k < f->row; k++) sum[k % C] += (double)x[k] / sqrt(length);
+        }
+        for (int64_t k = 0; k < C; k++) norm += sum[k] * sum[k];
+        for (int64_t k = 0; k < f->row; k++) dot += sum[k % C] * (double)query[k];
+        double cosine = norm > 0 ? dot / sqrt(norm) : 0;
+        if (cosine > best) {
+            best = cosine;
+            choice = way;
+        }
+    }
+    return choice;
+}
+
+lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_config *c,
+                              const struct lcl_features *features, const struct lcl_eval_request *q,
+                              struct lcl_interval *out)
+{
+    struct lcl_config config = *c;
+    struct lcl_sampler sampler;
+    int64_t C = e->model.config.vision.C;
+    config.data_queries = 1;
+    uint8_t *correct = calloc((size_t)q->episodes, 1);
+    int32_t *class_N = calloc((size_t)q->episodes, sizeof *class_N);
+    double *sum = calloc((size_t)C, sizeof *sum);
+    lcl_status status = LCL_OK;
+    bool drawn = false;
+    if (!correct || !class_N || !sum) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for %lld episodes", (long long)q->episodes);
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_sampler_init(&sampler, &config, &e->pack,
+                                  e->has_neighbors ? &e->neighbors : NULL,
+                                  (enum lcl_split)c->eval_split));
+    drawn = true;
+    for (int64_t i = 0; i < q->episodes; i++) {
+        struct lcl_episode episode;
+        LCL_TRY_GOTO(lcl_sampler_draw_eval(&sampler, q->shots, (uint64_t)i, false, &episode));
+        correct[i] = nearest(features, &episode, C, sum) == episode.queries[0].way;
+        class_N[i] = episode.class_id[0];
+        lcl_episode_free(&episode);
+    }
+    status = lcl_stats_bootstrap(correct, class_N, q->episodes, (uint64_t)c->eval_seed, out);
+out:
+    if (drawn) lcl_sampler_free(&sampler);
+    free(correct);
+    free(class_N);
+    free(sum);
+    return status;
+}

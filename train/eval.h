@@ -1,0 +1,49 @@
+/* Evaluation on classes held out of training: greedy answers and likelihoods, with intervals over
+ * classes. */
+#ifndef LCL_TRAIN_EVAL_H
+#define LCL_TRAIN_EVAL_H
+
+#include "train/env.h"
+#include "train/episode_view.h"
+#include "train/features.h"
+#include "train/stats.h"
+
+struct lcl_eval_request {
+    int64_t shots, episodes;
+    int64_t queries;       /* a support set; 0: 1 */
+    bool negative_made_up; /* both labels made up; else the negative has its own name */
+    bool shuffled_labels;  /* the support's labels are permuted over its pictures */
+    bool greedy, likelihood;
+    int64_t n_views; /* episodes kept for people to look at */
+};
+
+struct lcl_eval_outcome {
+    struct lcl_interval greedy, likelihood; /* 95 % by bootstrap over classes */
+    double official;                        /* share right by the official substring rule */
+    double positive, negative;              /* greedy on queries of either class */
+    double unparsed;                        /* greedy answers without a quoted string */
+    int64_t n_queries;
+    struct lcl_episode_view *views; /* [n_views], owned */
+    int64_t n_views;
+};
+void lcl_eval_outcome_free(struct lcl_eval_outcome *o);
+
+/* features NULL: the tower reads the pictures. Episodes are those of (eval.seed, shots, episode) on
+ * the classes of eval.split. */
+LCL_CHECKED lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
+                                    struct lcl_features *features, const struct lcl_eval_request *q,
+                                    struct lcl_eval_outcome *o);
+/* Nearest prototype on the tower's features: the class whose mean support feature has the higher
+ * cosine. Same episodes. */
+LCL_CHECKED lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_config *c,
+                                          const struct lcl_features *features,
+                                          const struct lcl_eval_request *q,
+                                          struct lcl_interval *out);
+
+/* The first string between double quotes; false when there is none. out of LCL_LABEL_BYTES. */
+bool lcl_first_quoted(const char *text, char *out);
+/* The official code's rule: the target, cleaned of quotes and full stops and lower-cased, occurs in
+ * the prediction, and with all its occurrences deleted the other label does not. */
+bool lcl_official_match(const char *prediction, const char *target, const char *other);
+
+#endif

@@ -1,0 +1,31 @@
+/* Greedy answers over a key/value cache: one prefill of contexts and questions, then one token a
+ * branch a step. */
+#ifndef LCL_TRAIN_GENERATE_H
+#define LCL_TRAIN_GENERATE_H
+
+#include "data/episode.h"
+#include "model/model.h"
+
+/* Buffers that serve one batch after another; one for each thread that generates. */
+struct lcl_generator {
+    struct lcl_pass pass;
+    struct lcl_kv_cache cache;
+    int64_t *base, *length; /* by run: first cache row, prompt length */
+    int32_t *cache_row, *last_row, *argmax, *id, *position, *map, *slot_of;
+    struct lcl_attn_run *runs;
+    int64_t cap_runs, cap_tokens;
+};
+void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,
+                        const struct lcl_model *model);
+void lcl_generator_free(struct lcl_generator *g);
+
+/* Continues every branch run (is_branch[run]) of a batch of LCL_ENCODE_PROMPT: out[run] receives up
+ * to max_new tokens (malloc'd lcl_ids, the end token left out). A branch ends at the end token;
+ * `stop` (may be NULL) may end it sooner. */
+typedef bool (*lcl_stop_fn)(void *ctx, const struct lcl_ids *so_far);
+LCL_CHECKED lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *b,
+                                           const struct lcl_images *images, const bool *is_branch,
+                                           int64_t max_new, lcl_stop_fn stop, void *stop_ctx,
+                                           struct lcl_ids *out);
+
+#endif

@@ -1,0 +1,441 @@
+#include "train/loop.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checkpoint/ckpt.h"
+#include "core/fs.h"
+#include "core/log.h"
+#include "train/eval.h"
+#include "train/metrics.h"
+#include "train/summary.h"
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int sig) { stop_signal = sig; }
+
+/* Sums since the last line of metrics: they are part of a checkpoint, so that early ends fall on
+ * the same step after a resume. */
+struct interval {
+    double loss, weight;
+    int64_t label_correct, label_total;
+    int64_t tokens, samples, steps; /* of rates: not part of a checkpoint */
+    double start_s;
+};
+
+struct loop {
+    const struct lcl_run_config *run;
+    struct lcl_env env;
+    struct lcl_features features;
+    struct lcl_pictures pictures;
+    bool has_features, has_pictures;
+    struct lcl_metrics *metrics;
+    char *yaml;
+    int64_t stage, stage_step, step, adam_step, tokens;
+    double best;          /* metric of the best checkpoint; NAN: none */
+    double last_accuracy; /* of the last evaluation in training; NAN: none */
+    int64_t saved_step;   /* of the newest checkpoint; -1: none */
+    struct interval interval;
+    double stage_start_s;
+    bool stage_done;
+};
+
+static const struct lcl_config *config_of(const struct loop *l)
+{
+    return &l->run->stages[l->stage];
+}
+
+static const char *stage_name(const struct loop *l)
+{
+    const char *name = config_of(l)->stage_name;
+    return name[0] ? name : "train";
+}
+
+static char *features_dir(const struct lcl_config *c)
+{
+    return lcl_strdupf("%s.features", c->data_pack);
+}
+
+static lcl_status write_text_file(const char *dir, const char *name, const char *text)
+{
+    char *path = lcl_strdupf("%s/%s", dir, name);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = lcl_fs_write_atomic(path, text, strlen(text));
+    free(path);
+    return status;
+}
+
+static lcl_status resolve_yaml(struct loop *l)
+{
+    size_t size;
+    FILE *f = open_memstream(&l->yaml, &size);
+    if (!f) return LCL_FAIL(LCL_MEMORY, "no memory for the resolved config");
+    lcl_status status = lcl_config_write_yaml(l->run, f);
+    if (fclose(f) != 0 && status == LCL_OK)
+        status = LCL_FAIL(LCL_MEMORY, "no memory for the config");
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+static lcl_status save(struct loop *l, bool is_best)
+{
+    if (l->saved_step == l->step) return LCL_OK;
+    char *extra = lcl_strdupf(
+        "{\"adam_step\": %lld, \"loss\": \"%a\", \"weight\": \"%a\", \"label_correct\": %lld, "
+        "\"label_total\": %lld, \"stage_done\": %d}",
+        (long long)l->adam_step, l->interval.loss, l->interval.weight,
+        (long long)l->interval.label_correct, (long long)l->interval.label_total, l->stage_done);
+    if (!extra) return LCL_FAIL(LCL_MEMORY, "no memory for a checkpoint's state");
+    struct lcl_run_state s = {.step = l->step,
+                              .stage = l->stage,
+                              .stage_step = l->stage_step,
+                              .epoch = l->stage,
+                              .sample = l->stage_step * config_of(l)->lanes *
+                                        config_of(l)->gradient_accumulation_steps *
+                                        config_of(l)->per_device_train_batch_size,
+                              .tokens = l->tokens,
+                              .seed = (uint64_t)config_of(l)->seed,
+                              .best_metric = l->best,
+                              .config_yaml = l->yaml,
+                              .extra_json = extra};
+    struct lcl_checkpoint_options o = {
+        .keep = config_of(l)->save_total_limit, .is_best = is_best, .with_optimizer = true};
+    lcl_status status = lcl_metrics_sync(l->metrics);
+    if (status == LCL_OK)
+        status = lcl_checkpoint_save(config_of(l)->output_dir, &s, &l->env.model.params,
+                                     &l->env.model.config, &o);
+    free(extra);
+    if (status == LCL_OK) l->saved_step = l->step;
+    return status;
+}
+
+static lcl_status restore(struct loop *l, const char *from)
+{
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_run_state_loaded s;
+    LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
+    LCL_TRY(lcl_checkpoint_load(path, &l->env.model.params, true, &s));
+    long long adam = 0, correct = 0, total = 0;
+    int done = 0;
+    bool read = sscanf(s.state.extra_json,
+                       "{\"adam_step\": %lld, \"loss\": \"%la\", \"weight\": \"%la\", "
+                       "\"label_correct\": %lld, "
+                       "\"label_total\": %lld, \"stage_done\": %d}",
+                       &adam, &l->interval.loss, &l->interval.weight, &correct, &total, &done) == 6;
+    bool fits = s.state.stage < l->run->n_stages && s.state.stage >= 0;
+    l->step = l->saved_step = s.state.step;
+    l->stage = fits ? s.state.stage : 0;
+    l->stage_step = s.state.stage_step;
+    l->tokens = s.state.tokens;
+    l->best = s.state.best_metric;
+    l->adam_step = adam;
+    l->interval.label_correct = correct;
+    l->interval.label_total = total;
+    l->stage_done = done != 0;
+    bool same = strcmp(s.state.config_yaml, l->yaml) == 0;
+    lcl_run_state_free(&s);
+    if (!read || !fits)
+        return LCL_FAIL_HINT(LCL_FORMAT, "use --force to begin anew",
+                             "%s was not written by this config", path);
+    if (!same) lcl_log_warn("the config has changed since %s was written", path);
+    lcl_params_changed(&l->env.model.params);
+    lcl_log_info("resumed from %s: step %lld, stage %s", path, (long long)l->step, stage_name(l));
+    return LCL_OK;
+}
+
+/* ---- a stage's data ---- */
+
+static bool tower_frozen(const struct lcl_config *c)
+{
+    return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features;
+}
+
+static void close_pictures(struct loop *l)
+{
+    if (l->has_features) lcl_features_close(&l->features);
+    if (l->has_pictures) lcl_pictures_close(&l->pictures);
+    l->has_features = l->has_pictures = false;
+}
+
+static bool standardize_is_fresh(const struct lcl_model *m)
+{
+    const struct lcl_param *inv = &m->params.rows[m->rows.std_inv];
+    for (size_t i = 0; i < inv->count; i++)
+        if (m->params.value[inv->offset + i] != 1.0f) return false;
+    return true;
+}
+
+/* Pictures or cached features of the stage; kept from one stage to the next where the same serve.
+ */
+static lcl_status open_pictures(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
+    if (!tower_frozen(c)) {
+        if (l->has_pictures) return LCL_OK;
+        close_pictures(l);
+        LCL_TRY(lcl_pictures_open(&l->pictures, &l->env.pack, &l->env.preprocess, c));
+        l->has_pictures = true;
+        return LCL_OK;
+    }
+    if (!l->has_features || l->features.views != c->data_augment_views) {
+        close_pictures(l);
+        char *dir = features_dir(c);
+        if (!dir) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        lcl_status status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
+        free(dir);
+        LCL_TRY(status);
+        l->has_features = true;
+    }
+    if (l->env.model.config.standardize && standardize_is_fresh(&l->env.model))
+        LCL_TRY(lcl_features_standardize(&l->features, &l->env));
+    return LCL_OK;
+}
+
+/* ---- evaluation and metrics in training ---- */
+
+static lcl_status evaluate(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    double sum = 0;
+    for (int i = 0; i < c->eval_shots.n; i++) {
+        struct lcl_eval_request q = {.shots = c->eval_shots.v[i],
+                                     .episodes = c->eval_episodes,
+                                     .greedy = true,
+                                     .likelihood = true};
+        struct lcl_eval_outcome o;
+        LCL_TRY(lcl_eval_run(&l->env, c, l->has_features ? &l->features : NULL, &q, &o));
+        struct lcl_metric values[] = {{"shots", (double)q.shots},
+                                      {"greedy", o.greedy.mean},
+                                      {"likelihood", o.likelihood.mean},
+                                      {"episodes", (double)q.episodes}};
+        LCL_TRY(lcl_metrics_log(l->metrics, "eval", stage_name(l), l->step, values, 4));
+        sum += o.likelihood.mean;
+        lcl_eval_outcome_free(&o);
+    }
+    l->last_accuracy = sum / c->eval_shots.n;
+    return LCL_OK;
+}
+
+static int64_t resident_bytes(void)
+{
+    long long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%lld %lld", &pages, &resident) != 2) resident = 0;
+    fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* Logs the interval and tells whether the stage may end early. */
+static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
+{
+    const struct lcl_config *c = config_of(l);
+    struct interval *v = &l->interval;
+    double now = lcl_time_s(), elapsed = fmax(now - v->start_s, 1e-9);
+    double loss = v->loss / v->weight;
+    double accuracy = v->label_total ? (double)v->label_correct / (double)v->label_total : NAN;
+    double left = (double)(c->max_steps - l->stage_step) * elapsed / (double)v->steps;
+    struct lcl_metric values[] = {{"loss", loss},
+                                  {"label_accuracy", accuracy},
+                                  {"lr", r->lr},
+                                  {"grad_norm", r->grad_norm},
+                                  {"tokens_per_s", (double)v->tokens / elapsed},
+                                  {"samples_per_s", (double)v->samples / elapsed},
+                                  {"memory_bytes", (double)resident_bytes()},
+                                  {"eta_s", left},
+                                  {"seconds", now - l->stage_start_s}};
+    LCL_TRY(lcl_metrics_log(l->metrics, "train", stage_name(l), l->step, values,
+                            sizeof values / sizeof *values));
+    bool early = (c->stop_at_loss > 0 && loss < c->stop_at_loss) ||
+                 (c->stop_at_accuracy > 0 && accuracy > c->stop_at_accuracy);
+    l->stage_done = l->stage_done || (early && l->stage_step >= c->min_steps);
+    *v = (struct interval){.start_s = now};
+    return LCL_OK;
+}
+
+/* ---- the loop ---- */
+
+static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_step_result *r)
+{
+    lcl_status status =
+        lcl_trainer_step(t, l->stage_step, config_of(l)->max_steps, l->adam_step + 1, r);
+    if (status == LCL_NUMERIC) {
+        char good[64] = "none was saved yet";
+        if (l->saved_step >= 0)
+            snprintf(good, sizeof good, "checkpoint-%lld", (long long)l->saved_step);
+        return lcl_fail_context(status, "step %lld of stage %s, last good checkpoint: %s",
+                                (long long)(l->step + 1), stage_name(l), good);
+    }
+    LCL_TRY(status);
+    l->stage_step++;
+    l->step++;
+    l->adam_step++;
+    l->tokens += r->tokens;
+    l->interval.loss += r->loss * r->weight;
+    l->interval.weight += r->weight;
+    l->interval.label_correct += r->label_correct;
+    l->interval.label_total += r->label_total;
+    l->interval.tokens += r->tokens;
+    l->interval.samples += r->samples;
+    l->interval.steps++;
+    return LCL_OK;
+}
+
+/* After a step: metrics, evaluation, checkpoint. The order matters for resume: lines of a step are
+ * written before its checkpoint. */
+static lcl_status after_step(struct loop *l, const struct lcl_step_result *r)
+{
+    const struct lcl_config *c = config_of(l);
+    bool last = l->stage_step >= c->max_steps;
+    if (l->stage_step % c->logging_steps == 0 || last) LCL_TRY(log_interval(l, r));
+    last = last || l->stage_done;
+    l->stage_done = last;
+    if (c->eval_steps > 0 && c->task == LCL_TASK_LINK_CONTEXT &&
+        (l->stage_step % c->eval_steps == 0 || last))
+        LCL_TRY(evaluate(l));
+    bool due = c->save_steps > 0 && l->stage_step % c->save_steps == 0;
+    if (!due && !last && !stop_signal) return LCL_OK;
+    bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
+    if (best) l->best = l->last_accuracy;
+    return save(l, best);
+}
+
+static void progress_note(const struct loop *l, const struct lcl_step_result *r, char *note,
+                          size_t n)
+{
+    double accuracy =
+        r->label_total ? 100.0 * (double)r->label_correct / (double)r->label_total : NAN;
+    double rate = (double)l->interval.tokens / fmax(lcl_time_s() - l->interval.start_s, 1e-9);
+    int used = snprintf(note, n, "loss %.3f", r->loss);
+    if (r->label_total && used > 0)
+        used += snprintf(note + used, n - (size_t)used, "  label accuracy %.0f %%", accuracy);
+    if (l->interval.tokens > 0 && used > 0)
+        snprintf(note + used, n - (size_t)used, "  %.1fk tokens/s", rate / 1000);
+}
+
+static lcl_status run_stage(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    struct lcl_trainer trainer = {0};
+    struct lcl_step_result r = {0};
+    struct lcl_progress progress;
+    char note[128] = "";
+    LCL_TRY(open_pictures(l));
+    LCL_TRY(lcl_trainer_open(&trainer, &l->env, c, (uint32_t)l->stage,
+                             l->has_features ? &l->features : NULL,
+                             l->has_pictures ? &l->pictures : NULL));
+    lcl_summary_print_trainable(&l->env.model);
+    l->stage_start_s = l->interval.start_s = lcl_time_s();
+    lcl_progress_begin(&progress, stage_name(l), "steps", c->max_steps);
+    lcl_status status = LCL_OK;
+    while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !stop_signal) {
+        status = one_step(l, &trainer, &r);
+        if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
+        if (status == LCL_OK) status = after_step(l, &r);
+        lcl_progress_update(&progress, l->stage_step, note);
+    }
+    lcl_progress_end(&progress, note);
+    lcl_trainer_close(&trainer);
+    LCL_TRY(status);
+    if (stop_signal && !l->stage_done) return LCL_OK;
+    struct lcl_metric values[] = {{"steps", (double)l->stage_step},
+                                  {"seconds", lcl_time_s() - l->stage_start_s}};
+    return lcl_metrics_log(l->metrics, "stage", stage_name(l), l->step, values, 2);
+}
+
+static lcl_status run_stages(struct loop *l)
+{
+    for (;;) {
+        if (!l->stage_done) LCL_TRY(run_stage(l));
+        if (stop_signal && !l->stage_done) return LCL_OK;
+        if (l->stage + 1 >= l->run->n_stages) return LCL_OK;
+        l->stage++;
+        l->stage_step = 0;
+        l->stage_done = false;
+        l->interval = (struct interval){0};
+    }
+}
+
+/* ---- beginning and end ---- */
+
+static lcl_status prepare_output(const struct lcl_config *c, const struct lcl_train_options *o,
+                                 bool resuming)
+{
+    if (c->output_dir[0] == '\0')
+        return LCL_FAIL_HINT(LCL_CONFIG, "set output_dir: to a new folder",
+                             "output_dir is not set");
+    char *marker = lcl_strdupf("%s/config.yaml", c->output_dir);
+    if (!marker) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    bool taken = lcl_fs_exists(marker);
+    free(marker);
+    if (taken && !resuming && !o->force)
+        return LCL_FAIL_HINT(LCL_EXISTS, "--resume goes on with it, --force begins anew",
+                             "%s holds a run already", c->output_dir);
+    if (taken && !resuming) LCL_TRY(lcl_fs_remove_tree(c->output_dir));
+    return lcl_fs_mkdirs(c->output_dir);
+}
+
+static bool run_has_task(const struct lcl_run_config *run, int task)
+{
+    for (int i = 0; i < run->n_stages; i++)
+        if (run->stages[i].task == task) return true;
+    return false;
+}
+
+static lcl_status open_all(struct loop *l, const char *resume)
+{
+    const struct lcl_config *c = &l->run->stages[0];
+    bool resuming = resume[0] != '\0';
+    if (run_has_task(l->run, LCL_TASK_VISION) || run_has_task(l->run, LCL_TASK_LINK_CONTEXT))
+        LCL_TRY(lcl_env_open_data(&l->env, c));
+    LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
+    LCL_TRY(resolve_yaml(l));
+    const char *from = strcmp(resume, "auto") == 0 ? c->output_dir : resume;
+    if (resuming && strcmp(resume, "auto") == 0 && !lcl_checkpoint_is_folder(from)) {
+        lcl_log_info("%s has no checkpoint yet: training begins anew", c->output_dir);
+        resuming = false;
+    }
+    if (resuming) LCL_TRY(restore(l, from));
+    LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
+    LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
+    return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, &l->metrics);
+}
+
+lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_train_options *options,
+                         bool *interrupted)
+{
+    const struct lcl_config *c = &run->stages[0];
+    const char *resume = options->resume ? options->resume : c->resume_from_checkpoint;
+    struct loop *l = calloc(1, sizeof *l);
+    if (!l) return LCL_FAIL(LCL_MEMORY, "no memory for a run");
+    l->run = run;
+    l->best = l->last_accuracy = NAN;
+    l->saved_step = -1;
+    stop_signal = 0;
+    struct sigaction act = {.sa_handler = on_signal}, old_int, old_term;
+    sigaction(SIGINT, &act, &old_int);
+    sigaction(SIGTERM, &act, &old_term);
+    lcl_status status = prepare_output(c, options, resume[0] != '\0');
+    if (status == LCL_OK) status = lcl_env_start(&l->env, c);
+    if (status == LCL_OK) status = open_all(l, resume);
+    if (status == LCL_OK) status = run_stages(l);
+    *interrupted = stop_signal != 0 && status == LCL_OK;
+    if (*interrupted)
+        lcl_log_info("stopped by signal %d after step %lld; saved. --resume goes on.",
+                     (int)stop_signal, (long long)l->step);
+    lcl_metrics_close(l->metrics);
+    close_pictures(l);
+    lcl_env_close(&l->env);
+    free(l->yaml);
+    free(l);
+    sigaction(SIGINT, &old_int, NULL);
+    sigaction(SIGTERM, &old_term, NULL);
+    return status;
+}
