@@ -1,0 +1,32 @@
+/* A reference case through a model: inputs, hidden states, logits, loss and gradients as
+ * safetensors. */
+#ifndef LCL_TRAIN_FORWARD_H
+#define LCL_TRAIN_FORWARD_H
+
+#include "checkpoint/hf.h"
+#include "checkpoint/safetensors.h"
+#include "core/batch.h"
+#include "model/model.h"
+
+/* A case's right-padded rows as one packed batch. Legend: B sequences, L padded length. */
+struct lcl_case {
+    int64_t B, L, n_images;
+    struct lcl_batch batch;
+    float *pixels;     /* [n_images, 3, S, S] */
+    int32_t *padded_T; /* [T] place of a packed token in the padded [B, L] */
+    void *owned;
+};
+/* Reads input_ids, attention_mask, labels (optional: nothing supervised) and pixel_values.
+ * LCL_SHAPE when image placeholders and pictures do not match, with both counts. */
+LCL_CHECKED lcl_status lcl_case_read(const struct lcl_safetensors *st, const char *path,
+                                     const struct lcl_model_config *m, struct lcl_case *c);
+void lcl_case_free(struct lcl_case *c);
+
+/* Runs forward and backward (m->params.grad must be laid out; it is cleared first) and writes
+ * vision_hidden [I, T, Cv], image_features [I, t, C], logits [B, L, V] (zeros at padding), loss,
+ * and grad.NAME by on-disk names of every parameter in the loss. */
+LCL_CHECKED lcl_status lcl_forward_case(struct lcl_exec *exec, struct lcl_model *m,
+                                        const struct lcl_hf_names *names, const struct lcl_case *c,
+                                        const char *out_path);
+
+#endif
