@@ -111,7 +111,7 @@ done
 for p in $missing; do
     can_be_had "$p" && continue
     echo "error: the package lists have no $p" >&2
-    echo "hint: on Ubuntu: add-apt-repository universe; then \`make setup\` again" >&2
+    echo "hint: check /etc/apt/sources.list and its folder; on Ubuntu: add-apt-repository universe" >&2
     exit 1
 done
 [ -n "$missing" ] || exit 0
