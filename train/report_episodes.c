@@ -129,13 +129,12 @@ void report_html_episodes(struct lcl_text *t, struct report *r)
     size_t right = 0;
     if (!r->n_views) return;
     for (size_t i = 0; i < r->n_views; i++) right += r->views[i].correct;
-    lcl_text_printf(
-        t,
-        "<section id=\"episodes\"><h2>Episodes</h2>\n<p class=\"sub\">%zu of %zu in "
-        "%s, by turns of each shot count in data order, not picked by outcome: %zu right, "
-        "%zu wrong. A frame and a bold label mark the pictures that carry the expected "
-        "label.</p>\n<div class=\"episodes\">\n",
-        r->n_views, r->total_views, r->views_file, right, r->n_views - right);
+    lcl_text_printf(t,
+                    "<section id=\"episodes\"><h2>Episodes</h2>\n<p class=\"sub\">%zu of %zu in "
+                    "%s, the first ones of each shot count, not picked by outcome: %zu right, "
+                    "%zu wrong. A frame and a bold label mark the pictures that carry the expected "
+                    "label.</p>\n<div class=\"episodes\">\n",
+                    r->n_views, r->total_views, r->views_file, right, r->n_views - right);
     for (size_t i = 0; i < r->n_views; i++) put_episode(t, &r->views[i]);
     lcl_text_puts(t, "</div></section>\n");
 }

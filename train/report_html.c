@@ -96,11 +96,10 @@ static void put_tile(struct lcl_text *t, const char *title, bool own, double sha
     report_percent(t, share);
     lcl_text_puts(t, "</div><div class=\"ci\">");
     if (!isnan(interval[0]) && !isnan(interval[1]))
-        lcl_text_printf(t, "95 %% interval %.1f&#8211;%.1f, ", 100 * interval[0],
-                        100 * interval[1]);
+        lcl_text_printf(t, "95 %% CI %.1f&#8211;%.1f<br>", 100 * interval[0], 100 * interval[1]);
     lcl_text_puts(t, measure);
     if (!isnan(episodes)) {
-        lcl_text_puts(t, ", ");
+        lcl_text_puts(t, "<br>");
         lcl_text_grouped(t, (int64_t)episodes);
         lcl_text_puts(t, " episodes");
     }
@@ -114,7 +113,7 @@ static void put_cell_tile(struct lcl_text *t, const char *what, bool own,
 {
     char title[160];
     double interval[2], share = lcl_result_value(c, measure, interval);
-    snprintf(title, sizeof title, "%s, %lld shots", what, (long long)c->shots);
+    snprintf(title, sizeof title, "%s, %lld&#160;shots", what, (long long)c->shots);
     put_tile(t, title, own, share, interval, c->episodes,
              measure == LCL_BY_GREEDY ? "greedy" : "by likelihood");
 }

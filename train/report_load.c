@@ -133,8 +133,14 @@ static void load_sheet(struct report *r)
 
 /* ---- episodes ---- */
 
-/* Moves the shown episodes to the front: by turns the next of each shot count, ascending, in data
- * order. */
+static int by_shots(const void *a, const void *b)
+{
+    const struct lcl_episode_view *x = a, *y = b;
+    if (x->shots != y->shots) return x->shots < y->shots ? -1 : 1;
+    return (x->sample > y->sample) - (x->sample < y->sample);
+}
+
+/* Keeps the shown episodes, ordered by shots: the first ones of each shot count, taken in turns. */
 static void choose_views(struct report *r)
 {
     if (!r->n_views) return;
@@ -160,6 +166,7 @@ static void choose_views(struct report *r)
         if (!taken[i]) lcl_episode_view_free(&r->views[i]);
     memcpy(r->views, shown, n * sizeof shown[0]);
     r->n_views = n;
+    qsort(r->views, n, sizeof *r->views, by_shots);
 }
 
 /* Reads picture p->image from the pack, makes it small, and keeps it as PNG. */

@@ -72,7 +72,7 @@ struct report_curve {
     const struct report_mark
         *marks; /* measured apart (evaluations): joined by series in their order */
 };
-/* Faint raw values under their running mean, in its own <svg>. Log y where the loss spans more than
+/* Faint raw values under a smoothed line, in its own <svg>. Log y where the loss spans more than
  * a decade. */
 void report_svg_curve(struct lcl_text *t, const struct report_curve *c);
 /* A marker of a series centred at x, y. */

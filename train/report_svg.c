@@ -185,18 +185,35 @@ static int all_shots(const struct lcl_results *r, double *out, int max)
     return n;
 }
 
-/* The y range is shared by both measures, so that the panels can be compared. */
-static struct frame accuracy_frame(const struct lcl_results *r, double x0, double y0,
-                                   const double *shots, int n_shots)
+/* A row that lies far below chance throughout (a model that does not yet answer in words) would
+ * squeeze the others: its best value is written below the chart instead. */
+#define FAR_BELOW (REPORT_CHANCE - 0.2)
+
+/* Highest value of a row, NaN without any. */
+static double best_of(const struct lcl_result_row *row, enum lcl_result_measure measure)
+{
+    double best = (double)NAN, interval[2];
+    for (int k = 0; k < row->n; k++)
+        best = fmax(best, lcl_result_value(&row->cells[k], measure, interval));
+    return best;
+}
+
+static bool is_drawn(const struct lcl_result_row *row, enum lcl_result_measure measure)
+{
+    return has_measure(row, measure) && best_of(row, measure) >= FAR_BELOW;
+}
+
+static struct frame accuracy_frame(const struct lcl_results *r, enum lcl_result_measure measure,
+                                   double x0, double y0, const double *shots, int n_shots)
 {
     double low = REPORT_CHANCE, interval[2];
-    for (int i = 0; i < r->n_rows; i++)
-        for (int k = 0; k < r->rows[i].n; k++)
-            for (int m = 0; m < 2; m++) {
-                double v =
-                    lcl_result_value(&r->rows[i].cells[k], (enum lcl_result_measure)m, interval);
-                low = fmin(low, fmin(v, interval[0])); /* fmin ignores NaN */
-            }
+    for (int i = 0; i < r->n_rows; i++) {
+        if (!is_drawn(&r->rows[i], measure)) continue;
+        for (int k = 0; k < r->rows[i].n; k++) {
+            double v = lcl_result_value(&r->rows[i].cells[k], measure, interval);
+            low = fmin(low, fmin(v, interval[0])); /* fmin ignores NaN */
+        }
+    }
     struct frame f = {.x0 = x0, .y0 = y0, .width = 366, .height = 236, .percent = true};
     f.y_low = floor((low - 0.02) * 10) / 10;
     if (f.y_low < 0.15) f.y_low = 0;
@@ -206,6 +223,19 @@ static struct frame accuracy_frame(const struct lcl_results *r, double x0, doubl
     f.x_low = f.x_log ? first / 1.25 : first - 1;
     f.x_high = f.x_log ? last * 1.25 : last + 1;
     return f;
+}
+
+static void note_rows_below(struct lcl_text *t, const struct lcl_results *r,
+                            enum lcl_result_measure measure, double x, double y)
+{
+    for (int i = 0; i < r->n_rows; i++) {
+        if (!has_measure(&r->rows[i], measure) || is_drawn(&r->rows[i], measure)) continue;
+        lcl_text_printf(t, "<text class=\"tk\" x=\"%.1f\" y=\"%.1f\">", x, y);
+        lcl_text_html(t, report_row_title(r->rows[i].name));
+        lcl_text_printf(t, ": at most %.1f %%, below the axis</text>\n",
+                        100 * best_of(&r->rows[i], measure));
+        y += 18;
+    }
 }
 
 static void draw_cell(struct lcl_text *t, const struct frame *f, int series, double x, double v,
@@ -256,7 +286,7 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
 {
     double shots[LCL_RESULTS_MAX_CELLS];
     int n_shots = all_shots(r, shots, LCL_RESULTS_MAX_CELLS), shown = 0, k = 0;
-    struct frame f = accuracy_frame(r, x0, y0, shots, n_shots);
+    struct frame f = accuracy_frame(r, measure, x0, y0, shots, n_shots);
     lcl_text_printf(t, "<text class=\"ti\" x=\"%.1f\" y=\"%.1f\">%s</text>", x0, y0 - 16,
                     measure_titles[measure]);
     draw_frame(t, &f, shots, n_shots, "support pictures (shots)");
@@ -264,10 +294,29 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
                     "<path class=\"chance\" d=\"M%.1f %.1fh%.1f\"><title>chance: 50 %%</title>"
                     "</path>\n",
                     x0, at_y(&f, REPORT_CHANCE), f.width);
-    for (int i = 0; i < r->n_rows; i++) shown += has_measure(&r->rows[i], measure);
+    for (int i = 0; i < r->n_rows; i++) shown += is_drawn(&r->rows[i], measure);
+    double apart =
+        10; /* sideways between rows of one shot count; less where shot counts lie close */
+    for (int i = 1; i < n_shots; i++)
+        apart = fmin(apart, 0.7 * (at_x(&f, shots[i]) - at_x(&f, shots[i - 1])) / (shown + 1));
     for (int i = r->n_rows - 1; i >= 0; i--)
-        if (has_measure(&r->rows[i], measure))
-            draw_row(t, &f, &r->rows[i], measure, 6.0 * ((shown - 1) / 2.0 - k++));
+        if (is_drawn(&r->rows[i], measure))
+            draw_row(t, &f, &r->rows[i], measure, apart * ((shown - 1) / 2.0 - k++));
+    note_rows_below(t, r, measure, x0, y0 + f.height + 62);
+}
+
+/* Rows that are noted below the axis of either panel, at most. */
+static int count_below(const struct lcl_results *r)
+{
+    int most = 0;
+    for (int m = 0; m < 2; m++) {
+        int n = 0;
+        for (int i = 0; i < r->n_rows; i++)
+            n += has_measure(&r->rows[i], (enum lcl_result_measure)m) &&
+                 !is_drawn(&r->rows[i], (enum lcl_result_measure)m);
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 bool report_svg_accuracy(struct lcl_text *t, const struct lcl_results *r,
@@ -275,9 +324,9 @@ bool report_svg_accuracy(struct lcl_text *t, const struct lcl_results *r,
 {
     if (!any_measure(r, measure)) return false;
     lcl_text_printf(t,
-                    "<svg class=\"chart\" viewBox=\"0 0 440 330\" role=\"img\" "
+                    "<svg class=\"chart\" viewBox=\"0 0 440 %d\" role=\"img\" "
                     "aria-label=\"Accuracy by shots, %s; the table below has the numbers\">\n",
-                    measure_titles[measure]);
+                    326 + 18 * count_below(r), measure_titles[measure]);
     draw_accuracy(t, r, measure, 58, 40);
     lcl_text_puts(t, "</svg>\n");
     return true;
@@ -315,7 +364,7 @@ lcl_status lcl_plot_accuracy(const struct lcl_results *results, struct lcl_text 
     for (int m = 0; m < 2; m++) panels += has[m] = any_measure(results, (enum lcl_result_measure)m);
     if (!panels) return LCL_FAIL(LCL_NOT_FOUND, "the results hold no accuracy to draw");
     int columns = panels, lines = (results->n_rows + columns) / columns; /* rows and chance */
-    int width = 440 * panels, height = 344 + 24 * lines;
+    int width = 440 * panels, top = 346 + 18 * count_below(results), height = top + 24 * lines;
     lcl_text_printf(svg,
                     "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" "
                     "viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\" "
@@ -328,7 +377,7 @@ lcl_status lcl_plot_accuracy(const struct lcl_results *results, struct lcl_text 
         x += 440;
     }
     for (int i = 0; i <= results->n_rows; i++) {
-        double x = 58 + 440 * (i / lines), y = 344 + 24 * (i % lines);
+        double x = 58 + 440 * (i / lines), y = top + 24 * (i % lines);
         bool chance = i == results->n_rows;
         if (chance)
             lcl_text_printf(svg, "<path class=\"chance\" d=\"M%.1f %.1fh34\"/>", x, y);
@@ -354,30 +403,41 @@ lcl_status lcl_plot_accuracy_file(const struct lcl_results *results, const char 
 /* ---- training curves ---- */
 
 struct point {
-    double x, raw,
-        smooth; /* a bin of the curve: its last step, mean of its values, running mean at its end */
+    double x, raw, smooth; /* a bin of the curve: its last step, mean of its values, smoothed */
 };
 
-/* Running mean (exponential, over about 1/20 of the values, unbiased at the start), in at most
- * MAX_POINTS bins. */
+/* Centred triangular mean (it does not lag) over about 1/20 of the curve. */
+static void smooth(struct point *p, size_t n)
+{
+    size_t radius = n / 40 + (n > 10);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0, weight = 0;
+        for (size_t k = i > radius ? i - radius : 0; k < n && k <= i + radius; k++) {
+            double w = (double)(radius + 1) - fabs((double)k - (double)i);
+            sum += w * p[k].raw;
+            weight += w;
+        }
+        p[i].smooth = sum / weight;
+    }
+}
+
 static size_t bin(const struct report_curve *c, struct point out[MAX_POINTS])
 {
     size_t finite = 0, bins = 0, in_bin = 0, done = 0;
+    double of_bin = 0;
     for (size_t i = 0; i < c->n; i++) finite += isfinite(c->y[i]) != 0;
-    double keep = 1 - 1 / fmax(1, fmin((double)finite / 20, 200)), sum = 0, weight = 0, of_bin = 0;
     size_t wanted = finite < MAX_POINTS ? finite : MAX_POINTS;
     for (size_t i = 0; i < c->n && bins < wanted; i++) {
         if (!isfinite(c->y[i])) continue;
-        sum = sum * keep + c->y[i] * (1 - keep);
-        weight = weight * keep + (1 - keep);
         of_bin += c->y[i];
         in_bin++;
         done++;
         if (done * wanted < (bins + 1) * finite) continue;
-        out[bins++] = (struct point){c->x[i], of_bin / (double)in_bin, sum / weight};
+        out[bins++] = (struct point){c->x[i], of_bin / (double)in_bin, 0};
         of_bin = 0;
         in_bin = 0;
     }
+    smooth(out, bins);
     return bins;
 }
 
@@ -452,7 +512,7 @@ static void draw_hover(struct lcl_text *t, const struct frame *f, const struct r
         double right = (at_x(f, p[i].x) + at_x(f, p[next].x)) / 2, scale = c->percent ? 100 : 1;
         lcl_text_printf(t,
                         "<rect class=\"hv\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">"
-                        "<title>step %.0f: %s %.4g%s, running mean %.4g%s</title></rect>",
+                        "<title>step %.0f: %s %.4g%s, smoothed %.4g%s</title></rect>",
                         left, f->y0, fmax(right - left, 0.1), f->height, p[i].x, c->title,
                         scale * p[i].raw, c->percent ? " %" : "", scale * p[i].smooth,
                         c->percent ? " %" : "");
@@ -473,11 +533,11 @@ void report_svg_curve(struct lcl_text *t, const struct report_curve *c)
                     c->title, p[0].smooth, p[n - 1].smooth, c->title,
                     f.y_log ? " (log scale)" : "");
     draw_frame(t, &f, ticks, linear_ticks(f.x_low, f.x_high, ticks), "step");
-    for (int smooth = 0; smooth < 2; smooth++) {
-        lcl_text_printf(t, "<g class=\"s0\"><path class=\"%s\" d=\"", smooth ? "ln" : "raw");
+    for (int strong = 0; strong < 2; strong++) {
+        lcl_text_printf(t, "<g class=\"s0\"><path class=\"%s\" d=\"", strong ? "ln" : "raw");
         for (size_t i = 0; i < n; i++)
             lcl_text_printf(t, "%c%.1f %.1f", i ? 'L' : 'M', at_x(&f, p[i].x),
-                            at_y(&f, smooth ? p[i].smooth : p[i].raw));
+                            at_y(&f, strong ? p[i].smooth : p[i].raw));
         lcl_text_puts(t, "\"/></g>\n");
     }
     draw_hover(t, &f, c, p, n);

@@ -199,7 +199,7 @@ void report_html_training(struct lcl_text *t, struct report *r)
     }
     lcl_text_puts(t,
                   "<section id=\"training\"><h2>Training</h2>\n<p class=\"sub\">One card a stage, "
-                  "in order. Faint: as logged; strong: running mean. Label accuracy is the share "
+                  "in order. Faint: as logged; strong: smoothed. Label accuracy is the share "
                   "of supervised label tokens predicted right, on the training episodes.</p>\n");
     for (int i = 0; i < r->n_runs; i++) {
         const struct report_run *run = &r->runs[i];
