@@ -31,7 +31,14 @@ run_program() { # suite, program
     awk -v who="$name" -v suite="$1" -v rc=$rc -v limit="${TEST_TIMEOUT:-120}" \
         -v P="$passed" -v F="$failed" -v S="$skipped" '
         /^1\.\.[0-9]+/ { plan += substr($1, 4) }
-        /^(not )?ok [0-9]+.*# SKIP/ { sub(/.*# SKIP */, ""); print suite ": " who ": " $0 >>S; s++; next }
+        /^skipped: / { reason = " (" substr($0, 10) ")" }
+        /^(not )?ok [0-9]+.*# SKIP/ {
+            sub(/.*# SKIP */, "")
+            print suite ": " who ": " $0 reason >>S
+            s++
+            reason = ""
+            next
+        }
         /^ok [0-9]+/ { sub(/^ok [0-9]+ *-? */, ""); print suite ": " who ": " $0 >>P; p++; next }
         /^not ok [0-9]+/ { sub(/^not ok [0-9]+ *-? */, ""); print suite ": " who ": " $0 >>F; f++; next }
         END {
