@@ -42,20 +42,32 @@ static lcl_status seal(json_t *root, char **sealed)
     return *sealed ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a manifest");
 }
 
+/* Where a dataset's bytes lie in the file, and their checksum. */
+static lcl_status describe_dataset(const struct lcl_h5 *f, const char *name, json_t *sums)
+{
+    struct lcl_h5_set set;
+    uint64_t crc;
+    char text[16];
+    LCL_TRY(lcl_h5_get_u64(f, name, "crc32c", &crc));
+    LCL_TRY(lcl_h5_set_open(f, name, &set));
+    snprintf(text, sizeof text, "%08" PRIx64, crc & 0xffffffffu);
+    json_object_set_new(sums, name,
+                        json_pack("{s:I, s:I, s:s}", "offset", (json_int_t)set.file_offset, "bytes",
+                                  (json_int_t)(set.count * lcl_h5_type_bytes(set.type)), "crc32c",
+                                  text));
+    lcl_h5_set_close(&set);
+    return LCL_OK;
+}
+
 static lcl_status list_datasets(const char *state, json_t *sums)
 {
     struct lcl_h5 f;
-    char **names = NULL, text[16];
+    char **names = NULL;
     size_t n = 0;
     LCL_TRY(lcl_h5_open(state, false, &f));
     lcl_status status;
     LCL_TRY_GOTO(lcl_h5_list_datasets(&f, &names, &n));
-    for (size_t i = 0; i < n; i++) {
-        uint64_t crc;
-        LCL_TRY_GOTO(lcl_h5_get_u64(&f, names[i], "crc32c", &crc));
-        snprintf(text, sizeof text, "%08" PRIx64, crc & 0xffffffffu);
-        json_object_set_new(sums, names[i], json_string(text));
-    }
+    for (size_t i = 0; i < n; i++) LCL_TRY_GOTO(describe_dataset(&f, names[i], sums));
 out:
     lcl_fs_list_free(names, n);
     lcl_h5_discard(&f);
@@ -144,43 +156,56 @@ static lcl_status check_version(const char *dir, const json_t *root)
     return LCL_OK;
 }
 
-/* The file's checksum fails: names the first damaged dataset where HDF5 can still read that far. */
-static lcl_status name_damage(const char *state)
+/* The first dataset whose checksum fails, by the manifest's offsets: HDF5 is not asked to read a
+ * damaged file. NULL: the damage lies elsewhere. */
+static const char *find_damage(const struct lcl_map *map, const json_t *datasets)
 {
-    struct lcl_h5 f;
-    lcl_status status = lcl_h5_open(state, false, &f);
-    if (status == LCL_OK) {
-        status = lcl_h5_verify_all(&f);
-        lcl_h5_discard(&f);
+    const char *name;
+    json_t *entry;
+    json_object_foreach((json_t *)(uintptr_t)datasets, name, entry)
+    {
+        json_int_t at = json_integer_value(json_object_get(entry, "offset"));
+        json_int_t n = json_integer_value(json_object_get(entry, "bytes"));
+        const char *wanted = json_string_value(json_object_get(entry, "crc32c"));
+        char sum[16];
+        if (!wanted || at < 0 || n < 0 || (uint64_t)at > map->size ||
+            (uint64_t)n > map->size - (uint64_t)at)
+            continue;
+        snprintf(sum, sizeof sum, "%08x", lcl_crc32c(0, map->data + at, (size_t)n));
+        if (strcmp(sum, wanted) != 0) return name;
     }
-    if (status == LCL_OK) return damaged(state, "is damaged outside its datasets");
-    char *what = lcl_strdupf("%s", lcl_error_message());
-    status = LCL_FAIL_HINT(LCL_CORRUPT, "go on from an earlier checkpoint of the run",
-                           "%s is damaged: %s", state, what ? what : "");
-    free(what);
-    return status;
+    return NULL;
+}
+
+static lcl_status check_state(const char *state, const struct lcl_map *map, const json_t *root)
+{
+    const json_t *entry = json_object_get(json_object_get(root, "files"), LCL_CHECKPOINT_STATE);
+    const char *wanted = json_string_value(json_object_get(entry, "crc32c"));
+    json_int_t bytes = json_integer_value(json_object_get(entry, "bytes"));
+    char sum[16], what[300];
+    if (!wanted) return LCL_FAIL(LCL_FORMAT, "the manifest beside %s does not list it", state);
+    if ((uint64_t)bytes != map->size) {
+        snprintf(what, sizeof what, "is damaged: %zu bytes, the manifest says %lld", map->size,
+                 (long long)bytes);
+        return damaged(state, what);
+    }
+    snprintf(sum, sizeof sum, "%08x", lcl_crc32c(0, map->data, map->size));
+    if (strcmp(sum, wanted) == 0) return LCL_OK;
+    const char *name = find_damage(map, json_object_get(root, "datasets"));
+    snprintf(what, sizeof what, "is damaged: CRC32C %s, the manifest says %.16s%s%.200s", sum,
+             wanted, name ? "; dataset " : "", name ? name : "");
+    return damaged(state, what);
 }
 
 static lcl_status verify_state(const char *dir, const json_t *root)
 {
-    const json_t *entry = json_object_get(json_object_get(root, "files"), LCL_CHECKPOINT_STATE);
-    const char *wanted = json_string_value(json_object_get(entry, "crc32c"));
-    json_int_t wanted_bytes = json_integer_value(json_object_get(entry, "bytes"));
-    if (!wanted)
-        return LCL_FAIL(LCL_FORMAT, "%s/" LCL_CHECKPOINT_MANIFEST " lists no state.h5", dir);
-    char *state = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), sum[16];
+    char *state = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir);
     if (!state) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    uint32_t crc = 0;
-    size_t bytes = 0;
-    lcl_status status = file_crc(state, &crc, &bytes);
-    if (status == LCL_OK && (json_int_t)bytes != wanted_bytes) {
-        char what[96];
-        snprintf(what, sizeof what, "is damaged: %zu bytes, the manifest says %lld", bytes,
-                 (long long)wanted_bytes);
-        status = damaged(state, what);
-    } else if (status == LCL_OK) {
-        snprintf(sum, sizeof sum, "%08x", crc);
-        if (strcmp(sum, wanted) != 0) status = name_damage(state);
+    struct lcl_map map;
+    lcl_status status = lcl_fs_map(state, &map);
+    if (status == LCL_OK) {
+        status = check_state(state, &map, root);
+        lcl_fs_unmap(&map);
     }
     free(state);
     return status;

@@ -93,12 +93,27 @@ hid_t lcl_h5_disk_type(lcl_h5_type t)
 
 /* ---- files ---- */
 
+/* Closing a file on a full disk leaves HDF5 a dangling entry that its own exit handler follows. So
+ * the library is shut down from here, and not at all after such a failure. */
+static bool close_failed;
+
+static void shut_down(void)
+{
+    if (!close_failed) H5close();
+}
+
+static void take_exit_over(void)
+{
+    static bool done;
+    if (done) return;
+    done = true;
+    H5dont_atexit(); /* before any other call */
+    atexit(shut_down);
+}
+
 static lcl_status file_access(hid_t *fapl)
 {
-    /* Closing a file on a full disk leaves HDF5 a dangling entry that its exit handler would follow;
-     * every file is closed by hand, so the handler has nothing else to do. Counts only as the first
-     * call. */
-    H5dont_atexit();
+    take_exit_over();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     *fapl = H5Pcreate(H5P_FILE_ACCESS);
     if (*fapl < 0 || H5Pset_libver_bounds(*fapl, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
@@ -173,14 +188,17 @@ lcl_status lcl_h5_close(struct lcl_h5 *f)
     if (f->id <= 0) return LCL_OK;
     hid_t id = f->id;
     f->id = 0;
-    if (H5Fclose(id) < 0) return lcl_h5_fail(LCL_IO, f->path, "cannot write", NULL);
+    if (H5Fclose(id) < 0) {
+        close_failed = true;
+        return lcl_h5_fail(LCL_IO, f->path, "cannot write", NULL);
+    }
     return LCL_OK;
 }
 
 void lcl_h5_discard(struct lcl_h5 *f)
 {
     if (f->id > 0) {
-        H5Fclose(f->id);
+        if (H5Fclose(f->id) < 0) close_failed = true;
         H5Eclear2(H5E_DEFAULT);
     }
     f->id = 0;
