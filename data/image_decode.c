@@ -14,10 +14,8 @@ void lcl_image_free(struct lcl_image *image)
     *image = (struct lcl_image){0};
 }
 
-lcl_status lcl_image_alloc(struct lcl_image *out, int64_t width, int64_t height, int channels,
-                           const char *name)
+lcl_status lcl_image_check_size(int64_t width, int64_t height, const char *name)
 {
-    *out = (struct lcl_image){0};
     if (width < 1 || height < 1)
         return LCL_FAIL(LCL_FORMAT, "%s: image of %lld x %lld pixels", name, (long long)width,
                         (long long)height);
@@ -27,6 +25,14 @@ lcl_status lcl_image_alloc(struct lcl_image *out, int64_t width, int64_t height,
                         "%s: image of %lld x %lld pixels, at most %d a side and %lld in all", name,
                         (long long)width, (long long)height, LCL_IMAGE_MAX_SIDE,
                         (long long)LCL_IMAGE_MAX_PIXELS);
+    return LCL_OK;
+}
+
+lcl_status lcl_image_alloc(struct lcl_image *out, int64_t width, int64_t height, int channels,
+                           const char *name)
+{
+    *out = (struct lcl_image){0};
+    LCL_TRY(lcl_image_check_size(width, height, name));
     out->pixels = calloc((size_t)(width * height), (size_t)channels);
     if (!out->pixels)
         return LCL_FAIL(LCL_MEMORY, "%s: no memory for %lld x %lld pixels", name, (long long)width,

@@ -22,6 +22,8 @@ LCL_CHECKED lcl_status lcl_webp_decode(const struct lcl_image_file *f, struct lc
                                        int *orientation);
 LCL_CHECKED lcl_status lcl_gif_decode(const struct lcl_image_file *f, struct lcl_image *out);
 
+/* Refuses what is empty or over the limits: LCL_FORMAT, LCL_RANGE. */
+LCL_CHECKED lcl_status lcl_image_check_size(int64_t width, int64_t height, const char *name);
 /* Checks the size against the limits, then allocates. LCL_FORMAT, LCL_RANGE, LCL_MEMORY. */
 LCL_CHECKED lcl_status lcl_image_alloc(struct lcl_image *out, int64_t width, int64_t height,
                                        int channels, const char *name);

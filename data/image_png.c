@@ -100,8 +100,18 @@ static int exif_of(struct png_job *j)
     return orientation;
 }
 
+/* The size by hand, since libpng's words for one over its limits are "Invalid IHDR data". */
+static lcl_status check_header(const struct lcl_image_file *f)
+{
+    const unsigned char *b = f->bytes;
+    if (f->size < 24 || memcmp(b + 12, "IHDR", 4) != 0)
+        return LCL_OK; /* libpng says what is wrong */
+    return lcl_image_check_size(png_get_uint_32(b + 16), png_get_uint_32(b + 20), f->name);
+}
+
 lcl_status lcl_png_decode(const struct lcl_image_file *f, struct lcl_image *out, int *orientation)
 {
+    LCL_TRY(check_header(f));
     struct png_job *j = calloc(1, sizeof *j); /* on the heap: longjmp must not lose it */
     if (!j) return LCL_FAIL(LCL_MEMORY, "%s: no memory for a PNG reader", f->name);
     j->f = f;
