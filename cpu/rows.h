@@ -92,9 +92,10 @@ static inline void row_narrow(lcl_bf16 *restrict dst, const float *restrict src,
     for (int64_t i = 0; i < n; i++) {
         uint32_t u;
         memcpy(&u, &src[i], sizeof u);
-        uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-        uint32_t quiet = (u >> 16) | 0x40u;
-        dst[i] = (lcl_bf16)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+        uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
+        uint32_t kept =
+            (u & 0x7fffffffu) > 0x7f800000u ? u | 0x400000u : rounded; /* NaN stays NaN */
+        dst[i] = (lcl_bf16)(kept >> 16);
     }
 }
 
