@@ -39,14 +39,19 @@ static lcl_status number_train_classes(struct lcl_env *e)
     return LCL_OK;
 }
 
-lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
+lcl_status lcl_env_open_pack(struct lcl_env *e, const struct lcl_config *c)
 {
     if (c->data_pack[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "make one with lcl pack and set data.pack",
                              "data.pack is not set");
     LCL_TRY(lcl_pack_open(c->data_pack, &e->pack));
     e->has_pack = true;
-    LCL_TRY(number_train_classes(e));
+    return number_train_classes(e);
+}
+
+lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
+{
+    LCL_TRY(lcl_env_open_pack(e, c));
     char *beside = lcl_strdupf("%s.neighbors.h5", c->data_pack);
     if (!beside) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     const char *path = c->data_neighbors[0] ? c->data_neighbors : beside;

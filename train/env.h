@@ -24,6 +24,8 @@ struct lcl_env {
 LCL_CHECKED lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c);
 /* Opens data.pack, and its neighbor table where one is named or lies beside the pack
  * (PACK.neighbors.h5). */
+LCL_CHECKED lcl_status lcl_env_open_pack(struct lcl_env *e, const struct lcl_config *c);
+/* lcl_env_open_pack, and the neighbor table. */
 LCL_CHECKED lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c);
 /* Tokenizer and model of a new run: from init_from where given, else from the config.
  * with_classifier: rows for the train classes. */
