@@ -121,24 +121,25 @@ setup: ## install what is missing to build (Debian, Ubuntu)
 
 demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 	@sh tools/setup.sh
-	@$(SUB) all
+	@+$(SUB) all
 	@IMAGES='$(IMAGES)' SEED='$(SEED)' sh tools/demo.sh
 
 test: ## set-up, build, all tests, sanitizers, lint: TEST_FILTER=word
 	@sh tools/setup.sh --dev
-	@$(SUB) run-all
+	@+$(SUB) run-all
 
 test-quick: ## set-up, build, the tests of a few seconds each, lint
 	@sh tools/setup.sh --dev
-	@$(SUB) run-quick
+	@+$(SUB) run-quick
 
 nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
-	@sh tools/setup.sh --dev
-	@$(SUB) run-nightly
+	@sh tools/setup.sh --nightly
+	@+$(SUB) run-nightly
 
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
-QUICK_TESTS = LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(MODE) $(TEST_BIN)
+SUITE ?= $(MODE)
+QUICK_TESTS = LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
 ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))
@@ -156,20 +157,20 @@ run-body: tests
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2 sh $(RUN) suite $(SCORE) x86-64-v2 $(ISA_TESTS))
 	@$(if $(HAS_AVX2),LCL_CPU_ISA=v3 sh $(RUN) suite $(SCORE) x86-64-v3 $(ISA_TESTS))
 	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) slow $(SLOW_BIN)
-	@$(SUB) MODE=asan run-mode
-	@$(SUB) MODE=ubsan run-mode
+	@+$(SUB) MODE=asan run-mode
+	@+$(SUB) MODE=ubsan run-mode
 
 run-all: run-body
 	@sh $(RUN) end $(SCORE)
 
 # The tests of this MODE, added to the score; a build that fails counts as a failed test.
 run-mode:
-	@+sh $(RUN) step $(SCORE) 'build of MODE=$(MODE)' $(MAKE) --no-print-directory MODE=$(MODE) $(TEST_BIN) $B/lcl
+	@+sh $(RUN) step $(SCORE) 'build for $(SUITE)' $(MAKE) --no-print-directory MODE=$(MODE) $(TEST_BIN) $B/lcl
 	@test ! -x $B/lcl || $(QUICK_TESTS)
 
 run-nightly: run-body $(NIGHTLY_BIN)
-	@$(SUB) MODE=tsan run-mode
-	@$(SUB) B=build/openblas GEMM=openblas run-mode
+	@+$(SUB) MODE=tsan run-mode
+	@+$(SUB) B=build/openblas GEMM=openblas SUITE=openblas run-mode
 	@LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $(NIGHTLY_BIN)
 	@sh $(RUN) end $(SCORE)
 

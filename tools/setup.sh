@@ -1,18 +1,21 @@
 #!/bin/sh
 # Installs what the build needs and lacks (Debian, Ubuntu); on other systems says what that is.
-# usage: tools/setup.sh [--dev] [--check]
-#   --dev    also what the tests need (cmocka; clang-format where it can be had)
-#   --check  install nothing: exit 1 and say what is missing
+# usage: tools/setup.sh [--dev|--nightly] [--check]
+#   --dev      also what the tests need (cmocka; clang-format where it can be had)
+#   --nightly  the same and OpenBLAS, which the nightly tests compare with
+#   --check    install nothing: exit 1 and say what is missing
 # It does nothing, in a fraction of a second, when all is there.
 set -u
 
 dev=0
+nightly=0
 check=0
 for arg in "$@"; do
     case $arg in
     --dev) dev=1 ;;
+    --nightly) dev=1 nightly=1 ;;
     --check) check=1 ;;
-    *) echo "usage: tools/setup.sh [--dev] [--check]" >&2; exit 2 ;;
+    *) echo "usage: tools/setup.sh [--dev|--nightly] [--check]" >&2; exit 2 ;;
     esac
 done
 
@@ -54,6 +57,8 @@ if [ $dev = 1 ]; then
     has_pkg cmocka || need libcmocka-dev
     has clang-format || optional=clang-format
 fi
+
+if [ $nightly = 1 ]; then has_pkg openblas || need libopenblas-dev; fi
 
 missing=${missing# }
 [ -z "$missing$gemm" ] && { [ -z "$optional" ] || [ $check = 1 ]; } && exit 0
