@@ -144,10 +144,10 @@ lcl_status lcl_h5_create(const char *path, struct lcl_h5 *f)
     hid_t fapl;
     LCL_TRY(file_access(&fapl));
     hid_t id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
+    lcl_status status = id < 0 ? lcl_h5_fail(LCL_IO, path, "cannot create", NULL) : LCL_OK;
     H5Pclose(fapl);
-    if (id < 0) return lcl_h5_fail(LCL_IO, path, "cannot create", NULL);
-    f->id = id;
-    return LCL_OK;
+    if (status == LCL_OK) f->id = id;
+    return status;
 }
 
 lcl_status lcl_h5_open(const char *path, bool writable, struct lcl_h5 *f)
@@ -169,8 +169,9 @@ lcl_status lcl_h5_open(const char *path, bool writable, struct lcl_h5 *f)
     hid_t fapl;
     LCL_TRY(file_access(&fapl));
     hid_t id = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, fapl);
+    lcl_status status = id < 0 ? lcl_h5_fail(LCL_FORMAT, path, "cannot open", NULL) : LCL_OK;
     H5Pclose(fapl);
-    if (id < 0) return lcl_h5_fail(LCL_FORMAT, path, "cannot open", NULL);
+    if (status != LCL_OK) return status;
     f->id = id;
     f->size_bytes = st.st_size;
     return LCL_OK;
@@ -232,10 +233,10 @@ lcl_status lcl_h5_make_group(struct lcl_h5 *f, const char *group)
     hid_t lcpl = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(lcpl, 1);
     hid_t id = H5Gcreate2(f->id, group, lcpl, H5P_DEFAULT, H5P_DEFAULT);
+    lcl_status status = id < 0 ? lcl_h5_fail(LCL_IO, f->path, "cannot make group", group) : LCL_OK;
     H5Pclose(lcpl);
-    if (id < 0) return lcl_h5_fail(LCL_IO, f->path, "cannot make group", group);
-    H5Gclose(id);
-    return LCL_OK;
+    if (id >= 0) H5Gclose(id);
+    return status;
 }
 
 struct name_list {
@@ -295,10 +296,11 @@ static lcl_status collect_names(const struct lcl_h5 *f, const char *group, bool 
         r = H5Lvisit(id, H5_INDEX_NAME, H5_ITER_INC, on_any_link, &l);
     else
         r = H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, NULL, on_link, &l);
+    lcl_status status = r < 0 ? lcl_h5_fail(LCL_FORMAT, f->path, "cannot list", group) : LCL_OK;
     H5Gclose(id);
-    if (r < 0) {
+    if (status != LCL_OK) {
         lcl_fs_list_free(l.names, l.count);
-        return lcl_h5_fail(LCL_FORMAT, f->path, "cannot list", group);
+        return status;
     }
     if (l.count) qsort(l.names, l.count, sizeof *l.names, by_bytes);
     *names = l.names;
@@ -399,8 +401,10 @@ static lcl_status get_number(const struct lcl_h5 *f, const char *object, const c
     hid_t attr;
     LCL_TRY(open_attr(f, object, name, class, &attr));
     herr_t r = H5Aread(attr, mem_type, value);
+    lcl_status status =
+        r < 0 ? lcl_h5_fail(LCL_FORMAT, f->path, "cannot read attribute", name) : LCL_OK;
     H5Aclose(attr);
-    return r < 0 ? lcl_h5_fail(LCL_FORMAT, f->path, "cannot read attribute", name) : LCL_OK;
+    return status;
 }
 
 lcl_status lcl_h5_get_u64(const struct lcl_h5 *f, const char *object, const char *name,

@@ -62,12 +62,13 @@ lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type typ
     hid_t id =
         space < 0 ? -1
                   : H5Dcreate2(f->id, name, lcl_h5_disk_type(type), space, lcpl, dcpl, H5P_DEFAULT);
+    lcl_status status =
+        id < 0 ? lcl_h5_fail(LCL_IO, f->path, "cannot create dataset", name) : LCL_OK;
     if (space >= 0) H5Sclose(space);
     H5Pclose(lcpl);
     H5Pclose(dcpl);
-    if (id < 0) return lcl_h5_fail(LCL_IO, f->path, "cannot create dataset", name);
-    set->id = id;
-    return LCL_OK;
+    if (status == LCL_OK) set->id = id;
+    return status;
 }
 
 static bool known_type(hid_t type, lcl_h5_type *out)

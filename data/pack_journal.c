@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/fs.h"
@@ -77,6 +76,21 @@ static bool read_exactly(int fd, void *to, size_t n, int64_t at)
     return true;
 }
 
+/* A short write goes on: on a full disk the next one says why. */
+static bool write_exactly(int fd, const void *from, size_t n, int64_t at)
+{
+    const unsigned char *p = from;
+    while (n) {
+        ssize_t put = pwrite(fd, p, n, (off_t)at);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return false;
+        p += put;
+        n -= (size_t)put;
+        at += put;
+    }
+    return true;
+}
+
 /* True where the payload is whole. */
 static bool payload_holds(const struct lcl_journal *j, const struct record *r, int64_t at)
 {
@@ -138,7 +152,7 @@ lcl_status lcl_journal_open(const char *out, const struct lcl_pack_options *opti
     if (fstat(j->fd, &st) == 0 && read_exactly(j->fd, &have, sizeof have, 0) &&
         memcmp(&have, &want, sizeof want) == 0) {
         *kept = recover(j, l, items, st.st_size);
-    } else if (pwrite(j->fd, &want, sizeof want, 0) != (ssize_t)sizeof want) {
+    } else if (!write_exactly(j->fd, &want, sizeof want, 0)) {
         status = fail_write(j->path);
         goto out;
     }
@@ -165,23 +179,10 @@ lcl_status lcl_journal_append(struct lcl_journal *j, const struct lcl_source_fil
     memcpy(r.md5, item->md5, 16);
     r.record_crc = lcl_crc32c(0, &r, offsetof(struct record, record_crc));
     item->offset = j->end + (int64_t)sizeof r;
-    struct iovec parts[2] = {{&r, sizeof r}, {(void *)payload, (size_t)item->payload_bytes}};
-    struct iovec *part = parts;
-    for (int left = 2; left > 0;) {
-        ssize_t n = pwritev(j->fd, part, left, (off_t)j->end);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_write(j->path);
-        j->end += n;
-        while (left > 0 && (size_t)n >= part->iov_len) {
-            n -= (ssize_t)part->iov_len;
-            part++;
-            left--;
-        }
-        if (left > 0) {
-            part->iov_base = (char *)part->iov_base + n;
-            part->iov_len -= (size_t)n;
-        }
-    }
+    if (!write_exactly(j->fd, &r, sizeof r, j->end) ||
+        !write_exactly(j->fd, payload, (size_t)item->payload_bytes, item->offset))
+        return fail_write(j->path);
+    j->end = item->offset + (int64_t)item->payload_bytes;
     return LCL_OK;
 }
 
