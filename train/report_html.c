@@ -123,7 +123,8 @@ static void put_head(struct lcl_text *t, const struct report *r)
     struct headline h = find_headline(&r->results);
     lcl_text_puts(t, "<p class=\"eyebrow\">lcl report &#183; ");
     lcl_text_html(t, r->dir);
-    lcl_text_puts(t, "</p>\n<h1>Link-context learning on classes never trained on</h1>\n");
+    lcl_text_puts(t, h.lcl ? "</p>\n<h1>Link-context learning on classes never trained on</h1>\n"
+                           : "</p>\n<h1>Training report</h1>\n");
     if (!h.lcl) {
         lcl_text_puts(t,
                       "<p class=\"lead\">No evaluation of the trained model is here yet; the page "
