@@ -138,29 +138,36 @@ static lcl_status write_generation(const char *dir, const struct lcl_model_confi
     return write_json(dir, "generation_config.json", root);
 }
 
-/* Seven decimals tell two floats of this size apart and keep 0.48145466 as it is written. */
-static json_t *three(const float *x)
+/* CLIP's constants as they are always written; others to the digits that a float has. */
+static json_t *three(const float *x, const double *clip)
 {
     json_t *list = json_array();
-    for (int i = 0; i < 3; i++)
-        json_array_append_new(list, json_real(round((double)x[i] * 1e8) / 1e8));
+    for (int i = 0; i < 3; i++) {
+        bool same = x[i] == (float)clip[i];
+        json_array_append_new(list, json_real(same ? clip[i] : round((double)x[i] * 1e8) / 1e8));
+    }
     return list;
 }
 
 static lcl_status write_preprocessor(const char *dir, const struct lcl_model_config *m,
                                      const struct lcl_hf_save_options *o)
 {
-    static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
-    static const float clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
-    bool clip = o->image_std[0] == 0;
-    const float *mean = clip ? clip_mean : o->image_mean, *std = clip ? clip_std : o->image_std;
+    static const double clip_mean[3] = {0.48145466, 0.4578275, 0.40821073};
+    static const double clip_std[3] = {0.26862954, 0.26130258, 0.27577711};
+    float mean[3], std[3];
+    for (int i = 0; i < 3; i++) {
+        bool clip = o->image_std[0] == 0;
+        mean[i] = clip ? (float)clip_mean[i] : o->image_mean[i];
+        std[i] = clip ? (float)clip_std[i] : o->image_std[i];
+    }
     json_int_t side = (json_int_t)m->vision.image_size;
     json_t *root = json_pack(
         "{s:s, s:{s:I, s:I}, s:{s:I}, s:b, s:b, s:b, s:b, s:b, s:i, s:f, s:o, s:o}",
         "image_processor_type", o->pad_to_square ? "LlavaImageProcessor" : "CLIPImageProcessor",
         "crop_size", "height", side, "width", side, "size", "shortest_edge", side, "do_center_crop",
         1, "do_convert_rgb", 1, "do_normalize", 1, "do_rescale", 1, "do_resize", 1, "resample", 3,
-        "rescale_factor", 1 / 255.0, "image_mean", three(mean), "image_std", three(std));
+        "rescale_factor", 1 / 255.0, "image_mean", three(mean, clip_mean), "image_std",
+        three(std, clip_std));
     if (o->pad_to_square) json_object_set_new(root, "do_pad", json_true());
     for (int i = 0; o->pad_to_square && i < 3; i++) {
         int wanted = (int)(mean[i] * 255.0f);
