@@ -13,7 +13,7 @@
 
 #define MAX_CONFIG_BYTES ((size_t)1 << 20)
 #define MAX_SHEET_BYTES ((size_t)32 << 20)
-enum { MAX_VIEWS_READ = 512, SHOWN = LCL_REPORT_EPISODES, PICTURE_SIDE = 160 };
+enum { MAX_VIEWS_READ = 20000, SHOWN = LCL_REPORT_EPISODES, PICTURE_SIDE = 160 };
 
 void report_note(struct report *r, const char *fmt, ...)
 {
