@@ -1,32 +1,32 @@
-/* Matrix multiplication: cuts a problem in tiles by its shape, converts what the library cannot
- * take, adds the bias.
- *
- * Where the library has no fast bf16, blocks of a bf16 operand are widened to f32 scratch just
- * before their product: each element then serves a tile's width of multiplications, so widening
- * costs 3 to 8 % and the scratch stays below 3 MiB. */
+/* Matrix multiplication: cuts a problem in tiles by its shape alone and picks who multiplies them.
+ */
 #include "cpu/gemm.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
 
 #include "cpu/gemm_library.h"
 #include "cpu/rows.h"
 
 enum {
-    TILE_ROWS_STEP = 24, /* multiples of the libraries' register blocks */
+    TILE_ROWS_STEP = 24, /* multiples of the register blocks */
 #if defined(LCL_CPU_ISA_v4)
     TILE_COLS_STEP = 64,
 #else
     TILE_COLS_STEP = 48,
 #endif
-    DEPTH_BLOCK = 384,    /* of widened operands */
-    TILE_SIDE_MAX = 1024, /* of tiles with widened operands */
-    SMALL_PIECES = 16,    /* pieces of a middling problem; a large one has up to LARGE_PIECES */
+    OWN_ROWS_MAX = 960, /* of a tile of the own product: bounds its scratch, keeps c in cache */
+    OWN_COLS_MAX = 384,
+    SMALL_PIECES = 16, /* pieces of a middling problem; a large one has up to LARGE_PIECES */
     LARGE_PIECES = 64,
-    OPERANDS_SLOT = LCL_GEMM_SCRATCH_FIRST,
 };
 static const double small_grain_flop = 4e6, large_grain_flop = 32e6; /* a piece's arithmetic */
 
+enum kernel { BY_OWN, BY_LIBRARY_F32, BY_LIBRARY_BF16 };
+
 struct plan {
     struct lcl_gemm_call call;
-    bool native, plain; /* plain: all f32 */
+    enum kernel kernel;
     int64_t rows, cols; /* of a tile */
     int64_t n_row_tiles, n_col_tiles;
 };
@@ -52,6 +52,41 @@ static lcl_status check_call(const struct lcl_gemm_call *c)
     return LCL_OK;
 }
 
+/* LCL_GEMM=own or library in the environment forces who multiplies f32, for measuring: 1 own, 0
+ * library, -1 by shape. */
+static int forced_kernel(void)
+{
+    static _Atomic int choice = -2;
+    int known = atomic_load_explicit(&choice, memory_order_relaxed);
+    if (known != -2) return known;
+    const char *forced = getenv("LCL_GEMM");
+    known = !forced ? -1 : strcmp(forced, "own") == 0 ? 1 : strcmp(forced, "library") == 0 ? 0 : -1;
+    atomic_store_explicit(&choice, known, memory_order_relaxed);
+    return known;
+}
+
+/* oneDNN's AVX2 product reads a transposed a column by column: rows a multiple of 2 KiB apart then
+ * share few cache sets, and it falls to half its speed (cpu/README.md). */
+static bool library_stumbles(const struct lcl_gemm_call *c)
+{
+#if defined(LCL_GEMM_ONEDNN) && !defined(LCL_CPU_ISA_v4)
+    return c->trans_a && c->lda >= 1024 && c->lda % 512 == 0;
+#else
+    (void)c;
+    return false;
+#endif
+}
+
+static enum kernel choose_kernel(const struct lcl_gemm_call *c)
+{
+    if (c->a_type == LCL_BF16 && c->b_type == LCL_BF16 && LCL_CPU(gemm_library_has_bf16)())
+        return BY_LIBRARY_BF16;
+    if (c->a_type != LCL_F32 || c->b_type != LCL_F32 || c->c_type != LCL_F32) return BY_OWN;
+    int forced = forced_kernel();
+    bool own = forced >= 0 ? forced : library_stumbles(c);
+    return own ? BY_OWN : BY_LIBRARY_F32;
+}
+
 /* Chooses the grid of tiles: enough pieces for the pool, and of those grids the one that reads a
  * and b least often. */
 static void choose_tiles(struct plan *p)
@@ -73,73 +108,12 @@ static void choose_tiles(struct plan *p)
     }
     p->rows = round_up(ceil_div(M, best_rows), TILE_ROWS_STEP);
     p->cols = round_up(ceil_div(N, best_cols), TILE_COLS_STEP);
-    if (!p->native && !p->plain) {
-        p->rows = min64(p->rows, TILE_SIDE_MAX);
-        p->cols = min64(p->cols, TILE_SIDE_MAX);
+    if (p->kernel == BY_OWN) {
+        p->rows = min64(p->rows, OWN_ROWS_MAX);
+        p->cols = min64(p->cols, OWN_COLS_MAX);
     }
     p->n_row_tiles = ceil_div(M, p->rows);
     p->n_col_tiles = ceil_div(N, p->cols);
-}
-
-/* The rows x cols block of a stored matrix that begins at `element`, as f32: itself, or widened
- * into scratch. */
-static const float *widen_block(const void *x, lcl_dtype type, int64_t element, int64_t rows,
-                                int64_t cols, int64_t *ld, float *scratch)
-{
-    if (type == LCL_F32) return (const float *)x + element;
-    const lcl_bf16 *src = (const lcl_bf16 *)x + element;
-    for (int64_t i = 0; i < rows; i++) row_widen(scratch + i * cols, src + i * *ld, cols);
-    *ld = cols;
-    return scratch;
-}
-
-static void finish_tile(const struct lcl_gemm_call *t, const float *acc, int64_t ld_acc, float *row)
-{
-    for (int64_t i = 0; i < t->M; i++) {
-        const float *src = acc + i * ld_acc;
-        if (t->c_type == LCL_F32) {
-            float *dst = (float *)t->c + i * t->ldc;
-            for (int64_t j = 0; t->bias && j < t->N; j++) dst[j] += t->bias[j];
-            continue;
-        }
-        for (int64_t j = 0; t->bias && j < t->N; j++) row[j] = src[j] + t->bias[j];
-        row_narrow((lcl_bf16 *)t->c + i * t->ldc, t->bias ? row : src, t->N);
-    }
-}
-
-/* One tile with at least one bf16 matrix, by f32 products of widened blocks. */
-static lcl_status widened_tile(const struct lcl_gemm_call *t)
-{
-    int64_t depth = min64(t->K, DEPTH_BLOCK), M = t->M, N = t->N;
-    size_t floats = (size_t)(round_up(M * depth, 16) + round_up(N * depth, 16) +
-                             round_up(M * N, 16) + round_up(N, 16));
-    float *a_scratch = lcl_thread_scratch(OPERANDS_SLOT, floats * sizeof(float));
-    if (!a_scratch)
-        return LCL_FAIL(LCL_MEMORY, "gemm: no memory for %zu floats of scratch", floats);
-    float *b_scratch = a_scratch + round_up(M * depth, 16);
-    float *c_scratch = b_scratch + round_up(N * depth, 16), *row = c_scratch + round_up(M * N, 16);
-    struct lcl_gemm_call f = *t;
-    f.bias = NULL;
-    f.a_type = f.b_type = f.c_type = LCL_F32;
-    if (t->c_type != LCL_F32) {
-        f.c = c_scratch;
-        f.ldc = N;
-        for (int64_t i = 0; t->beta != 0 && i < M; i++)
-            row_widen(c_scratch + i * N, (const lcl_bf16 *)t->c + i * t->ldc, N);
-    }
-    for (int64_t k = 0; k < t->K; k += depth) {
-        f.K = min64(depth, t->K - k);
-        f.lda = t->lda;
-        f.ldb = t->ldb;
-        f.a = widen_block(t->a, t->a_type, t->trans_a ? k * t->lda : k, t->trans_a ? f.K : M,
-                          t->trans_a ? M : f.K, &f.lda, a_scratch);
-        f.b = widen_block(t->b, t->b_type, t->trans_b ? k : k * t->ldb, t->trans_b ? N : f.K,
-                          t->trans_b ? f.K : N, &f.ldb, b_scratch);
-        LCL_TRY(LCL_CPU(gemm_library_f32)(&f));
-        f.beta = 1.0f;
-    }
-    finish_tile(t, f.c, f.ldc, row);
-    return LCL_OK;
 }
 
 static lcl_status run_tile(void *ctx, int64_t chunk)
@@ -154,10 +128,11 @@ static lcl_status run_tile(void *ctx, int64_t chunk)
     t.b = row_at_const(call->b, call->b_type, call->trans_b ? col * call->ldb : col);
     t.c = row_at(call->c, call->c_type, row * call->ldc + col);
     if (call->bias) t.bias = call->bias + col;
-    if (p->native) return LCL_CPU(gemm_library_native)(&t);
-    if (!p->plain) return widened_tile(&t);
+    if (p->kernel == BY_OWN) return LCL_CPU(gemm_own)(&t);
+    if (p->kernel == BY_LIBRARY_BF16) return LCL_CPU(gemm_library_native)(&t);
     LCL_TRY(LCL_CPU(gemm_library_f32)(&t));
-    if (t.bias) finish_tile(&t, t.c, t.ldc, NULL);
+    for (int64_t i = 0; t.bias && i < t.M; i++)
+        for (int64_t j = 0; j < t.N; j++) ((float *)t.c)[i * t.ldc + j] += t.bias[j];
     return LCL_OK;
 }
 
@@ -187,9 +162,7 @@ lcl_status LCL_CPU(gemm_bias)(const struct lcl_gemm_call *call)
         return LCL_OK;
     }
     struct plan p = {.call = *call};
-    p.native =
-        call->a_type == LCL_BF16 && call->b_type == LCL_BF16 && LCL_CPU(gemm_library_has_bf16)();
-    p.plain = call->a_type == LCL_F32 && call->b_type == LCL_F32 && call->c_type == LCL_F32;
+    p.kernel = choose_kernel(call);
     choose_tiles(&p);
     int64_t tiles = p.n_row_tiles * p.n_col_tiles;
     return tiles == 1 ? run_tile(&p, 0) : lcl_parallel(tiles, run_tile, &p);

@@ -16,7 +16,7 @@ struct lcl_gemm_call {
     const void *b;
     lcl_dtype b_type;
     int64_t ldb;
-    const float *bias; /* or NULL; read by gemm_library_native only */
+    const float *bias; /* or NULL; not read by gemm_library_f32 */
     float beta;
     void *c;
     lcl_dtype c_type;
@@ -30,6 +30,9 @@ LCL_CHECKED lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *cal
  */
 bool LCL_CPU(gemm_library_has_bf16)(void);
 LCL_CHECKED lcl_status LCL_CPU(gemm_library_native)(const struct lcl_gemm_call *call);
+
+/* Any types, any strides; uses the first GEMM scratch slot. */
+LCL_CHECKED lcl_status LCL_CPU(gemm_own)(const struct lcl_gemm_call *call);
 
 /* The GEMM of cpu/gemm.h with a bias row (or NULL) added before c is rounded: the epilogue of
  * cpu/linear.c. */

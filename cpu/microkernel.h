@@ -72,10 +72,14 @@ mk_block(const int rows, const int vecs, int64_t depth, const float *a, int64_t 
 {
     vf acc[MK_ROWS][MK_VECS];
 #pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) { /* c may lie in memory: fetched while the sum runs */
+        __builtin_prefetch(c + r * ldc, 1);
+        __builtin_prefetch(c + r * ldc + vecs * VL - 1, 1);
+    }
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
-        for (int v = 0; v < vecs; v++)
-            acc[r][v] = accumulate ? v_load(c + r * ldc + v * VL) : (vf){0};
+        for (int v = 0; v < vecs; v++) acc[r][v] = (vf){0};
     for (int64_t k = 0; k < depth; k++) {
         vf bv[MK_VECS];
 #pragma GCC unroll 3
@@ -90,7 +94,10 @@ mk_block(const int rows, const int vecs, int64_t depth, const float *a, int64_t 
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
-        for (int v = 0; v < vecs; v++) v_store(c + r * ldc + v * VL, acc[r][v]);
+        for (int v = 0; v < vecs; v++) {
+            float *p = c + r * ldc + v * VL;
+            v_store(p, accumulate ? v_load(p) + acc[r][v] : acc[r][v]);
+        }
 }
 
 #define MK_VARIANT(name, row_stride, depth_stride)                                                \
