@@ -57,7 +57,7 @@ static bool generic_supported(void) { return true; }
 #endif
 
 static const struct isa isas[] = {
-    /* best first */
+/* best first */
 #ifdef LCL_HAVE_ISA_v4
     ROW(v4, "AVX-512"),
 #endif
