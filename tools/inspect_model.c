@@ -1,0 +1,273 @@
+#include "tools/inspect_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checkpoint/ckpt.h"
+#include "checkpoint/hf.h"
+#include "core/fs.h"
+#include "core/log.h"
+#include "model/model.h"
+
+static void set_text(json_t *out, const char *key, const char *fmt, ...) LCL_PRINTF(3, 4);
+static void set_text(json_t *out, const char *key, const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    json_object_set_new(out, key, json_string(text));
+}
+
+static void set_int(json_t *out, const char *key, int64_t value)
+{
+    json_object_set_new(out, key, json_integer((json_int_t)value));
+}
+
+static void add_int(json_t *out, const char *key, int64_t more)
+{
+    set_int(out, key, json_integer_value(json_object_get(out, key)) + more);
+}
+
+static json_t *shape_json(int n_dims, const int64_t *shape)
+{
+    json_t *list = json_array();
+    for (int d = 0; d < n_dims; d++)
+        json_array_append_new(list, json_integer((json_int_t)shape[d]));
+    return list;
+}
+
+/* ---- architecture ---- */
+
+static void describe_model(const struct lcl_model_config *m, json_t *out)
+{
+    static const char *const gelus[] = {"gelu", "quick_gelu", "gelu_tanh"};
+    static const char *const ropes[] = {"", ", linear scaling", ", llama3 scaling"};
+    static const char *const pools[] = {"", ", mean-pooled", ", 2x2-pooled"};
+    const struct lcl_vision_config *v = &m->vision;
+    const struct lcl_text_config *t = &m->text;
+    json_t *a = json_object();
+    set_text(a, "vision",
+             "CLIP ViT, %lld px, patch %lld, width %lld, %lld layers, %lld heads, feed-forward "
+             "%lld, %s",
+             (long long)v->image_size, (long long)v->patch_size, (long long)v->C,
+             (long long)v->n_layers, (long long)v->H, (long long)v->F, gelus[v->act]);
+    set_text(a, "image_features", "hidden state %lld%s, %lld tokens a picture%s%s",
+             (long long)m->select_layer, m->keep_class ? " with its class token" : "",
+             (long long)lcl_tokens_per_image(m), pools[m->pool],
+             m->standardize ? ", standardised" : "");
+    set_text(a, "projector", "%s%s",
+             m->projector == LCL_PROJECTOR_LINEAR ? "linear" : "two layers, ",
+             m->projector == LCL_PROJECTOR_LINEAR ? "" : gelus[m->projector_act]);
+    set_text(a, "text",
+             "LLaMA, width %lld, %lld layers, %lld heads of %lld, %lld key/value heads, "
+             "feed-forward %lld, vocabulary %lld, %s head",
+             (long long)t->C, (long long)t->n_layers, (long long)t->H, (long long)t->D,
+             (long long)t->G, (long long)t->F, (long long)t->V, t->tied ? "tied" : "untied");
+    set_text(a, "positions", "%lld, rotary theta %g%s", (long long)t->max_positions, t->rope_theta,
+             ropes[t->rope_scaling]);
+    set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,
+             m->bos_token, m->eos_token, m->pad_token);
+    json_object_set_new(out, "architecture", a);
+    char *text;
+    if (lcl_model_config_to_json(m, &text) == LCL_OK) {
+        json_object_set_new(out, "config", json_loads(text, 0, NULL));
+        free(text);
+    }
+}
+
+/* ---- safetensors ---- */
+
+static void describe_tensors(const struct lcl_safetensors *st, json_t *out)
+{
+    json_t *dtypes = json_object(), *tensors = json_array();
+    int64_t bytes = 0;
+    for (size_t i = 0; i < st->n_tensors; i++) {
+        const struct lcl_st_tensor *t = &st->tensors[i];
+        add_int(dtypes, t->stored, 1);
+        bytes += (int64_t)t->bytes;
+        json_array_append_new(tensors,
+                              json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->stored,
+                                        "shape", shape_json(t->n_dims, t->shape)));
+    }
+    set_int(out, "files", st->n_shards);
+    set_int(out, "bytes", bytes);
+    json_object_set_new(out, "dtypes", dtypes);
+    json_object_set_new(out, "tensors", tensors);
+}
+
+lcl_status inspect_safetensors(const char *path, json_t *out)
+{
+    struct lcl_safetensors st;
+    LCL_TRY(lcl_st_open(path, &st));
+    set_text(out, "kind", "safetensors");
+    if (st.metadata) json_object_set_new(out, "metadata", json_loads(st.metadata, 0, NULL));
+    describe_tensors(&st, out);
+    lcl_st_close(&st);
+    return LCL_OK;
+}
+
+/* ---- HF folders ---- */
+
+static bool same_shape(const struct lcl_st_tensor *t, const struct lcl_param *p)
+{
+    bool same = t->n_dims == p->n_dims;
+    for (int d = 0; same && d < p->n_dims; d++) same = t->shape[d] == p->shape[d];
+    return same;
+}
+
+/* Parameters of each part as the config makes them, and what the files lack. */
+static lcl_status compare_with_table(const struct lcl_safetensors *st,
+                                     const struct lcl_model_config *config, json_t *out)
+{
+    struct lcl_model m;
+    LCL_TRY(lcl_model_create(&m, config));
+    json_t *parts = json_object(), *missing = json_array(), *misshapen = json_array();
+    for (int i = 0; i < m.params.n_rows; i++) {
+        const struct lcl_param *p = &m.params.rows[i];
+        const struct lcl_st_tensor *t = lcl_hf_find(st, p->name);
+        add_int(parts, lcl_part_name(p->part), (int64_t)p->count);
+        add_int(parts, "total", (int64_t)p->count);
+        if (!t)
+            json_array_append_new(missing, json_string(p->name));
+        else if (!same_shape(t, p))
+            json_array_append_new(misshapen, json_string(t->name));
+    }
+    json_object_set_new(out, "parameters", parts);
+    json_object_set_new(out, "missing", missing);
+    json_object_set_new(out, "misshapen", misshapen);
+    lcl_model_free(&m);
+    return LCL_OK;
+}
+
+lcl_status inspect_hf_folder(const char *dir, json_t *out)
+{
+    static const char *const others[] = {"tokenizer.json", "generation_config.json",
+                                         "preprocessor_config.json"};
+    struct lcl_safetensors st;
+    struct lcl_model_config config;
+    LCL_TRY(lcl_st_open(dir, &st));
+    lcl_status status = lcl_hf_config_read(dir, &st, &config);
+    set_text(out, "kind", "HF LLaVA folder");
+    if (status == LCL_OK) {
+        describe_model(&config, out);
+        status = compare_with_table(&st, &config, out);
+    }
+    json_t *absent = json_array();
+    for (int i = 0; i < 3; i++) {
+        char *path = lcl_strdupf("%s/%s", dir, others[i]);
+        if (path && !lcl_fs_exists(path)) json_array_append_new(absent, json_string(others[i]));
+        free(path);
+    }
+    json_object_set_new(out, "missing_files", absent);
+    if (status == LCL_OK) describe_tensors(&st, out);
+    lcl_st_close(&st);
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+static lcl_status describe_rows(const char *path, json_t *out)
+{
+    struct lcl_checkpoint_row *rows;
+    int n;
+    LCL_TRY(lcl_checkpoint_list(path, &rows, &n));
+    json_t *parts = json_object(), *tensors = json_array();
+    for (int i = 0; i < n; i++) {
+        const struct lcl_checkpoint_row *r = &rows[i];
+        int64_t count = 1;
+        for (int d = 0; d < r->n_dims; d++) count *= r->shape[d];
+        add_int(parts, lcl_part_name(r->part), count);
+        add_int(parts, "total", count);
+        if (r->trainable) add_int(parts, "trainable", count);
+        json_array_append_new(
+            tensors, json_pack("{s:s, s:s, s:o, s:b, s:b}", "name", r->name, "dtype", "F32",
+                               "shape", shape_json(r->n_dims, r->shape), "trainable",
+                               (int)r->trainable, "moments", (int)r->has_moments));
+    }
+    free(rows);
+    json_object_set_new(out, "parameters", parts);
+    json_object_set_new(out, "tensors", tensors);
+    return LCL_OK;
+}
+
+static lcl_status describe_state(const char *path, json_t *out)
+{
+    struct lcl_run_state_loaded s;
+    LCL_TRY(lcl_checkpoint_load_state(path, &s));
+    json_t *run = json_object();
+    set_int(run, "step", s.state.step);
+    set_int(run, "stage", s.state.stage);
+    set_int(run, "stage_step", s.state.stage_step);
+    set_int(run, "epoch", s.state.epoch);
+    set_int(run, "sample", s.state.sample);
+    set_int(run, "tokens", s.state.tokens);
+    set_int(run, "seed", (int64_t)s.state.seed);
+    json_object_set_new(run, "best_metric",
+                        isfinite(s.state.best_metric) ? json_real(s.state.best_metric)
+                                                      : json_null());
+    json_object_set_new(run, "optimizer_states", json_boolean(s.has_optimizer));
+    json_object_set_new(out, "run_state", run);
+    json_object_set_new(out, "config_yaml", json_string(s.config_yaml));
+    lcl_run_state_free(&s);
+    return LCL_OK;
+}
+
+lcl_status inspect_checkpoint(const char *dir, json_t *out)
+{
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_model_config config;
+    LCL_TRY(lcl_checkpoint_find(dir, path, sizeof path)); /* verifies every byte */
+    LCL_TRY(lcl_checkpoint_load_config(path, &config));
+    set_text(out, "kind", "checkpoint");
+    set_text(out, "checkpoint", "%s", path);
+    set_int(out, "format_version", LCL_CHECKPOINT_FORMAT_VERSION);
+    set_text(out, "checksums", "good");
+    describe_model(&config, out);
+    LCL_TRY(describe_state(path, out));
+    return describe_rows(path, out);
+}
+
+static void set_link(const char *dir, const char *name, json_t *out)
+{
+    char target[256] = "";
+    char *path = lcl_strdupf("%s/%s", dir, name);
+    ssize_t n = path ? readlink(path, target, sizeof target - 1) : -1;
+    if (n > 0) set_text(out, name, "%s", target);
+    free(path);
+}
+
+static void list_checkpoints(const char *dir, json_t *out)
+{
+    char **names;
+    size_t n;
+    json_t *list = json_array();
+    json_object_set_new(out, "checkpoints", list);
+    if (lcl_fs_list(dir, &names, &n) != LCL_OK) return;
+    for (size_t i = 0; i < n; i++) {
+        char *path = lcl_strdupf("%s/%s", dir, names[i]), found[LCL_CHECKPOINT_PATH_BYTES];
+        size_t len = strlen(names[i]);
+        bool temporary = len > 4 && strcmp(names[i] + len - 4, ".tmp") == 0;
+        if (path && strncmp(names[i], "checkpoint-", 11) == 0 && !temporary) {
+            bool good = lcl_checkpoint_find(path, found, sizeof found) == LCL_OK;
+            json_array_append_new(list, json_pack("{s:s, s:s}", "name", names[i], "state",
+                                                  good ? "good" : lcl_error_message()));
+        }
+        free(path);
+    }
+    lcl_fs_list_free(names, n);
+}
+
+lcl_status inspect_run(const char *dir, json_t *out)
+{
+    LCL_TRY(inspect_checkpoint(dir, out));
+    set_text(out, "kind", "run folder");
+    list_checkpoints(dir, out);
+    set_link(dir, "last", out);
+    set_link(dir, "best", out);
+    return LCL_OK;
+}
