@@ -78,11 +78,10 @@ sizes() {
         }
         /^$/ { excuse = 0 }
         /^[^\/]/ { top = 0 }
-        /^(static|[a-z_]+ ).*\(/ && !/;[ \t]*$/ { head = FNR }
         /^\{/ { start = FNR; excused = excuse }
         /^\}/ {
             if (start && FNR - start + 1 > 62 && !excused)
-                printf "%s:%d: a function of %d lines, more than 60, without `Long: why` in the comment above it\n", FILENAME, head, FNR - start - 1
+                printf "%s:%d: a function of %d lines, more than 60, without `Long: why` in the comment above it\n", FILENAME, start, FNR - start - 1
             start = 0; excuse = 0
         }
         END { if (name) end_of_file() }' $sources
