@@ -1,4 +1,5 @@
-/* Pictures: decoding (PNG, JPEG, WebP, first GIF frame) and the CLIP preprocessing, bit for bit as Pillow resizes. */
+/* Pictures: decoding (PNG, JPEG, WebP, first GIF frame) and the CLIP preprocessing, bit for bit as
+ * Pillow resizes. */
 #ifndef LCL_DATA_IMAGE_H
 #define LCL_DATA_IMAGE_H
 
@@ -13,16 +14,19 @@ void lcl_image_free(struct lcl_image *image);
 
 struct lcl_decode_options {
     bool keep_alpha;       /* give RGBA where the file has alpha */
-    bool composite_alpha;  /* else: composite on background (true) or drop alpha (false: Pillow's convert("RGB")) */
+    bool composite_alpha;  /* else: composite on background (true) or drop alpha (false: Pillow's
+                              convert("RGB")) */
     uint8_t background[3]; /* R, G, B */
     bool apply_exif;       /* rotate as the EXIF orientation says */
-    bool gray16_high_byte; /* 16-bit gray: take the high byte (true) or saturate at 255 as Pillow does (false) */
+    bool gray16_high_byte; /* 16-bit gray: take the high byte (true) or saturate at 255 as Pillow
+                              does (false) */
 };
 
-enum { LCL_IMAGE_MAX_SIDE = 32768 };              /* pixels; larger files are refused */
-#define LCL_IMAGE_MAX_PIXELS ((int64_t)1 << 28)    /* 268 million */
+enum { LCL_IMAGE_MAX_SIDE = 32768 };            /* pixels; larger files are refused */
+#define LCL_IMAGE_MAX_PIXELS ((int64_t)1 << 28) /* 268 million */
 
-/* Decodes a whole file in memory; `name` goes in messages. LCL_FORMAT for unknown, truncated or damaged files. */
+/* Decodes a whole file in memory; `name` goes in messages. LCL_FORMAT for unknown, truncated or
+ * damaged files. */
 LCL_CHECKED lcl_status lcl_image_decode(const void *bytes, size_t size, const char *name,
                                         const struct lcl_decode_options *options,
                                         struct lcl_image *out);
@@ -38,13 +42,15 @@ LCL_CHECKED lcl_status lcl_image_resize_bicubic(const struct lcl_image *in, int 
 
 enum lcl_resize_mode { LCL_RESIZE_CROP, LCL_RESIZE_PAD };
 struct lcl_preprocess {
-    int size;                  /* S: side of the model's input in pixels */
-    enum lcl_resize_mode mode; /* crop: shortest edge to S, centre crop; pad: to a square on `background`, then S */
+    int size; /* S: side of the model's input in pixels */
+    enum lcl_resize_mode
+        mode; /* crop: shortest edge to S, centre crop; pad: to a square on `background`, then S */
     uint8_t background[3];
     float mean[3], std[3]; /* CLIP's by lcl_preprocess_defaults */
 };
 void lcl_preprocess_defaults(struct lcl_preprocess *p, int size);
-/* out_3SS: channel planes, (value / 255 - mean) / std, f32. RGB in; RGBA is composited on p->background. */
+/* out_3SS: channel planes, (value / 255 - mean) / std, f32. RGB in; RGBA is composited on
+ * p->background. */
 LCL_CHECKED lcl_status lcl_preprocess_image(const struct lcl_image *image,
                                             const struct lcl_preprocess *p, float *out_3SS);
 

@@ -1,4 +1,5 @@
-/* Class-neighbor tables: for each class the others of its split from most to least similar (METHOD.md 3). */
+/* Class-neighbor tables: for each class the others of its split from most to least similar
+ * (METHOD.md 3). */
 #ifndef LCL_DATA_NEIGHBORS_H
 #define LCL_DATA_NEIGHBORS_H
 
@@ -6,17 +7,18 @@
 
 struct lcl_neighbors {
     int32_t n_classes, width; /* width: longest row */
-    int32_t *index;           /* [n_classes, width] class numbers, most similar first; -1 past a row's end */
-    float *similarity;        /* [n_classes, width] cosine of mean features */
+    int32_t *index; /* [n_classes, width] class numbers, most similar first; -1 past a row's end */
+    float *similarity; /* [n_classes, width] cosine of mean features */
 };
 
-/* feature_NF: one row a picture of the pack. Rows are L2-normalised, averaged a class, normalised; neighbors are other
- * classes of the same split by cosine. */
+/* feature_NF: one row a picture of the pack. Rows are L2-normalised, averaged a class, normalised;
+ * neighbors are other classes of the same split by cosine. */
 LCL_CHECKED lcl_status lcl_neighbors_from_features(const struct lcl_pack *pack,
                                                    const float *feature_NF, int64_t F,
                                                    struct lcl_neighbors *out);
-LCL_CHECKED lcl_status lcl_neighbors_save(const struct lcl_neighbors *t, const struct lcl_pack *pack,
-                                          const char *path, const char *source, bool force);
+LCL_CHECKED lcl_status lcl_neighbors_save(const struct lcl_neighbors *t,
+                                          const struct lcl_pack *pack, const char *path,
+                                          const char *source, bool force);
 /* Checks that the table belongs to the pack (class ids). */
 LCL_CHECKED lcl_status lcl_neighbors_load(const char *path, const struct lcl_pack *pack,
                                           struct lcl_neighbors *out);

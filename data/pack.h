@@ -1,7 +1,9 @@
-/* Packs: one HDF5 file with pictures, classes, splits, neighbor tables and provenance (docs/formats.md).
+/* Packs: one HDF5 file with pictures, classes, splits, neighbor tables and provenance
+ * (docs/formats.md).
  *
- * A pack of 100 GB is read without loading it: the index (offsets, classes) is in memory, pictures are read by number.
- * HDF5 is not thread-safe: every call comes from one thread; decoding may run on many. */
+ * A pack of 100 GB is read without loading it: the index (offsets, classes) is in memory, pictures
+ * are read by number. HDF5 is not thread-safe: every call comes from one thread; decoding may run
+ * on many. */
 #ifndef LCL_DATA_PACK_H
 #define LCL_DATA_PACK_H
 
@@ -23,7 +25,7 @@ struct lcl_pack {
     int64_t n_images;
     int32_t n_classes;
     struct lcl_class *classes;
-    int32_t *image_class; /* [n_images] */
+    int32_t *image_class;  /* [n_images] */
     uint64_t content_hash; /* of all picture bytes and classes: key of feature caches */
     void *impl;
 };
@@ -49,11 +51,11 @@ struct lcl_pack_options {
     const char *format; /* "imagefolder", "wesnoth" */
     const char *images; /* folder */
     const char *out;
-    bool decoded;        /* store pixels instead of file bytes */
+    bool decoded; /* store pixels instead of file bytes */
     bool skip_bad, force;
-    double test_fraction;    /* share of classes held out, by a hash of the class id */
-    int min_images;          /* classes with fewer are left out, with a line that counts them */
-    uint8_t background[3];   /* recorded: what transparent pictures stand on */
+    double test_fraction;  /* share of classes held out, by a hash of the class id */
+    int min_images;        /* classes with fewer are left out, with a line that counts them */
+    uint8_t background[3]; /* recorded: what transparent pictures stand on */
 };
 LCL_CHECKED lcl_status lcl_pack_create(const struct lcl_pack_options *options);
 

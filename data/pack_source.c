@@ -1,7 +1,6 @@
 /* The table of sources, the listing they fill, and the plain one: a folder of class folders. */
 #include "data/pack_source.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,9 +173,7 @@ lcl_status lcl_source_list(const char *format, const char *images, double test_f
     if (s == n)
         return LCL_FAIL_HINT(LCL_CONFIG, "--format imagefolder or --format wesnoth",
                              "unknown picture format \"%s\"", format);
-    if (!lcl_fs_is_dir(images))
-        return LCL_FAIL(LCL_NOT_FOUND, "no folder %s%s%s", images, errno ? ": " : "",
-                        errno ? strerror(errno) : "");
+    if (!lcl_fs_is_dir(images)) return LCL_FAIL(LCL_NOT_FOUND, "no folder %s", images);
     lcl_status status = sources[s].list(images, out);
     if (status == LCL_OK && out->n_classes == 0)
         status = LCL_FAIL_HINT(LCL_FORMAT, "one folder a class: DIR/cat/1.jpg, DIR/dog/1.jpg",
