@@ -124,7 +124,8 @@ static json_t *class_list(const struct lcl_sampler *s, const struct lcl_episode 
     json_t *list = json_array();
     for (int w = 0; w < e->n_ways; w++) {
         const struct lcl_class *c = &s->pack->classes[e->class_id[w]];
-        json_array_append_new(list, json_string(names ? c->name : c->id));
+        json_t *text = json_string(names ? c->name : c->id);
+        json_array_append_new(list, text ? text : json_null()); /* null: a name that is not UTF-8 */
     }
     return list;
 }

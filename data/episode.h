@@ -16,7 +16,7 @@ enum { LCL_MAX_WAYS = 64, LCL_LABEL_BYTES = 128 };
 struct lcl_shot {
     int32_t way;   /* index into classes / labels of the episode */
     int64_t image; /* picture number in the pack, or -1 - i for pictures from elsewhere */
-    int32_t view;  /* augmented view */
+    int32_t view;  /* augmented view; training draws one for each shot and query */
 };
 
 struct lcl_episode {
@@ -110,9 +110,9 @@ void lcl_batch_builder_reset(struct lcl_batch_builder *b);
 
 enum lcl_encode_mode {
     LCL_ENCODE_TRAIN,  /* context run, then one branch a query with its answer; supervised rows as
-                          `supervise` says.  With one query: a single run without a prefix. Each
-                          query's loss terms weigh 1 / n_queries of  the episode's when supervise is
-                          last, all rows weigh 1 otherwise. */
+                          `supervise` says (the query's answer always). With one query: a single run
+                          without a prefix. Each query's loss terms weigh 1 / n_queries of the
+                          episode's when supervise is last, all rows weigh 1 otherwise. */
     LCL_ENCODE_PROMPT, /* context run, then a branch a query up to where the answer begins; nothing
                           supervised */
     LCL_ENCODE_CANDIDATES /* context run, then for each query one branch for each way's label, its
@@ -142,7 +142,10 @@ const struct lcl_branch *lcl_batch_builder_branches(struct lcl_batch_builder *b)
 /* The text of an episode as ENCODE_TRAIN writes it, malloc'd: for people. */
 LCL_CHECKED lcl_status lcl_episode_text(const struct lcl_batch_builder *b,
                                         const struct lcl_episode *e, char **text);
-/* One JSON line of `lcl inspect --episodes` (malloc'd). */
+/* One JSON line of `lcl inspect --episodes` (malloc'd); resets the builder. images, ways and views
+ * go by picture in order of appearance, the n_queries last ones being the queries'; classes (ids),
+ * names, labels and made_up by way; neighbor_rank null where the negative was drawn uniformly;
+ * query_is_positive a list with several queries; supervised[i] 1 where input_ids[i] is a target. */
 LCL_CHECKED lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sampler *s,
                                         const struct lcl_episode *e, char **line);
 

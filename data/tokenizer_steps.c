@@ -173,7 +173,8 @@ static lcl_status finder_begin(struct finder *f, const struct tok_step *step, co
     f->data = pcre2_match_data_create_from_pattern(step->regex, NULL);
     f->context = pcre2_match_context_create(NULL);
     if (!f->data || !f->context) return LCL_FAIL(LCL_MEMORY, "no memory to match a pattern");
-    pcre2_set_match_limit(f->context, 1000000); /* a hostile pattern must not run for ever */
+    /* A hostile pattern must not run for ever; an honest one takes a few steps a byte. */
+    pcre2_set_match_limit(f->context, 1000000 + 16 * (uint32_t)(n < 1 << 26 ? n : 1 << 26));
     return LCL_OK;
 }
 
@@ -199,6 +200,9 @@ static lcl_status finder_next(struct finder *f, size_t *begin, size_t *end)
     while (f->at < f->n) {
         int rc = pcre2_match(f->step->regex, (PCRE2_SPTR)f->s, f->n, f->at, PCRE2_NO_UTF_CHECK,
                              f->data, f->context);
+        if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
+            rc = pcre2_match(f->step->regex, (PCRE2_SPTR)f->s, f->n, f->at,
+                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, f->data, f->context);
         if (rc == PCRE2_ERROR_NOMATCH) return LCL_OK;
         if (rc < 0)
             return LCL_FAIL(LCL_FORMAT, "the tokenizer's pattern failed on a text (PCRE2 error %d)",
