@@ -115,6 +115,8 @@ $B/tools/lcl.o: EXTRA_CFLAGS := -I$B -DLCL_RELEASE='"$(RELEASE)"' -DLCL_BUILD='"
 SUB  = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 RUN := tools/run-tests.sh
 SCORE := build/test-results
+# What does not compile is one failed test; the compiler's words stand above.
+BUILD_TESTS = $(SUB) tests || { echo; echo '0 passed, 1 failed'; exit 1; }
 
 setup: ## install what is missing to build (Debian, Ubuntu)
 	@sh tools/setup.sh
@@ -126,14 +128,17 @@ demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 
 test: ## set-up, build, all tests, sanitizers, lint: TEST_FILTER=word
 	@sh tools/setup.sh --dev
+	@+$(BUILD_TESTS)
 	@+$(SUB) run-all
 
 test-quick: ## set-up, build, the tests of a few seconds each, lint
 	@sh tools/setup.sh --dev
+	@+$(BUILD_TESTS)
 	@+$(SUB) run-quick
 
 nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 	@sh tools/setup.sh --nightly
+	@+$(BUILD_TESTS)
 	@+$(SUB) run-nightly
 
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
