@@ -28,6 +28,20 @@ static void set_int(json_t *out, const char *key, int64_t value)
     json_object_set_new(out, key, json_integer((json_int_t)value));
 }
 
+/* Parameters by part, in the parts' order, then the sums. */
+static json_t *part_counts(const int64_t *count, int64_t trainable)
+{
+    json_t *parts = json_object();
+    int64_t total = 0;
+    for (int i = 0; i < LCL_PART_COUNT; i++) {
+        total += count[i];
+        if (count[i] > 0) set_int(parts, lcl_part_name((enum lcl_part)i), count[i]);
+    }
+    set_int(parts, "total", total);
+    if (trainable >= 0) set_int(parts, "trainable", trainable);
+    return parts;
+}
+
 static void add_int(json_t *out, const char *key, int64_t more)
 {
     set_int(out, key, json_integer_value(json_object_get(out, key)) + more);
@@ -126,18 +140,18 @@ static lcl_status compare_with_table(const struct lcl_safetensors *st,
 {
     struct lcl_model m;
     LCL_TRY(lcl_model_create(&m, config));
-    json_t *parts = json_object(), *missing = json_array(), *misshapen = json_array();
+    int64_t count[LCL_PART_COUNT] = {0};
+    json_t *missing = json_array(), *misshapen = json_array();
     for (int i = 0; i < m.params.n_rows; i++) {
         const struct lcl_param *p = &m.params.rows[i];
         const struct lcl_st_tensor *t = lcl_hf_find(st, p->name);
-        add_int(parts, lcl_part_name(p->part), (int64_t)p->count);
-        add_int(parts, "total", (int64_t)p->count);
+        count[p->part] += (int64_t)p->count;
         if (!t)
             json_array_append_new(missing, json_string(p->name));
         else if (!same_shape(t, p))
             json_array_append_new(misshapen, json_string(t->name));
     }
-    json_object_set_new(out, "parameters", parts);
+    json_object_set_new(out, "parameters", part_counts(count, -1));
     json_object_set_new(out, "missing", missing);
     json_object_set_new(out, "misshapen", misshapen);
     lcl_model_free(&m);
@@ -176,21 +190,21 @@ static lcl_status describe_rows(const char *path, json_t *out)
     struct lcl_checkpoint_row *rows;
     int n;
     LCL_TRY(lcl_checkpoint_list(path, &rows, &n));
-    json_t *parts = json_object(), *tensors = json_array();
+    int64_t counts[LCL_PART_COUNT] = {0}, trainable = 0;
+    json_t *tensors = json_array();
     for (int i = 0; i < n; i++) {
         const struct lcl_checkpoint_row *r = &rows[i];
         int64_t count = 1;
         for (int d = 0; d < r->n_dims; d++) count *= r->shape[d];
-        add_int(parts, lcl_part_name(r->part), count);
-        add_int(parts, "total", count);
-        if (r->trainable) add_int(parts, "trainable", count);
+        counts[r->part] += count;
+        if (r->trainable) trainable += count;
         json_array_append_new(
             tensors, json_pack("{s:s, s:s, s:o, s:b, s:b}", "name", r->name, "dtype", "F32",
                                "shape", shape_json(r->n_dims, r->shape), "trainable",
                                (int)r->trainable, "moments", (int)r->has_moments));
     }
     free(rows);
-    json_object_set_new(out, "parameters", parts);
+    json_object_set_new(out, "parameters", part_counts(counts, trainable));
     json_object_set_new(out, "tensors", tensors);
     return LCL_OK;
 }

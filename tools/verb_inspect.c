@@ -33,6 +33,11 @@ static void print_table(const char *key, const json_t *list)
 {
     const char *column;
     json_t *v;
+    int width = 12;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        size_t n = json_string_length(json_object_get(json_array_get(list, i), "name"));
+        if ((int)n > width && n < 100) width = (int)n;
+    }
     printf("%s:\n", key);
     for (size_t i = 0; i < json_array_size(list); i++) {
         json_t *row = json_array_get(list, i);
@@ -43,7 +48,7 @@ static void print_table(const char *key, const json_t *list)
             if (json_is_boolean(v))
                 printf(" %s", json_is_true(v) ? column : "");
             else
-                printf(" %-*s", strcmp(column, "name") == 0 ? 60 : 14, text ? text : "?");
+                printf(" %-*s", strcmp(column, "name") == 0 ? width : 14, text ? text : "?");
             free(text);
         }
         printf("\n");
