@@ -1,6 +1,7 @@
 /* The command line as a user meets it: build/lcl (LCL_BIN) is run and its words are read. */
 #include "tests/support/support.h"
 
+#include <glob.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,6 +101,24 @@ static void configs_are_resolved(void **state)
     ASSERT_SAYS("learning_rate");
 }
 
+static void shipped_configs_load(void **state)
+{
+    (void)state;
+    glob_t found = {0};
+    glob("configs/*.yaml", 0, NULL, &found);
+    glob("configs/*/*.yaml", GLOB_APPEND, NULL, &found);
+    size_t n = 0;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char command[512];
+        if (strstr(found.gl_pathv[i], "configs/launch/")) continue; /* of a cluster's scheduler */
+        snprintf(command, sizeof command, "config '%s'", found.gl_pathv[i]);
+        if (lcl(command) != 0) fail_msg("%s: %s", found.gl_pathv[i], output);
+        n++;
+    }
+    globfree(&found);
+    assert_true(n > 0);
+}
+
 static void a_full_disk_is_not_a_success(void **state)
 {
     (void)state;
@@ -115,6 +134,7 @@ int main(void)
         cmocka_unit_test(every_verb_has_help),
         cmocka_unit_test(mistakes_are_met_with_the_nearest),
         cmocka_unit_test(configs_are_resolved),
+        cmocka_unit_test(shipped_configs_load),
         cmocka_unit_test(a_full_disk_is_not_a_success),
     };
     return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
