@@ -135,7 +135,7 @@ static lcl_status read_run_state(const struct lcl_h5 *f, struct lcl_run_state_lo
     LCL_TRY(read_count(f, "tokens", &s->state.tokens));
     LCL_TRY(lcl_h5_get_u64(f, "/run", "seed", &s->state.seed));
     LCL_TRY(lcl_h5_get_f64(f, "/run", "best_metric", &s->state.best_metric));
-    LCL_TRY(lcl_h5_get_u64(f, "/", "has_optimizer", &has_optimizer));
+    LCL_TRY(lcl_h5_get_u64(f, "/run", "has_optimizer", &has_optimizer));
     s->has_optimizer = has_optimizer != 0;
     LCL_TRY(read_text(f, "/run/config_yaml", &s->config_yaml));
     LCL_TRY(read_text(f, "/run/extra_json", &s->extra_json));
@@ -265,7 +265,7 @@ static lcl_status check_moments(struct loading *l, const struct lcl_params *t)
 {
     uint64_t has = 0;
     if (!t->m || !t->v) return LCL_FAIL(LCL_INTERNAL, "there is no room for optimizer states");
-    LCL_TRY(lcl_h5_get_u64(&l->f, "/", "has_optimizer", &has));
+    LCL_TRY(lcl_h5_get_u64(&l->f, "/run", "has_optimizer", &has));
     if (!has)
         return LCL_FAIL_HINT(LCL_NOT_FOUND,
                              "begin a new run with init_from instead of resuming this one",

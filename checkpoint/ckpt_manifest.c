@@ -86,12 +86,12 @@ lcl_status lcl_manifest_write(const char *dir, int64_t step, int64_t serial)
     LCL_TRY_GOTO(file_crc(state, &crc, &bytes));
     LCL_TRY_GOTO(list_datasets(state, sums));
     snprintf(sum, sizeof sum, "%08x", crc);
-    LCL_TRY_GOTO(seal(json_pack("{s:s, s:i, s:I, s:I, s:{s:{s:I, s:s}}, s:O}", "format",
-                                LCL_CHECKPOINT_FORMAT, "version", LCL_CHECKPOINT_FORMAT_VERSION,
-                                "step", (json_int_t)step, "serial", (json_int_t)serial, "files",
-                                LCL_CHECKPOINT_STATE, "bytes", (json_int_t)bytes, "crc32c", sum,
-                                "datasets", sums),
-                      &text));
+    LCL_TRY_GOTO(
+        seal(json_pack("{s:s, s:i, s:I, s:I, s:{s:{s:I, s:s}}, s:O}", "magic", LCL_CHECKPOINT_MAGIC,
+                       "version", LCL_CHECKPOINT_FORMAT_VERSION, "step", (json_int_t)step, "serial",
+                       (json_int_t)serial, "files", LCL_CHECKPOINT_STATE, "bytes",
+                       (json_int_t)bytes, "crc32c", sum, "datasets", sums),
+             &text));
     status = lcl_fs_write_atomic(path, text, strlen(text));
 out:
     json_decref(sums);
@@ -146,9 +146,9 @@ static lcl_status fail_version(const char *path, int64_t version)
 
 static lcl_status check_version(const char *dir, const json_t *root)
 {
-    const char *format = json_string_value(json_object_get(root, "format"));
+    const char *magic = json_string_value(json_object_get(root, "magic"));
     const json_t *version = json_object_get(root, "version");
-    if (!format || strcmp(format, LCL_CHECKPOINT_FORMAT) != 0 || !json_is_integer(version))
+    if (!magic || strcmp(magic, LCL_CHECKPOINT_MAGIC) != 0 || !json_is_integer(version))
         return LCL_FAIL(LCL_FORMAT, "%s/" LCL_CHECKPOINT_MANIFEST " is no manifest of a checkpoint",
                         dir);
     if (json_integer_value(version) != LCL_CHECKPOINT_FORMAT_VERSION)
@@ -223,17 +223,17 @@ lcl_status lcl_manifest_verify(const char *dir)
 
 lcl_status lcl_checkpoint_open_state(const char *dir, struct lcl_h5 *f)
 {
-    char *path = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), format[64] = "";
+    char *path = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir), magic[64] = "";
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     uint64_t version = 0;
     lcl_status status = lcl_h5_open(path, false, f);
     if (status != LCL_OK) goto out;
-    LCL_TRY_GOTO(lcl_h5_get_str(f, "/", "format", format, sizeof format));
-    if (strcmp(format, LCL_CHECKPOINT_FORMAT) != 0) {
-        status = LCL_FAIL(LCL_FORMAT, "%s is \"%s\", no checkpoint", path, format);
+    LCL_TRY_GOTO(lcl_h5_get_str(f, "/format", "magic", magic, sizeof magic));
+    if (strcmp(magic, LCL_CHECKPOINT_MAGIC) != 0) {
+        status = LCL_FAIL(LCL_FORMAT, "%s is \"%s\", no checkpoint", path, magic);
         goto out;
     }
-    LCL_TRY_GOTO(lcl_h5_get_u64(f, "/", "version", &version));
+    LCL_TRY_GOTO(lcl_h5_get_u64(f, "/format", "version", &version));
     if (version != LCL_CHECKPOINT_FORMAT_VERSION) status = fail_version(path, (int64_t)version);
 out:
     if (status != LCL_OK) lcl_h5_discard(f);

@@ -6,7 +6,7 @@
 #include "checkpoint/ckpt.h"
 #include "core/h5.h"
 
-#define LCL_CHECKPOINT_FORMAT "lcl checkpoint"
+#define LCL_CHECKPOINT_MAGIC "lcl-checkpoint"
 #define LCL_CHECKPOINT_STATE "state.h5"
 #define LCL_CHECKPOINT_MANIFEST "manifest.json"
 

@@ -80,12 +80,14 @@ static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s
                                  const struct lcl_params *t, const char *model_json,
                                  bool with_optimizer)
 {
-    LCL_TRY(lcl_h5_set_str(f, "/", "format", LCL_CHECKPOINT_FORMAT));
-    LCL_TRY(lcl_h5_set_u64(f, "/", "version", LCL_CHECKPOINT_FORMAT_VERSION));
-    LCL_TRY(lcl_h5_set_u64(f, "/", "has_optimizer", with_optimizer));
+    LCL_TRY(lcl_h5_make_group(f, "/format"));
+    LCL_TRY(lcl_h5_set_str(f, "/format", "magic", LCL_CHECKPOINT_MAGIC));
+    LCL_TRY(lcl_h5_set_u64(f, "/format", "version", LCL_CHECKPOINT_FORMAT_VERSION));
+    LCL_TRY(lcl_h5_set_str(f, "/format", "creator", "lcl train"));
     LCL_TRY(write_text(f, "/model/config", model_json));
     LCL_TRY(lcl_h5_make_group(f, "/params"));
     LCL_TRY(write_run_state(f, s));
+    LCL_TRY(lcl_h5_set_u64(f, "/run", "has_optimizer", with_optimizer));
     for (int i = 0; i < t->n_rows; i++) LCL_TRY(write_row(f, t, &t->rows[i], with_optimizer));
     return LCL_OK;
 }

@@ -389,7 +389,7 @@ static void other_version_is_refused(void **state)
     snprintf(file, sizeof file, "%s/checkpoint-1/state.h5", dir);
     struct lcl_h5 f;
     ASSERT_OK(lcl_h5_open(file, true, &f));
-    ASSERT_OK(lcl_h5_set_u64(&f, "/", "version", 9));
+    ASSERT_OK(lcl_h5_set_u64(&f, "/format", "version", 9));
     ASSERT_OK(lcl_h5_close(&f));
     snprintf(file, sizeof file, "%s/checkpoint-1", dir);
     ASSERT_FAILS(lcl_checkpoint_load(file, &a.params, true, NULL), LCL_VERSION, "version 9");
