@@ -144,7 +144,7 @@ nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
 SUITE ?= $(MODE)
-QUICK_TESTS = LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
+QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
 ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))

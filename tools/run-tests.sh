@@ -110,7 +110,7 @@ end)
         cat "$failed"
     fi
     echo
-    echo "$(count "$passed") passed, $(count "$failed") failed"
+    echo "$(count "$passed") passed, $(count "$failed") failed" | tee "$dir/tally"
     [ ! -s "$failed" ]
     ;;
 *)
