@@ -417,7 +417,7 @@ out:
 }
 
 /* --- bases
- * --------------------------------------------------------------------------------------------------
+ * ------------------------------
  */
 
 /* Files being read, innermost last: a chain that comes back to one of them is a cycle. */
