@@ -59,9 +59,6 @@ const char *lcl_config_kind_text(enum lcl_key_kind kind)
     return "";
 }
 
-/* --- nearest word
- * ------------------------------------------------------------------------------------------- */
-
 enum { WORD_MAX = 80 };
 
 static char plain_char(char c) { return c == '-' ? '_' : (char)tolower((unsigned char)c); }

@@ -509,9 +509,6 @@ out:
     return status;
 }
 
-/* --- the whole
- * ---------------------------------------------------------------------------------------------- */
-
 static lcl_status find_stage(const struct lcl_run_config *c, const char *name, int *index)
 {
     const char *names[LCL_CONFIG_MAX_STAGES];

@@ -15,8 +15,6 @@
 #include "core/rng.h"
 #include "core/threads.h"
 
-/* --- errors --- */
-
 static void errors_keep_message_hint_and_place(void **state)
 {
     (void)state;
@@ -71,8 +69,6 @@ static void errors_belong_to_their_thread(void **state)
     assert_string_equal(lcl_error_message(), "mine");
 }
 
-/* --- arenas --- */
-
 static size_t lay_out(struct lcl_arena *a)
 {
     float *x = LCL_ARENA_NEW(a, float, 3);
@@ -117,8 +113,6 @@ static void arenas_too_large_are_errors(void **state)
     assert_non_null(strstr(lcl_error_hint(), "per_device_train_batch_size"));
     lcl_arena_free(&a);
 }
-
-/* --- dtypes --- */
 
 static float bits_float(uint32_t u)
 {
@@ -190,8 +184,6 @@ static void converts_between_all_floating_types(void **state)
     assert_int_equal(lcl_dtype_bytes(LCL_I64), 8);
     assert_string_equal(lcl_dtype_name(LCL_BF16), "bf16");
 }
-
-/* --- randomness --- */
 
 /* The vectors that Random123 publishes for philox4x32-10. */
 static void philox_gives_the_published_numbers(void **state)
@@ -270,8 +262,6 @@ static void shuffles_reach_every_order_equally(void **state)
     assert_true(lcl_hash_string("orc") != lcl_hash_string("ocr"));
     assert_true(lcl_hash_string("") == lcl_hash_string(""));
 }
-
-/* --- threads --- */
 
 struct sums {
     int64_t n, grain;
@@ -362,8 +352,6 @@ static void nested_work_runs_inline(void **state)
     lcl_threads_stop();
 }
 
-/* --- the parameter table --- */
-
 static void add_row(struct lcl_params *t, const char *name, int64_t n, int64_t k,
                     struct lcl_param_spec spec)
 {
@@ -451,8 +439,6 @@ static void first_values_do_not_depend_on_the_order(void **state)
         lcl_arena_free(&values[i]);
     }
 }
-
-/* --- files --- */
 
 static const char *in_temp(const char *name)
 {
