@@ -124,10 +124,6 @@ lcl_status lcl_config_unknown_key(const char *name, const char *where)
     return LCL_FAIL_HINT(LCL_CONFIG, hint, "%s: unknown key %.100s", where, name);
 }
 
-/* --- values
- * -------------------------------------------------------------------------------------------------
- */
-
 static void *field_of(struct lcl_config *c, const struct lcl_key *key)
 {
     return (char *)c + key->offset;

@@ -100,10 +100,6 @@ static lcl_status settings_apply(struct lcl_config *c, const struct settings *s)
     return LCL_OK;
 }
 
-/* --- events
- * -------------------------------------------------------------------------------------------------
- */
-
 static const char *at_line(struct reader *r, int line)
 {
     snprintf(r->where, sizeof r->where, "%s:%d", r->path, line);
@@ -415,10 +411,6 @@ out:
     free(r);
     return status;
 }
-
-/* --- bases
- * ------------------------------
- */
 
 /* Files being read, innermost last: a chain that comes back to one of them is a cycle. */
 struct chain {
