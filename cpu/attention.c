@@ -66,10 +66,12 @@ int64_t LCL_CPU(attention_blocks)(const struct lcl_attention_args *a, int64_t fi
             if (blocks) blocks[n] = (struct attn_block){(int32_t)i, runs, 0, 0};
             n++;
         } else {
-            for (int64_t l = 0; l < lanes; l += LANES, n++)
+            int64_t pieces = (lanes + LANES - 1) / LANES, size = LANES; /* of equal size */
+            if (pieces > 0) size = attn_round((lanes + pieces - 1) / pieces, PANEL);
+            for (int64_t l = 0; l < lanes; l += size, n++)
                 if (blocks)
-                    blocks[n] = (struct attn_block){(int32_t)i, 1, l,
-                                                    lanes - l < LANES ? lanes : l + LANES};
+                    blocks[n] =
+                        (struct attn_block){(int32_t)i, 1, l, lanes - l < size ? lanes : l + size};
         }
         i += runs;
     }
@@ -146,20 +148,16 @@ static void key_range(const struct lcl_attention_args *a, struct work *w, int64_
     }
 }
 
-static void store_out(const struct lcl_attention_args *a, const struct work *w)
+static void store_out(const struct lcl_attention_args *a, struct work *w)
 {
     const struct attn_lanes *l = &w->lanes;
     for (int32_t i = 0; i < l->n; i++) {
-        float temp[128], inverse = 1.0f / w->sum_L[i];
-        const float *src = w->out_DL + (int64_t)(i / PANEL) * a->D * PANEL + i % PANEL;
-        int64_t at = l->row[i] * a->out_stride + l->head[i] * a->D;
-        float *dst = row_open(a->out, a->dtype, at, temp);
-        for (int64_t d = 0; d < a->D; d++) dst[d] = src[d * PANEL] * inverse;
-        row_store(a->out, a->dtype, at, a->D, dst);
         if (a->lse_TH)
             a->lse_TH[l->row[i] * a->H + l->head[i]] =
                 (w->max_L[i] + log2f(w->sum_L[i])) * ATTN_LN2;
+        w->sum_L[i] = 1.0f / w->sum_L[i];
     }
+    attn_store_lanes(w->out_DL, l, a->out, a->dtype, a->out_stride, a->D, w->sum_L);
 }
 
 static lcl_status forward_task(const struct forward *f, int64_t task)

@@ -29,7 +29,8 @@ struct backward {
 /* A task's working set, in its thread's scratch. L lanes, K keys of a tile. */
 struct work {
     struct attn_lanes lanes;
-    float lse_L[LANES], delta_L[LANES]; /* log2 units; sum over D of d_out * out */
+    float lse_L[LANES],
+        delta_L[LANES]; /* log2 units; sum over D of d_out * out, d_q's scale at the end */
     float *q_DL, *d_out_DL, *d_q_DL;    /* panels */
     float *q_LD, *d_out_LD;             /* rows, padded to width */
     float *p_KL, *d_s_KL;               /* [TILE_KEYS, LANES] */
@@ -164,17 +165,10 @@ static void key_range(const struct backward *b, struct work *w, int64_t kv_head,
     }
 }
 
-static void store_d_q(const struct lcl_attention_args *a, const struct work *w)
+static void store_d_q(const struct lcl_attention_args *a, struct work *w)
 {
-    const struct attn_lanes *l = &w->lanes;
-    for (int32_t i = 0; i < l->n; i++) {
-        float temp[128];
-        const float *src = w->d_q_DL + (int64_t)(i / PANEL) * a->D * PANEL + i % PANEL;
-        int64_t at = l->row[i] * a->q_stride + l->head[i] * a->D;
-        float *dst = row_open(a->d_q, a->dtype, at, temp);
-        for (int64_t d = 0; d < a->D; d++) dst[d] = src[d * PANEL] * a->scale;
-        row_store(a->d_q, a->dtype, at, a->D, dst);
-    }
+    for (int32_t i = 0; i < w->lanes.panels * PANEL; i++) w->delta_L[i] = a->scale;
+    attn_store_lanes(w->d_q_DL, &w->lanes, a->d_q, a->dtype, a->q_stride, a->D, w->delta_L);
 }
 
 /* Key rows [begin, end) of d_k and d_v: the sum over slices of grads, in order. */

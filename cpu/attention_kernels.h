@@ -14,7 +14,7 @@
 
 enum {
     PANEL = MK_VECS * VL, /* lanes whose scores are computed together */
-    LANES = 192,          /* lanes of a block: a multiple of every PANEL */
+    LANES = 240,          /* lanes of a block: a multiple of every PANEL */
     PANELS = LANES / PANEL,
     TILE_KEYS = 64,
     ATTN_SCRATCH_TILES = 0,  /* thread scratch: tiles and lanes of a task */
@@ -57,16 +57,19 @@ static inline int32_t attn_vecs(const struct attn_lanes *l, int panel)
 static inline void attn_set_lanes(struct attn_lanes *l, const struct lcl_attention_args *a,
                                   const struct attn_block *b, int64_t kv_head)
 {
-    int64_t per = a->H / a->G;
+    int32_t per = (int32_t)(a->H / a->G), first_head = (int32_t)(kv_head * per);
     l->n = 0;
     for (int32_t r = b->first_run; r < b->first_run + b->n_runs; r++) {
         const struct lcl_attn_run *run = &a->runs[r];
-        int64_t end = b->n_runs > 1 ? (run->q_end - run->q_begin) * per : b->lane_end;
-        for (int64_t i = b->n_runs > 1 ? 0 : b->lane_begin; i < end; i++, l->n++) {
-            l->index[l->n] = (int32_t)(i / per);
-            l->row[l->n] = run->q_begin + l->index[l->n];
-            l->head[l->n] = (int32_t)(kv_head * per + i % per);
+        int64_t begin = b->n_runs > 1 ? 0 : b->lane_begin;
+        int64_t end = b->n_runs > 1 ? (run->q_end - run->q_begin) * (int64_t)per : b->lane_end;
+        int32_t index = (int32_t)(begin / per), head = (int32_t)(begin % per);
+        for (int64_t i = begin; i < end; i++, l->n++) {
+            l->index[l->n] = index;
+            l->row[l->n] = run->q_begin + index;
+            l->head[l->n] = first_head + head;
             l->run[l->n] = r;
+            if (++head == per) head = 0, index++;
         }
     }
     l->panels = (l->n + PANEL - 1) / PANEL;
@@ -128,15 +131,45 @@ static inline struct attn_tile attn_load_tile(const void *x, lcl_dtype dtype, in
 static inline void attn_load_lanes(float *out, const struct attn_lanes *l, const void *x,
                                    lcl_dtype dtype, int64_t stride, int64_t D, float scale)
 {
-    float temp[128];
-    for (int32_t i = 0; i < l->panels * PANEL; i++) {
+    static const float zeros[128];
+    float temp[4][128];
+    for (int32_t i = 0; i < l->panels * PANEL; i += 4) { /* PANEL is a multiple of 4 */
+        const float *rows[4];
+        for (int32_t j = 0; j < 4; j++)
+            rows[j] = i + j < l->n ? row_load(x, dtype, l->row[i + j] * stride + l->head[i + j] * D,
+                                              D, temp[j])
+                                   : zeros;
         float *dst = out + (int64_t)(i / PANEL) * D * PANEL + i % PANEL;
-        if (i >= l->n) {
-            for (int64_t d = 0; d < D; d++) dst[d * PANEL] = 0;
-            continue;
+        for (int64_t d = 0; d < D; d += 4) {
+            float *columns[4];
+            for (int64_t j = 0; j < 4; j++) columns[j] = dst + (d + j) * PANEL;
+            mk_transpose4(columns, rows, d, 0, v4_all(scale));
         }
-        const float *src = row_load(x, dtype, l->row[i] * stride + l->head[i] * D, D, temp);
-        for (int64_t d = 0; d < D; d++) dst[d * PANEL] = src[d] * scale;
+    }
+}
+
+/* The reverse: the lanes' columns of panels, each times its lane's scale, as rows of x. */
+static inline void attn_store_lanes(const float *panels, const struct attn_lanes *l, void *x,
+                                    lcl_dtype dtype, int64_t stride, int64_t D,
+                                    const float *scale_L)
+{
+    float temp[4][128];
+    for (int32_t i = 0; i < l->n; i += 4) {
+        float *rows[4];
+        v4 scale;
+        memcpy(&scale, scale_L + i, sizeof scale);
+        for (int32_t j = 0; j < 4; j++)
+            rows[j] = i + j < l->n
+                          ? row_open(x, dtype, l->row[i + j] * stride + l->head[i + j] * D, temp[j])
+                          : temp[j];
+        const float *src = panels + (int64_t)(i / PANEL) * D * PANEL + i % PANEL;
+        for (int64_t d = 0; d < D; d += 4) {
+            const float *columns[4];
+            for (int64_t j = 0; j < 4; j++) columns[j] = src + (d + j) * PANEL;
+            mk_transpose4(rows, columns, 0, d, scale);
+        }
+        for (int32_t j = 0; j < 4 && i + j < l->n; j++)
+            row_store(x, dtype, l->row[i + j] * stride + l->head[i + j] * D, D, rows[j]);
     }
 }
 

@@ -64,19 +64,43 @@ static inline vf v_exp2(vf x)
     return (vf)(r & ~(x < -126.0f));
 }
 
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t v4i __attribute__((vector_size(16)));
+
+static inline v4 v4_all(float x) { return x - (v4){0}; }
+
+/* dst[j][dst_at + i] = src[i][src_at + j] * scale, i, j < 4; scale runs with j where src are
+ * columns of lanes, and is one number otherwise. */
+static inline void mk_transpose4(float *const dst[4], const float *const src[4], int64_t src_at,
+                                 int64_t dst_at, v4 scale)
+{
+    v4 r[4];
+    for (int i = 0; i < 4; i++) r[i] = *(const v4_unaligned *)(src[i] + src_at) * scale;
+    v4 a = __builtin_shuffle(r[0], r[1], (v4i){0, 4, 1, 5}),
+       b = __builtin_shuffle(r[2], r[3], (v4i){0, 4, 1, 5});
+    v4 c = __builtin_shuffle(r[0], r[1], (v4i){2, 6, 3, 7}),
+       d = __builtin_shuffle(r[2], r[3], (v4i){2, 6, 3, 7});
+    *(v4_unaligned *)(dst[0] + dst_at) = __builtin_shuffle(a, b, (v4i){0, 1, 4, 5});
+    *(v4_unaligned *)(dst[1] + dst_at) = __builtin_shuffle(a, b, (v4i){2, 3, 6, 7});
+    *(v4_unaligned *)(dst[2] + dst_at) = __builtin_shuffle(c, d, (v4i){0, 1, 4, 5});
+    *(v4_unaligned *)(dst[3] + dst_at) = __builtin_shuffle(c, d, (v4i){2, 3, 6, 7});
+}
+
 /* c[r][j] (+)= sum over k of a[r * ars + k * aks] * b[k * ldb + j], r < rows, j < vecs * VL. rows
- * and vecs are constants where this is inlined; one of ars and aks is the constant 1. */
+ * and vecs are constants where this is inlined; one of ars and aks is the constant 1. A single
+ * vector takes twice the rows, to hide the adds' latency. */
 static inline __attribute__((always_inline)) void
 mk_block(const int rows, const int vecs, int64_t depth, const float *a, int64_t ars, int64_t aks,
          const float *b, int64_t ldb, float *c, int64_t ldc, bool accumulate)
 {
-    vf acc[MK_ROWS][MK_VECS];
-#pragma GCC unroll 8
+    vf acc[2 * MK_ROWS][MK_VECS];
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++) { /* c may lie in memory: fetched while the sum runs */
         __builtin_prefetch(c + r * ldc, 1);
         __builtin_prefetch(c + r * ldc + vecs * VL - 1, 1);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
         for (int v = 0; v < vecs; v++) acc[r][v] = (vf){0};
@@ -84,14 +108,14 @@ mk_block(const int rows, const int vecs, int64_t depth, const float *a, int64_t 
         vf bv[MK_VECS];
 #pragma GCC unroll 3
         for (int v = 0; v < vecs; v++) bv[v] = v_load(b + k * ldb + v * VL);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             vf av = v_all(a[r * ars + k * aks]);
 #pragma GCC unroll 3
             for (int v = 0; v < vecs; v++) acc[r][v] += av * bv[v];
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
         for (int v = 0; v < vecs; v++) {
@@ -100,26 +124,29 @@ mk_block(const int rows, const int vecs, int64_t depth, const float *a, int64_t 
         }
 }
 
-#define MK_VARIANT(name, row_stride, depth_stride)                                                \
-    static inline __attribute__((always_inline)) void name##_vecs(                                \
-        const int vecs, int64_t rows, int64_t depth, const float *a, int64_t lda, const float *b, \
-        int64_t ldb, float *c, int64_t ldc, bool accumulate)                                      \
-    {                                                                                             \
-        int64_t r = 0;                                                                            \
-        for (; r + MK_ROWS <= rows; r += MK_ROWS)                                                 \
-            mk_block(MK_ROWS, vecs, depth, a + r * (row_stride), (row_stride), (depth_stride), b, \
-                     ldb, c + r * ldc, ldc, accumulate);                                          \
-        for (; r < rows; r += MK_STEP)                                                            \
-            mk_block(MK_STEP, vecs, depth, a + r * (row_stride), (row_stride), (depth_stride), b, \
-                     ldb, c + r * ldc, ldc, accumulate);                                          \
-    }                                                                                             \
-    static inline void name(int64_t rows, int vecs, int64_t depth, const float *a, int64_t lda,   \
-                            const float *b, int64_t ldb, float *c, int64_t ldc, bool accumulate)  \
-    {                                                                                             \
-        for (; vecs >= MK_VECS; vecs -= MK_VECS, b += MK_VECS * VL, c += MK_VECS * VL)            \
-            name##_vecs(MK_VECS, rows, depth, a, lda, b, ldb, c, ldc, accumulate);                \
-        if (vecs == 2) name##_vecs(2, rows, depth, a, lda, b, ldb, c, ldc, accumulate);           \
-        if (vecs == 1) name##_vecs(1, rows, depth, a, lda, b, ldb, c, ldc, accumulate);           \
+#define MK_VARIANT(name, row_stride, depth_stride)                                                 \
+    static inline __attribute__((always_inline)) void name##_vecs(                                 \
+        const int vecs, int64_t rows, int64_t depth, const float *a, int64_t lda, const float *b,  \
+        int64_t ldb, float *c, int64_t ldc, bool accumulate)                                       \
+    {                                                                                              \
+        int64_t r = 0;                                                                             \
+        for (; vecs == 1 && r + 2 * MK_ROWS <= rows; r += 2 * MK_ROWS)                             \
+            mk_block(2 * MK_ROWS, 1, depth, a + r * (row_stride), (row_stride), (depth_stride), b, \
+                     ldb, c + r * ldc, ldc, accumulate);                                           \
+        for (; r + MK_ROWS <= rows; r += MK_ROWS)                                                  \
+            mk_block(MK_ROWS, vecs, depth, a + r * (row_stride), (row_stride), (depth_stride), b,  \
+                     ldb, c + r * ldc, ldc, accumulate);                                           \
+        for (; r < rows; r += MK_STEP)                                                             \
+            mk_block(MK_STEP, vecs, depth, a + r * (row_stride), (row_stride), (depth_stride), b,  \
+                     ldb, c + r * ldc, ldc, accumulate);                                           \
+    }                                                                                              \
+    static inline void name(int64_t rows, int vecs, int64_t depth, const float *a, int64_t lda,    \
+                            const float *b, int64_t ldb, float *c, int64_t ldc, bool accumulate)   \
+    {                                                                                              \
+        for (; vecs >= MK_VECS; vecs -= MK_VECS, b += MK_VECS * VL, c += MK_VECS * VL)             \
+            name##_vecs(MK_VECS, rows, depth, a, lda, b, ldb, c, ldc, accumulate);                 \
+        if (vecs == 2) name##_vecs(2, rows, depth, a, lda, b, ldb, c, ldc, accumulate);            \
+        if (vecs == 1) name##_vecs(1, rows, depth, a, lda, b, ldb, c, ldc, accumulate);            \
     }
 
 /* rows is a multiple of MK_STEP, vecs any count. mk_rows: a is stored [rows, lda]; mk_cols: a is
