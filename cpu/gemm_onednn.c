@@ -355,7 +355,11 @@ static lcl_status matmul_cut(const struct lcl_gemm_call *call)
 lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *call)
 {
     single_thread();
-    if (f32_by_matmul) return matmul_cut(call);
+    if (f32_by_matmul) {
+        struct lcl_gemm_call plain = *call;
+        plain.bias = NULL;
+        return matmul_cut(&plain);
+    }
     dnnl_status_t s = dnnl_sgemm(call->trans_a ? 'T' : 'N', call->trans_b ? 'T' : 'N', call->M,
                                  call->N, call->K, call->alpha, call->a, call->lda, call->b,
                                  call->ldb, call->beta, call->c, call->ldc);
