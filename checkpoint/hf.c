@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/log.h"
-
 bool lcl_hf_is_folder(const char *dir)
 {
     char *path = lcl_strdupf("%s/config.json", dir);
@@ -50,8 +48,6 @@ struct matching {
     struct lcl_safetensors st;
     struct lcl_model_config config;
     const struct lcl_st_tensor **of_row; /* [n_rows] */
-    const struct lcl_st_tensor *second_w,
-        *second_b; /* of a linear projector: an affine map after it */
     struct complaints bad;
 };
 
@@ -84,14 +80,12 @@ static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigne
         *slot = tensor;
         return LCL_OK;
     }
-    bool linear = m->config.projector == LCL_PROJECTOR_LINEAR;
-    if (linear && strcmp(name, "multi_modal_projector.linear_2.weight") == 0)
-        m->second_w = tensor;
-    else if (linear && strcmp(name, "multi_modal_projector.linear_2.bias") == 0)
-        m->second_b = tensor;
-    else if (m->config.text.tied && strcmp(name, "language_model.lm_head.weight") == 0)
-        return LCL_OK; /* equal to the embedding: lcl_hf_config_read looked */
-    else if (parts == LCL_ALL_PARTS && !is_buffer(tensor->name))
+    if (m->config.projector == LCL_PROJECTOR_LINEAR &&
+        strncmp(name, "multi_modal_projector.linear_2.", 31) == 0)
+        return LCL_OK; /* an identity: lcl_hf_config_read looked */
+    if (m->config.text.tied && strcmp(name, "language_model.lm_head.weight") == 0)
+        return LCL_OK; /* equal to the embedding: the same */
+    if (parts == LCL_ALL_PARTS && !is_buffer(tensor->name))
         complain(&m->bad, "left over: %.200s", tensor->name);
     return LCL_OK;
 }
@@ -115,16 +109,6 @@ static void check_row(struct matching *m, const struct lcl_param *p,
     }
 }
 
-static void check_second(struct matching *m)
-{
-    int64_t C = m->config.text.C;
-    const struct lcl_st_tensor *w = m->second_w, *b = m->second_b;
-    if (w && (w->n_dims != 2 || w->shape[0] != C || w->shape[1] != C || w->dtype > LCL_F64))
-        complain(&m->bad, "misshapen: %.200s", w->name);
-    if (b && (!w || b->n_dims != 1 || b->shape[0] != C || b->dtype > LCL_F64))
-        complain(&m->bad, "misshapen: %.200s", b->name);
-}
-
 static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned parts)
 {
     LCL_TRY(lcl_st_open(m->dir, &m->st));
@@ -136,7 +120,6 @@ static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned p
     for (int i = 0; i < t->n_rows; i++)
         if (parts >> t->rows[i].part & 1u && !is_own_row(&t->rows[i]))
             check_row(m, &t->rows[i], m->of_row[i]);
-    check_second(m);
     if (m->bad.n == 0) return LCL_OK;
     return LCL_FAIL_HINT(
         LCL_SHAPE, "the weights and config.json, or the model that is asked for, differ",
@@ -145,41 +128,6 @@ static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned p
 }
 
 /* ---- filling ---- */
-
-/* y = W2 (W1 x + b1) + b2 as one layer, in double: exact where W2 is the identity that lcl_hf_save
- * writes behind a linear projector. */
-static lcl_status merge_second(const struct matching *m, struct lcl_params *t)
-{
-    struct lcl_param *w1 = lcl_params_find(t, "multi_modal_projector.linear_1.weight");
-    struct lcl_param *b1 = lcl_params_find(t, "multi_modal_projector.linear_1.bias");
-    size_t N = (size_t)w1->shape[0], K = (size_t)w1->shape[1];
-    double *w2 = malloc((N * N + N + N * K + N + 1) * sizeof *w2);
-    if (!w2) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", m->dir);
-    double *b2 = w2 + N * N, *w = b2 + N, *b = w + N * K;
-    float *v1 = t->value + w1->offset, *c1 = b1 ? t->value + b1->offset : NULL;
-    lcl_status status = LCL_OK;
-    memset(b2, 0, (N + N * K + N) * sizeof *w2);
-    LCL_TRY_GOTO(lcl_st_read(m->second_w, 0, N * N, LCL_F64, w2));
-    if (m->second_b) LCL_TRY_GOTO(lcl_st_read(m->second_b, 0, N, LCL_F64, b2));
-    bool identity = true;
-    for (size_t i = 0; i < N; i++) {
-        b[i] = b2[i];
-        identity = identity && b2[i] == 0;
-        for (size_t j = 0; j < N; j++) {
-            identity = identity && w2[i * N + j] == (i == j ? 1 : 0);
-            if (w2[i * N + j] == 0) continue;
-            if (c1) b[i] += w2[i * N + j] * (double)c1[j];
-            for (size_t k = 0; k < K; k++) w[i * K + k] += w2[i * N + j] * (double)v1[j * K + k];
-        }
-    }
-    if (identity) goto out;
-    lcl_log_warn("%s: the projector's two linear layers are merged into one", m->dir);
-    for (size_t i = 0; i < N * K; i++) v1[i] = (float)w[i];
-    for (size_t i = 0; c1 && i < N; i++) c1[i] = (float)b[i];
-out:
-    free(w2);
-    return status;
-}
 
 static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned parts)
 {
@@ -194,7 +142,6 @@ static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned 
             for (size_t k = 0; k < p->count; k++) value[k] = constant;
         }
     }
-    if (m->second_w && parts >> LCL_PART_PROJECTOR & 1u) LCL_TRY(merge_second(m, t));
     lcl_params_changed(t);
     return LCL_OK;
 }

@@ -224,20 +224,44 @@ static bool keeps_class(const struct reader *r, const char *key, const char *dro
     return full;
 }
 
+/* What lcl_hf_save writes behind a linear projector. */
+static bool is_identity(const struct lcl_safetensors *st, const struct lcl_st_tensor *w)
+{
+    const struct lcl_st_tensor *b = lcl_hf_find(st, "multi_modal_projector.linear_2.bias");
+    float x[512];
+    if (w->n_dims != 2 || w->shape[0] != w->shape[1]) return false;
+    for (size_t i = 0; i < w->count; i += 512) {
+        size_t n = w->count - i < 512 ? w->count - i : 512;
+        if (lcl_st_read(w, i, n, LCL_F32, x) != LCL_OK) return false;
+        for (size_t k = 0; k < n; k++)
+            if (x[k] != ((i + k) % ((size_t)w->shape[0] + 1) == 0 ? 1 : 0)) return false;
+    }
+    for (size_t i = 0; b && i < b->count; i++)
+        if (lcl_st_read(b, i, 1, LCL_F32, x) != LCL_OK || x[0] != 0) return false;
+    return true;
+}
+
+static enum lcl_projector_kind projector_kind(const struct reader *r,
+                                              const struct lcl_safetensors *st)
+{
+    bool plain = strcmp(word(r, "projector_hidden_act", "gelu"), "linear") == 0;
+    const char *type = word(r, "mm_projector_type", "mlp2x_gelu");
+    if (strcmp(type, "mlp2x_gelu") != 0 && strcmp(type, "linear") != 0)
+        refuse(r, "mm_projector_type", type, "linear and mlp2x_gelu");
+    if (!st)
+        return plain || strcmp(type, "linear") == 0 ? LCL_PROJECTOR_LINEAR : LCL_PROJECTOR_MLP2;
+    const struct lcl_st_tensor *second = lcl_hf_find(st, "multi_modal_projector.linear_2.weight");
+    if (!second || (plain && is_identity(st, second))) return LCL_PROJECTOR_LINEAR;
+    return plain ? LCL_PROJECTOR_LINEAR2 : LCL_PROJECTOR_MLP2;
+}
+
 static void read_projector(const struct reader *r, const struct lcl_safetensors *st,
                            struct lcl_model_config *m)
 {
-    const struct lcl_st_tensor *second =
-        st ? lcl_hf_find(st, "multi_modal_projector.linear_2.weight") : NULL;
-    const char *act = word(r, "projector_hidden_act", "gelu");
-    const char *type = word(r, "mm_projector_type", "mlp2x_gelu");
-    bool linear = st ? !second : strcmp(type, "linear") == 0 || strcmp(act, "linear") == 0;
-    if (strcmp(type, "mlp2x_gelu") != 0 && strcmp(type, "linear") != 0)
-        refuse(r, "mm_projector_type", type, "linear and mlp2x_gelu");
-    /* What lcl_hf_save writes for a linear projector: an identity follows it. */
-    if (second && strcmp(act, "linear") == 0) linear = true;
-    m->projector = linear ? LCL_PROJECTOR_LINEAR : LCL_PROJECTOR_MLP2;
-    m->projector_act = linear ? LCL_GELU_ERF : activation(r, "projector_hidden_act", "gelu");
+    m->projector = projector_kind(r, st);
+    m->projector_act = LCL_GELU_ERF;
+    if (m->projector == LCL_PROJECTOR_MLP2)
+        m->projector_act = activation(r, "projector_hidden_act", "gelu");
     bool has_bias = !st || lcl_hf_find(st, "multi_modal_projector.linear_1.bias") != NULL;
     m->projector_bias = flag(r, "multimodal_projector_bias", has_bias);
 }

@@ -84,7 +84,7 @@ lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype
                              "a model with mm_image_pool: %s has no HF form: "
                              "LlavaForConditionalGeneration feeds every patch to the decoder",
                              m->pool == LCL_POOL_MEAN ? "mean" : "2x2");
-    bool linear = m->projector == LCL_PROJECTOR_LINEAR;
+    bool linear = m->projector != LCL_PROJECTOR_MLP2;
     json_t *root = json_pack(
         "{s:[s], s:s, s:s, s:s, s:I, s:s, s:b, s:I, s:s, s:b, s:o, s:o}", "architectures",
         "LlavaForConditionalGeneration", "model_type", "llava", "dtype", dtype_name(dtype),
@@ -106,45 +106,45 @@ lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype
 /* ---- all of the config, for checkpoints: one list makes both directions ---- */
 
 /* I(field, low, high), F(field), B(field) */
-#define MODEL_CONFIG_FIELDS(I, F, B)                        \
-    I(vision.image_size, 1, 4096)                           \
-    I(vision.patch_size, 1, 4096)                           \
-    I(vision.C, 4, 65536)                                   \
-    I(vision.F, 4, 262144)                                  \
-    I(vision.n_layers, 1, 512)                              \
-    I(vision.H, 1, 512)                                     \
-    I(vision.act, LCL_GELU_ERF, LCL_GELU_TANH)              \
-    F(vision.eps)                                           \
-    I(text.C, 4, 65536)                                     \
-    I(text.F, 4, 262144)                                    \
-    I(text.n_layers, 1, 512)                                \
-    I(text.H, 1, 512)                                       \
-    I(text.G, 1, 512)                                       \
-    I(text.D, 1, 4096)                                      \
-    I(text.V, 1, 1 << 24)                                   \
-    F(text.eps)                                             \
-    F(text.rope_theta)                                      \
-    I(text.rope_scaling, LCL_ROPE_DEFAULT, LCL_ROPE_LLAMA3) \
-    F(text.rope_factor)                                     \
-    F(text.rope_low_freq_factor)                            \
-    F(text.rope_high_freq_factor)                           \
-    I(text.rope_original_positions, 0, 100000000)           \
-    I(text.max_positions, 1, 100000000)                     \
-    B(text.tied)                                            \
-    I(projector, LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_MLP2)  \
-    I(projector_act, LCL_GELU_ERF, LCL_GELU_TANH)           \
-    B(projector_bias)                                       \
-    I(select_layer, -512, 512)                              \
-    B(keep_class)                                           \
-    I(pool, LCL_POOL_NONE, LCL_POOL_2X2)                    \
-    B(standardize)                                          \
-    I(image_token, -1, INT32_MAX)                           \
-    I(bos_token, -1, INT32_MAX)                             \
-    I(eos_token, -1, INT32_MAX)                             \
-    I(pad_token, -1, INT32_MAX)                             \
-    I(n_classes, 0, 1 << 24)                                \
-    B(fan_in_init)                                          \
-    F(embed_std)                                            \
+#define MODEL_CONFIG_FIELDS(I, F, B)                          \
+    I(vision.image_size, 1, 4096)                             \
+    I(vision.patch_size, 1, 4096)                             \
+    I(vision.C, 4, 65536)                                     \
+    I(vision.F, 4, 262144)                                    \
+    I(vision.n_layers, 1, 512)                                \
+    I(vision.H, 1, 512)                                       \
+    I(vision.act, LCL_GELU_ERF, LCL_GELU_TANH)                \
+    F(vision.eps)                                             \
+    I(text.C, 4, 65536)                                       \
+    I(text.F, 4, 262144)                                      \
+    I(text.n_layers, 1, 512)                                  \
+    I(text.H, 1, 512)                                         \
+    I(text.G, 1, 512)                                         \
+    I(text.D, 1, 4096)                                        \
+    I(text.V, 1, 1 << 24)                                     \
+    F(text.eps)                                               \
+    F(text.rope_theta)                                        \
+    I(text.rope_scaling, LCL_ROPE_DEFAULT, LCL_ROPE_LLAMA3)   \
+    F(text.rope_factor)                                       \
+    F(text.rope_low_freq_factor)                              \
+    F(text.rope_high_freq_factor)                             \
+    I(text.rope_original_positions, 0, 100000000)             \
+    I(text.max_positions, 1, 100000000)                       \
+    B(text.tied)                                              \
+    I(projector, LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_LINEAR2) \
+    I(projector_act, LCL_GELU_ERF, LCL_GELU_TANH)             \
+    B(projector_bias)                                         \
+    I(select_layer, -512, 512)                                \
+    B(keep_class)                                             \
+    I(pool, LCL_POOL_NONE, LCL_POOL_2X2)                      \
+    B(standardize)                                            \
+    I(image_token, -1, INT32_MAX)                             \
+    I(bos_token, -1, INT32_MAX)                               \
+    I(eos_token, -1, INT32_MAX)                               \
+    I(pad_token, -1, INT32_MAX)                               \
+    I(n_classes, 0, 1 << 24)                                  \
+    B(fan_in_init)                                            \
+    F(embed_std)                                              \
     F(head_std)
 
 lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **text)

@@ -9,11 +9,11 @@ void lcl_projector_layout(struct lcl_pass *p, int64_t R, bool training)
     const struct lcl_model_config *c = &p->model->config;
     struct lcl_projector_saves *s = &p->projector;
     size_t in = (size_t)(R * c->vision.C), out = (size_t)(R * c->text.C);
-    bool two = c->projector == LCL_PROJECTOR_MLP2;
+    bool two = c->projector != LCL_PROJECTOR_LINEAR, gelu = c->projector == LCL_PROJECTOR_MLP2;
     s->R = R;
     s->in = c->standardize ? lcl_arena_alloc(&p->arena, in, elem(p)) : NULL;
     s->mid = two ? lcl_arena_alloc(&p->arena, out, elem(p)) : NULL;
-    s->act = two ? lcl_arena_alloc(&p->arena, out, elem(p)) : NULL;
+    s->act = gelu ? lcl_arena_alloc(&p->arena, out, elem(p)) : s->mid;
     s->out = lcl_arena_alloc(&p->arena, out, elem(p));
     if (!training) return;
     s->d_out = lcl_arena_alloc(&p->arena, out, elem(p));
@@ -42,11 +42,12 @@ lcl_status lcl_projector_fwd(struct lcl_pass *p, const void *features)
     }
     if (c->projector == LCL_PROJECTOR_LINEAR) return lcl_pass_linear(p, first, s->in, s->out);
     LCL_TRY(lcl_pass_linear(p, first, s->in, s->mid));
-    LCL_TRY(p->exec->ops->gelu_fwd(p->exec, &(struct lcl_gelu_args){.count = s->R * c->text.C,
-                                                                    .dtype = lcl_model_dtype(m),
-                                                                    .kind = c->projector_act,
-                                                                    .x = s->mid,
-                                                                    .y = s->act}));
+    if (c->projector == LCL_PROJECTOR_MLP2)
+        LCL_TRY(p->exec->ops->gelu_fwd(p->exec, &(struct lcl_gelu_args){.count = s->R * c->text.C,
+                                                                        .dtype = lcl_model_dtype(m),
+                                                                        .kind = c->projector_act,
+                                                                        .x = s->mid,
+                                                                        .y = s->act}));
     struct lcl_layer_linear second = {m->rows.proj2_w, m->rows.proj2_b, s->R, c->text.C, c->text.C};
     return lcl_pass_linear(p, second, s->act, s->out);
 }
@@ -59,11 +60,13 @@ lcl_status lcl_projector_bwd(struct lcl_pass *p, void *d_features)
     struct lcl_layer_linear first = {m->rows.proj1_w, m->rows.proj1_b, s->R, c->text.C,
                                      c->vision.C};
     void *d_first = s->d_out;
-    if (c->projector == LCL_PROJECTOR_MLP2) {
+    if (c->projector != LCL_PROJECTOR_LINEAR) {
         struct lcl_layer_linear second = {m->rows.proj2_w, m->rows.proj2_b, s->R, c->text.C,
                                           c->text.C};
         LCL_TRY(lcl_pass_linear_bwd(p, second, s->act, s->d_out, s->d_mid, p->train_projector));
-        LCL_TRY(p->exec->ops->gelu_bwd(p->exec, &(struct lcl_gelu_args){.count = s->R * c->text.C,
+        if (c->projector == LCL_PROJECTOR_MLP2)
+            LCL_TRY(
+                p->exec->ops->gelu_bwd(p->exec, &(struct lcl_gelu_args){.count = s->R * c->text.C,
                                                                         .dtype = lcl_model_dtype(m),
                                                                         .kind = c->projector_act,
                                                                         .x = s->mid,

@@ -75,8 +75,10 @@ static void describe_model(const struct lcl_model_config *m, json_t *out)
              (long long)lcl_tokens_per_image(m), pools[m->pool],
              m->standardize ? ", standardised" : "");
     set_text(a, "projector", "%s%s",
-             m->projector == LCL_PROJECTOR_LINEAR ? "linear" : "two layers, ",
-             m->projector == LCL_PROJECTOR_LINEAR ? "" : gelus[m->projector_act]);
+             m->projector == LCL_PROJECTOR_LINEAR    ? "linear"
+             : m->projector == LCL_PROJECTOR_LINEAR2 ? "two linear layers"
+                                                     : "two layers, ",
+             m->projector == LCL_PROJECTOR_MLP2 ? gelus[m->projector_act] : "");
     set_text(a, "text",
              "LLaMA, width %lld, %lld layers, %lld heads of %lld, %lld key/value heads, "
              "feed-forward %lld, vocabulary %lld, %s head",
