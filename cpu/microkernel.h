@@ -29,6 +29,7 @@ enum {
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 typedef float vf_unaligned __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 
 static inline vf v_load(const float *p) { return *(const vf_unaligned *)p; }
@@ -60,8 +61,8 @@ static inline vf v_exp2(vf x)
     p = p * f + 2.40222421e-1f;
     p = p * f + 6.93146978e-1f;
     p = p * f + 1.0f;
-    vi r = (vi)p + ((vi)shifted << 23);
-    return (vf)(r & ~(x < -126.0f));
+    vu r = (vu)p + ((vu)shifted << 23); /* wraps where the result is 0 anyway */
+    return (vf)(r & ~(vu)(x < -126.0f));
 }
 
 typedef float v4 __attribute__((vector_size(16)));
