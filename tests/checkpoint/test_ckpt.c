@@ -1,4 +1,6 @@
 /* Training checkpoints: what comes back, what damage is found, what an interrupted save leaves. */
+#include "tests/support/support.h"
+
 #include "checkpoint/ckpt.h"
 
 #include <errno.h>
@@ -12,7 +14,6 @@
 #include "checkpoint/hf_config.h"
 #include "core/fs.h"
 #include "core/h5.h"
-#include "tests/support/support.h"
 
 /* A table of a few rows of each part, with values and moments. */
 struct table {

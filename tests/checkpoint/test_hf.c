@@ -1,11 +1,12 @@
 /* HF LLaVA folders: every naming loads to the same parameters, what is saved loads again, and what
  * cannot be computed is refused by name. */
+#include "tests/support/support.h"
+
 #include "checkpoint/hf.h"
 
 #include <math.h>
 
 #include "model/model.h"
-#include "tests/support/support.h"
 
 static struct lcl_model_config small_config(void)
 {

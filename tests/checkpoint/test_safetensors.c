@@ -1,11 +1,11 @@
 /* safetensors files: golden tensors, round trips, and headers made to harm. */
+#include "tests/support/support.h"
+
 #include "checkpoint/safetensors.h"
 
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
-
-#include "tests/support/support.h"
 
 static const char *file_in_temp(const char *name)
 {

@@ -1,0 +1,156 @@
+/* `lcl inspect` on a saved model, a checkpoint and a run: its JSON is read back, damage is an
+ * error. */
+#include "tests/support/support.h"
+
+#include <jansson.h>
+#include <sys/wait.h>
+
+#include "checkpoint/ckpt.h"
+#include "checkpoint/hf.h"
+#include "core/fs.h"
+#include "model/model.h"
+
+static struct lcl_model model;
+
+static int make_model(void **state)
+{
+    (void)state;
+    const struct lcl_model_config c = {.vision = {16, 8, 12, 20, 2, 3, LCL_GELU_QUICK, 1e-5},
+                                       .text = {.C = 16,
+                                                .F = 24,
+                                                .n_layers = 1,
+                                                .H = 4,
+                                                .G = 4,
+                                                .D = 4,
+                                                .V = 40,
+                                                .eps = 1e-6,
+                                                .rope_theta = 10000,
+                                                .max_positions = 128},
+                                       .projector = LCL_PROJECTOR_LINEAR,
+                                       .projector_bias = true,
+                                       .select_layer = -2,
+                                       .image_token = 38};
+    if (lcl_model_create(&model, &c) != LCL_OK) return 1;
+    if (lcl_model_reserve(&model, false, false, false) != LCL_OK) return 1;
+    lcl_params_initialise(&model.params, 1);
+    return 0;
+}
+
+static int free_model(void **state)
+{
+    (void)state;
+    lcl_model_free(&model);
+    return 0;
+}
+
+/* Runs `lcl inspect PATH OPTION`; *out is what it printed, on both streams. */
+static int run_inspect(const char *path, const char *option, char **out)
+{
+    const char *bin = getenv("LCL_BIN");
+    char *command = lcl_strdupf("%s inspect %s %s 2>&1", bin ? bin : "build/lcl", path, option);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    *out = calloc(1, 1 << 18);
+    size_t n = fread(*out, 1, (1 << 18) - 1, pipe);
+    assert_true(n > 0);
+    int status = pclose(pipe);
+    free(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static json_t *inspect_json(const char *path)
+{
+    char *text;
+    int code = run_inspect(path, "--json", &text);
+    if (code != 0) fail_msg("exit status %d: %s", code, text);
+    json_t *root = json_loads(text, 0, NULL);
+    if (!root) fail_msg("no JSON: %s", text);
+    free(text);
+    return root;
+}
+
+static json_int_t count_of(const json_t *root, const char *part)
+{
+    return json_integer_value(json_object_get(json_object_get(root, "parameters"), part));
+}
+
+static const char *in_temp(const char *name)
+{
+    static char path[400];
+    snprintf(path, sizeof path, "%s/%s", temp_dir(), name);
+    return path;
+}
+
+static void hf_folders(void **state)
+{
+    (void)state;
+    const char *dir = in_temp("hf");
+    ASSERT_OK(lcl_hf_save(dir, &model.params, &model.config, NULL));
+    json_t *root = inspect_json(dir);
+    assert_int_equal(count_of(root, "projector"), 16 * 12 + 16);
+    assert_int_equal(json_array_size(json_object_get(root, "missing")), 0);
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(root, "missing_files"), 0)),
+        "tokenizer.json");
+    json_decref(root);
+    /* What is missing is listed. */
+    const struct lcl_st_item item = {"lm_head.weight", LCL_F32,           LCL_F32, 2,
+                                     {40, 16},         model.params.value};
+    ASSERT_OK(lcl_st_write_folder(dir, &item, 1, 0));
+    root = inspect_json(dir);
+    assert_int_equal(json_array_size(json_object_get(root, "missing")), model.params.n_rows - 1);
+    json_decref(root);
+}
+
+static void runs_and_checkpoints(void **state)
+{
+    (void)state;
+    char dir[400], path[600], *text;
+    snprintf(dir, sizeof dir, "%s", in_temp("run"));
+    for (int step = 1; step <= 2; step++)
+        ASSERT_OK(lcl_checkpoint_save(dir, &(struct lcl_run_state){.step = step, .tokens = 77},
+                                      &model.params, &model.config,
+                                      &(struct lcl_checkpoint_options){.keep = 5}));
+    json_t *root = inspect_json(dir);
+    assert_string_equal(json_string_value(json_object_get(root, "last")), "checkpoint-2");
+    assert_int_equal(json_array_size(json_object_get(root, "checkpoints")), 2);
+    json_t *run = json_object_get(root, "run_state");
+    assert_int_equal(json_integer_value(json_object_get(run, "step")), 2);
+    assert_int_equal(json_integer_value(json_object_get(run, "tokens")), 77);
+    assert_int_equal(json_array_size(json_object_get(root, "tensors")), model.params.n_rows);
+    json_decref(root);
+    /* Damage is an error, in words and in the exit status. */
+    snprintf(path, sizeof path, "%s/checkpoint-2/state.h5", dir);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, -20, SEEK_END);
+    int byte = fgetc(f);
+    fseek(f, -20, SEEK_END);
+    fputc(byte ^ 4, f);
+    fclose(f);
+    assert_int_equal(run_inspect(path, "", &text), 1);
+    assert_non_null(strstr(text, "is damaged"));
+    free(text);
+}
+
+static void unknown_things(void **state)
+{
+    (void)state;
+    char *text;
+    assert_int_equal(run_inspect(in_temp("nothing"), "", &text), 1);
+    assert_non_null(strstr(text, "there is no"));
+    free(text);
+    assert_int_equal(run_inspect("Makefile", "", &text), 1);
+    assert_non_null(strstr(text, "no known kind"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hf_folders),
+        cmocka_unit_test(runs_and_checkpoints),
+        cmocka_unit_test(unknown_things),
+    };
+    return cmocka_run_group_tests(tests, make_model, free_model);
+}
