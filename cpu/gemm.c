@@ -65,12 +65,15 @@ static int forced_kernel(void)
     return known;
 }
 
-/* oneDNN's AVX2 product reads a transposed a column by column: rows a multiple of 2 KiB apart then
- * share few cache sets, and it falls to half its speed (cpu/README.md). */
-static bool library_stumbles(const struct lcl_gemm_call *c)
+/* Where the own f32 product is clearly the faster (cpu/README.md has the numbers). oneDNN's AVX2
+ * product reads a transposed a column by column: rows a multiple of 2 KiB apart then share few
+ * cache sets, and it falls to half its speed. OpenBLAS loses a sixth on small problems. */
+static bool own_is_faster(const struct lcl_gemm_call *c)
 {
-#if defined(LCL_GEMM_ONEDNN) && !defined(LCL_CPU_ISA_v4)
+#if defined(__AVX2__) && !defined(__AVX512F__) && defined(LCL_GEMM_ONEDNN)
     return c->trans_a && c->lda >= 1024 && c->lda % 512 == 0;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+    return !c->trans_a && 2.0 * (double)c->M * (double)c->N * (double)c->K < 64e6;
 #else
     (void)c;
     return false;
@@ -83,7 +86,7 @@ static enum kernel choose_kernel(const struct lcl_gemm_call *c)
         return BY_LIBRARY_BF16;
     if (c->a_type != LCL_F32 || c->b_type != LCL_F32 || c->c_type != LCL_F32) return BY_OWN;
     int forced = forced_kernel();
-    bool own = forced >= 0 ? forced : library_stumbles(c);
+    bool own = forced >= 0 ? forced : own_is_faster(c);
     return own ? BY_OWN : BY_LIBRARY_F32;
 }
 
