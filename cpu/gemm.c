@@ -132,7 +132,10 @@ static lcl_status run_tile(void *ctx, int64_t chunk)
     t.c = row_at(call->c, call->c_type, row * call->ldc + col);
     if (call->bias) t.bias = call->bias + col;
     if (p->kernel == BY_OWN) return LCL_CPU(gemm_own)(&t);
-    if (p->kernel == BY_LIBRARY_BF16) return LCL_CPU(gemm_library_native)(&t);
+    if (p->kernel == BY_LIBRARY_BF16) {
+        lcl_status status = LCL_CPU(gemm_library_native)(&t);
+        return status == LCL_UNSUPPORTED ? LCL_CPU(gemm_own)(&t) : status;
+    }
     LCL_TRY(LCL_CPU(gemm_library_f32)(&t));
     for (int64_t i = 0; t.bias && i < t.M; i++)
         for (int64_t j = 0; j < t.N; j++) ((float *)t.c)[i * t.ldc + j] += t.bias[j];

@@ -25,9 +25,9 @@ struct lcl_gemm_call {
 
 /* All three matrices f32, no bias. */
 LCL_CHECKED lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *call);
-/* Whether the library multiplies bf16 at full speed on this processor: then gemm_library_native
- * takes any call whose a and b are both bf16. It depends on the machine and the environment alone.
- */
+/* Whether the library multiplies bf16 at full speed on this processor: then gemm_library_native may
+ * be given any call whose a and b are both bf16. It depends on the machine alone. LCL_UNSUPPORTED:
+ * not this one, and c is as it was. */
 bool LCL_CPU(gemm_library_has_bf16)(void);
 LCL_CHECKED lcl_status LCL_CPU(gemm_library_native)(const struct lcl_gemm_call *call);
 

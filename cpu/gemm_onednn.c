@@ -55,8 +55,10 @@ static void (*set_omp_threads)(int);
 
 static lcl_status fail(const char *what, dnnl_status_t status)
 {
-    return LCL_FAIL(status == dnnl_out_of_memory ? LCL_MEMORY : LCL_INTERNAL,
-                    "oneDNN: %s failed with status %d", what, (int)status);
+    lcl_status code = status == dnnl_out_of_memory   ? LCL_MEMORY
+                      : status == dnnl_unimplemented ? LCL_UNSUPPORTED
+                                                     : LCL_INTERNAL;
+    return LCL_FAIL(code, "oneDNN: %s failed with status %d", what, (int)status);
 }
 
 static void entry_clear(struct entry *e)
@@ -349,7 +351,8 @@ static lcl_status matmul_cut(const struct lcl_gemm_call *call)
         return matmul(call);
     }
     LCL_TRY(matmul(&head));
-    return matmul(&tail);
+    lcl_status status = matmul(&tail); /* c has changed: no other product may take over now */
+    return status == LCL_UNSUPPORTED ? LCL_INTERNAL : status;
 }
 
 lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *call)
