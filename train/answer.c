@@ -1,0 +1,298 @@
+#include "train/answer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fs.h"
+#include "core/threads.h"
+
+enum { GALLERY_BATCH = 16, SLICE_TOKENS = 16384, SLICE_QUERIES = 64 };
+
+void lcl_bad_pictures_free(struct lcl_bad_pictures *b)
+{
+    for (int64_t i = 0; i < b->n; i++) {
+        free(b->v[i].path);
+        free(b->v[i].why);
+    }
+    free(b->v);
+    *b = (struct lcl_bad_pictures){0};
+}
+
+static lcl_status add_bad(struct lcl_bad_pictures *b, const char *path, const char *why)
+{
+    struct lcl_bad_picture *v = realloc(b->v, ((size_t)b->n + 1) * sizeof *v);
+    if (!v) return LCL_FAIL(LCL_MEMORY, "no memory for a list of bad pictures");
+    b->v = v;
+    v[b->n] = (struct lcl_bad_picture){lcl_strdupf("%s", path), lcl_strdupf("%s", why)};
+    if (!v[b->n].path || !v[b->n].why) {
+        free(v[b->n].path);
+        free(v[b->n].why);
+        return LCL_FAIL(LCL_MEMORY, "no memory for a list of bad pictures");
+    }
+    b->n++;
+    return LCL_OK;
+}
+
+static size_t pixels_of(const struct lcl_gallery *g)
+{
+    return (size_t)g->env->preprocess.size * (size_t)g->env->preprocess.size * 3;
+}
+
+lcl_status lcl_gallery_open(struct lcl_gallery *g, struct lcl_env *e)
+{
+    *g = (struct lcl_gallery){.env = e,
+                              .pass = {.exec = &e->exec, .model = &e->model},
+                              .row = lcl_tokens_per_image(&e->model.config) *
+                                     e->model.config.vision.C};
+    g->pixels = malloc(GALLERY_BATCH * pixels_of(g) * sizeof *g->pixels);
+    return g->pixels ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
+}
+
+void lcl_gallery_close(struct lcl_gallery *g)
+{
+    lcl_pass_free(&g->pass);
+    free(g->rows);
+    free(g->pixels);
+    *g = (struct lcl_gallery){0};
+}
+
+struct read {
+    struct lcl_gallery *g;
+    const char *const *paths;
+    struct lcl_error error[GALLERY_BATCH]; /* code LCL_OK: read */
+};
+
+/* A bad picture is remembered, so that its neighbors are still read. */
+static lcl_status read_one(void *arg, int64_t i)
+{
+    struct read *r = arg;
+    const struct lcl_preprocess *p = &r->g->env->preprocess;
+    struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
+    memcpy(o.background, p->background, sizeof o.background);
+    struct lcl_image image = {0};
+    lcl_status status = lcl_image_load(r->paths[i], &o, &image);
+    if (status == LCL_OK)
+        status = lcl_preprocess_image(&image, p, r->g->pixels + (size_t)i * pixels_of(r->g));
+    lcl_image_free(&image);
+    lcl_error_save(&r->error[i], status);
+    return LCL_OK;
+}
+
+static lcl_status grow(struct lcl_gallery *g, int64_t n)
+{
+    if (g->n + n <= g->cap) return LCL_OK;
+    int64_t cap = 2 * (g->n + n);
+    float *rows = realloc(g->rows, (size_t)(cap * g->row) * sizeof *rows);
+    if (!rows)
+        return LCL_FAIL_HINT(LCL_MEMORY, "use fewer pictures at once",
+                             "no memory for the features of %lld pictures", (long long)cap);
+    g->rows = rows;
+    g->cap = cap;
+    return LCL_OK;
+}
+
+/* Features of the first n pictures of g->pixels, added at the end. */
+static lcl_status run_tower(struct lcl_gallery *g, int64_t n)
+{
+    struct lcl_pass *p = &g->pass;
+    LCL_TRY(grow(g, n));
+    LCL_TRY(lcl_model_vision_fwd(p, g->pixels, n));
+    LCL_TRY(p->exec->ops->cast_fwd(p->exec, &(struct lcl_cast_args){
+                                                .count = n * g->row,
+                                                .x_dtype = lcl_model_dtype(p->model),
+                                                .y_dtype = LCL_F32,
+                                                .x = p->features,
+                                                .y = g->rows + g->n * g->row,
+                                            }));
+    g->n += n;
+    return LCL_OK;
+}
+
+/* Reads up to GALLERY_BATCH files; the good ones' pixels are moved together. */
+static lcl_status read_batch(struct read *r, int64_t n, int64_t *number,
+                             struct lcl_bad_pictures *bad, int64_t *n_good)
+{
+    LCL_TRY(lcl_parallel(n, read_one, r));
+    size_t per = pixels_of(r->g);
+    *n_good = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (r->error[i].code != LCL_OK) {
+            if (!bad) return lcl_error_restore(&r->error[i]);
+            LCL_TRY(add_bad(bad, r->paths[i], r->error[i].message));
+            if (number) number[i] = -1;
+            continue;
+        }
+        if (*n_good != i)
+            memcpy(r->g->pixels + (size_t)*n_good * per, r->g->pixels + (size_t)i * per,
+                   per * sizeof(float));
+        if (number) number[i] = r->g->n + *n_good;
+        ++*n_good;
+    }
+    return LCL_OK;
+}
+
+static lcl_status read_all(struct lcl_gallery *g, const char *const *paths, int64_t n,
+                           int64_t *number, struct lcl_bad_pictures *bad, bool keep)
+{
+    struct read *r = calloc(1, sizeof *r);
+    lcl_status status = r ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory to read pictures");
+    for (int64_t begin = 0; begin < n && status == LCL_OK; begin += GALLERY_BATCH) {
+        int64_t count = n - begin < GALLERY_BATCH ? n - begin : GALLERY_BATCH, good;
+        r->g = g;
+        r->paths = paths + begin;
+        status = read_batch(r, count, number ? number + begin : NULL, bad, &good);
+        if (status == LCL_OK && keep && good > 0) status = run_tower(g, good);
+    }
+    free(r);
+    return status;
+}
+
+lcl_status lcl_gallery_add(struct lcl_gallery *g, const char *const *paths, int64_t n,
+                           int64_t *number, struct lcl_bad_pictures *bad)
+{
+    return read_all(g, paths, n, number, bad, true);
+}
+
+lcl_status lcl_pictures_check(struct lcl_gallery *g, const char *const *paths, int64_t n,
+                              struct lcl_bad_pictures *bad)
+{
+    return read_all(g, paths, n, NULL, bad, false);
+}
+
+lcl_status lcl_answerer_open(struct lcl_answerer *a, const struct lcl_gallery *g,
+                             const struct lcl_config *c)
+{
+    struct lcl_env *e = g->env;
+    *a = (struct lcl_answerer){
+        .config = c, .gallery = g, .pass = {.exec = &e->exec, .model = &e->model}};
+    lcl_generator_init(&a->generator, &e->exec, &e->model);
+    return lcl_batch_builder_create(e->tokenizer, (enum lcl_layout)c->data_layout,
+                                    lcl_tokens_per_image(&e->model.config), &a->builder);
+}
+
+void lcl_answerer_close(struct lcl_answerer *a)
+{
+    lcl_batch_builder_free(a->builder);
+    lcl_pass_free(&a->pass);
+    lcl_generator_free(&a->generator);
+    free(a->features);
+    *a = (struct lcl_answerer){0};
+}
+
+/* The batch of some queries of an episode, its features gathered. */
+static lcl_status pack(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
+                       enum lcl_encode_mode mode, const struct lcl_batch **batch)
+{
+    struct lcl_episode part = *e;
+    part.queries = e->queries + begin;
+    part.n_queries = n;
+    lcl_batch_builder_reset(a->builder);
+    LCL_TRY(lcl_batch_append_episode(a->builder, &part, mode, LCL_SUPERVISE_LAST, NULL,
+                                     a->config->model_max_length));
+    const struct lcl_batch *b = *batch = lcl_batch_builder_get(a->builder);
+    size_t row = (size_t)a->gallery->row, want = (size_t)b->n_images * row;
+    if (want > a->features_cap) {
+        free(a->features);
+        a->features = malloc(want * sizeof *a->features);
+        a->features_cap = a->features ? want : 0;
+        if (!a->features) return LCL_FAIL(LCL_MEMORY, "no memory for a question's pictures");
+    }
+    for (int64_t i = 0; i < b->n_images; i++) {
+        int64_t picture = -1 - b->image_I[i];
+        if (picture < 0 || picture >= a->gallery->n)
+            return LCL_FAIL(LCL_INTERNAL, "picture %lld of a gallery of %lld", (long long)picture,
+                            (long long)a->gallery->n);
+        memcpy(a->features + (size_t)i * row, a->gallery->rows + picture * a->gallery->row,
+               row * sizeof *a->features);
+    }
+    return LCL_OK;
+}
+
+/* Queries that are asked at once: as many as keep a batch within SLICE_TOKENS or so. */
+static int slice_of(const struct lcl_answerer *a, int branches)
+{
+    int64_t branch = lcl_tokens_per_image(&a->gallery->env->model.config) + 32;
+    int64_t n = SLICE_TOKENS / (branch * branches);
+    return (int)(n < 1 ? 1 : n > SLICE_QUERIES ? SLICE_QUERIES : n);
+}
+
+static lcl_status score_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
+                              double *logprob)
+{
+    const struct lcl_batch *b;
+    double loss;
+    LCL_TRY(pack(a, e, begin, n, LCL_ENCODE_CANDIDATES, &b));
+    struct lcl_images images = {.features = a->features};
+    LCL_TRY(lcl_model_loss(&a->pass, b, &images, &loss, NULL));
+    const struct lcl_branch *branch = lcl_batch_builder_branches(a->builder);
+    for (int64_t r = 0, row = 0; r < b->n_runs; r++) {
+        double sum = 0;
+        for (; row < b->S && b->row_S[row] < b->runs[r].q_end; row++)
+            sum += (double)a->pass.row_logprob[row];
+        if (branch[r].query >= 0)
+            logprob[(begin + branch[r].query) * e->n_ways + branch[r].way] = sum;
+    }
+    return LCL_OK;
+}
+
+lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,
+                                 double *logprob)
+{
+    int step = slice_of(a, e->n_ways);
+    for (int begin = 0; begin < e->n_queries; begin += step)
+        LCL_TRY(score_slice(a, e, begin, e->n_queries - begin < step ? e->n_queries - begin : step,
+                            logprob));
+    return LCL_OK;
+}
+
+static lcl_status generate_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin,
+                                 int n, char **text)
+{
+    const struct lcl_batch *b;
+    LCL_TRY(pack(a, e, begin, n, LCL_ENCODE_PROMPT, &b));
+    struct lcl_images images = {.features = a->features};
+    const struct lcl_branch *branch = lcl_batch_builder_branches(a->builder);
+    bool *is_branch = calloc((size_t)b->n_runs, sizeof *is_branch);
+    struct lcl_ids *ids = calloc((size_t)b->n_runs, sizeof *ids);
+    lcl_status status = LCL_OK;
+    if (!is_branch || !ids) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for %d answers", n);
+        goto out;
+    }
+    for (int64_t r = 0; r < b->n_runs; r++) is_branch[r] = branch[r].query >= 0;
+    LCL_TRY_GOTO(lcl_generate_greedy(&a->generator, b, &images, is_branch,
+                                     a->config->eval_max_new_tokens, NULL, NULL, ids));
+    for (int64_t r = 0; r < b->n_runs; r++)
+        if (is_branch[r])
+            LCL_TRY_GOTO(lcl_tokenizer_decode(a->gallery->env->tokenizer, ids[r].v, ids[r].n, true,
+                                              &text[begin + branch[r].query]));
+out:
+    for (int64_t r = 0; ids && r < b->n_runs; r++) lcl_ids_free(&ids[r]);
+    free(is_branch);
+    free(ids);
+    return status;
+}
+
+lcl_status lcl_answer_greedy(struct lcl_answerer *a, const struct lcl_episode *e, char **text)
+{
+    int step = slice_of(a, 1);
+    lcl_status status = LCL_OK;
+    for (int i = 0; i < e->n_queries; i++) text[i] = NULL;
+    for (int begin = 0; begin < e->n_queries && status == LCL_OK; begin += step)
+        status = generate_slice(a, e, begin,
+                                e->n_queries - begin < step ? e->n_queries - begin : step, text);
+    for (int i = 0; i < e->n_queries && status != LCL_OK; i++) {
+        free(text[i]);
+        text[i] = NULL;
+    }
+    return status;
+}
+
+void lcl_answer_shares(const double *logprob, int n, double *share)
+{
+    double most = -INFINITY, sum = 0;
+    for (int i = 0; i < n; i++) most = fmax(most, logprob[i]);
+    for (int i = 0; i < n; i++) sum += share[i] = exp(logprob[i] - most);
+    for (int i = 0; i < n; i++) share[i] /= sum;
+}

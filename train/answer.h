@@ -1,0 +1,63 @@
+/* Answers about pictures in files: a gallery of their features, and questions (episodes whose
+ * picture i of the gallery is image -1 - i) answered greedily or by the likelihood of each label.
+ * Many queries share one support set. lcl generate and lcl classify stand on it. */
+#ifndef LCL_TRAIN_ANSWER_H
+#define LCL_TRAIN_ANSWER_H
+
+#include "train/env.h"
+#include "train/generate.h"
+#include "train/support.h"
+
+struct lcl_bad_picture {
+    char *path, *why;
+};
+struct lcl_bad_pictures {
+    int64_t n;
+    struct lcl_bad_picture *v; /* owned */
+};
+void lcl_bad_pictures_free(struct lcl_bad_pictures *b);
+
+/* Features of pictures as the tower gives them, in order of addition. */
+struct lcl_gallery {
+    struct lcl_env *env;
+    struct lcl_pass pass;
+    int64_t n, cap, row; /* row: tokens_per_image * Cv floats of a picture */
+    float *rows;         /* [n, row] */
+    float *pixels;       /* of the pictures being added */
+};
+LCL_CHECKED lcl_status lcl_gallery_open(struct lcl_gallery *g, struct lcl_env *e);
+void lcl_gallery_close(struct lcl_gallery *g);
+/* Decodes and preprocesses n files (on all threads) and adds their features. number[i] (may be
+ * NULL) receives the picture's number, -1 where it is bad. bad NULL: the first bad picture is the
+ * error; else bad ones are listed in it. */
+LCL_CHECKED lcl_status lcl_gallery_add(struct lcl_gallery *g, const char *const *paths, int64_t n,
+                                       int64_t *number, struct lcl_bad_pictures *bad);
+/* Forgets the pictures from number n on. */
+static inline void lcl_gallery_cut(struct lcl_gallery *g, int64_t n) { g->n = n < g->n ? n : g->n; }
+/* Decodes and preprocesses n files and keeps nothing: lists the bad ones. */
+LCL_CHECKED lcl_status lcl_pictures_check(struct lcl_gallery *g, const char *const *paths,
+                                          int64_t n, struct lcl_bad_pictures *bad);
+
+/* Buffers that serve one question after another; one for each thread that asks. */
+struct lcl_answerer {
+    const struct lcl_config *config;
+    const struct lcl_gallery *gallery;
+    struct lcl_batch_builder *builder;
+    struct lcl_pass pass;
+    struct lcl_generator generator;
+    float *features;
+    size_t features_cap;
+};
+LCL_CHECKED lcl_status lcl_answerer_open(struct lcl_answerer *a, const struct lcl_gallery *g,
+                                         const struct lcl_config *c);
+void lcl_answerer_close(struct lcl_answerer *a);
+/* logprob [n_queries, n_ways]: log-likelihood of the whole answer that names each label. */
+LCL_CHECKED lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,
+                                             double *logprob);
+/* text [n_queries]: the greedy answers, malloc'd; NULL on failure. */
+LCL_CHECKED lcl_status lcl_answer_greedy(struct lcl_answerer *a, const struct lcl_episode *e,
+                                         char **text);
+/* Shares exp(x) / sum exp of n log-likelihoods. */
+void lcl_answer_shares(const double *logprob, int n, double *share);
+
+#endif
