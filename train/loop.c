@@ -34,12 +34,14 @@ struct loop {
     struct lcl_features features;
     struct lcl_pictures pictures;
     bool has_features, has_pictures;
+    struct lcl_augment augment; /* what features and pictures were opened with */
     struct lcl_metrics *metrics;
     char *yaml;
     int64_t stage, stage_step, step, adam_step, tokens;
     double best;          /* metric of the best checkpoint; NAN: none */
     double last_accuracy; /* of the last evaluation in training; NAN: none */
     int64_t saved_step;   /* of the newest checkpoint; -1: none */
+    int64_t good_step;    /* of the newest one whose parameters gave a finite loss; -1: none */
     struct interval interval;
     double stage_start_s;
     bool stage_done;
@@ -171,31 +173,53 @@ static bool standardize_is_fresh(const struct lcl_model *m)
     return true;
 }
 
+static lcl_status open_features(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    if (l->has_features && l->features.views == c->data_augment_views) return LCL_OK;
+    close_pictures(l);
+    char *dir = features_dir(c);
+    if (!dir) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
+    free(dir);
+    l->has_features = status == LCL_OK;
+    return status;
+}
+
+/* The constants of mm_standardize: measured once, before the projector first trains. */
+static lcl_status standardize(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    struct lcl_features measured;
+    if (c->task != LCL_TASK_LINK_CONTEXT || !l->env.model.config.standardize ||
+        !standardize_is_fresh(&l->env.model))
+        return LCL_OK;
+    if (l->has_features) return lcl_features_standardize(&l->features, &l->env);
+    LCL_TRY(lcl_features_open(&measured, &l->env, c, c->data_augment_views, NULL));
+    lcl_status status = lcl_features_standardize(&measured, &l->env);
+    lcl_features_close(&measured);
+    return status;
+}
+
 /* Pictures or cached features of the stage; kept from one stage to the next where the same serve.
  */
 static lcl_status open_pictures(struct loop *l)
 {
     const struct lcl_config *c = config_of(l);
+    struct lcl_augment augment = {(uint64_t)c->seed, c->classifier_shift, c->classifier_jitter};
     if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
-    if (!tower_frozen(c)) {
-        if (l->has_pictures) return LCL_OK;
+    if (augment.seed != l->augment.seed || augment.shift != l->augment.shift ||
+        augment.jitter != l->augment.jitter)
+        close_pictures(l);
+    l->augment = augment;
+    if (tower_frozen(c)) {
+        LCL_TRY(open_features(l));
+    } else if (!l->has_pictures) {
         close_pictures(l);
         LCL_TRY(lcl_pictures_open(&l->pictures, &l->env.pack, &l->env.preprocess, c));
         l->has_pictures = true;
-        return LCL_OK;
     }
-    if (!l->has_features || l->features.views != c->data_augment_views) {
-        close_pictures(l);
-        char *dir = features_dir(c);
-        if (!dir) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        lcl_status status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
-        free(dir);
-        LCL_TRY(status);
-        l->has_features = true;
-    }
-    if (l->env.model.config.standardize && standardize_is_fresh(&l->env.model))
-        LCL_TRY(lcl_features_standardize(&l->features, &l->env));
-    return LCL_OK;
+    return standardize(l);
 }
 
 /* ---- evaluation and metrics in training ---- */
@@ -262,18 +286,33 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
 
 /* ---- the loop ---- */
 
+/* The newest checkpoint whose parameters gave a finite loss; one saved just before the loss broke
+ * holds the parameters that broke it. */
+static void name_good_checkpoint(const struct loop *l, char *text, size_t n)
+{
+    char *path =
+        lcl_strdupf("%s/checkpoint-%lld", config_of(l)->output_dir, (long long)(l->good_step));
+    bool there = l->good_step >= 0 && path && lcl_fs_exists(path);
+    int used = there ? snprintf(text, n, "checkpoint-%lld", (long long)l->good_step)
+                     : snprintf(text, n, "none");
+    free(path);
+    if (l->saved_step == l->step && l->saved_step != l->good_step && used > 0 && (size_t)used < n)
+        snprintf(text + used, n - (size_t)used,
+                 " (checkpoint-%lld holds the parameters that failed)", (long long)l->saved_step);
+}
+
 static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_step_result *r)
 {
     lcl_status status =
         lcl_trainer_step(t, l->stage_step, config_of(l)->max_steps, l->adam_step + 1, r);
     if (status == LCL_NUMERIC) {
-        char good[64] = "none was saved yet";
-        if (l->saved_step >= 0)
-            snprintf(good, sizeof good, "checkpoint-%lld", (long long)l->saved_step);
+        char good[160];
+        name_good_checkpoint(l, good, sizeof good);
         return lcl_fail_context(status, "step %lld of stage %s, last good checkpoint: %s",
                                 (long long)(l->step + 1), stage_name(l), good);
     }
     LCL_TRY(status);
+    l->good_step = l->saved_step;
     l->stage_step++;
     l->step++;
     l->adam_step++;
@@ -288,6 +327,13 @@ static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_ste
     return LCL_OK;
 }
 
+static lcl_status log_stage(struct loop *l)
+{
+    struct lcl_metric values[] = {{"steps", (double)l->stage_step},
+                                  {"seconds", lcl_time_s() - l->stage_start_s}};
+    return lcl_metrics_log(l->metrics, "stage", stage_name(l), l->step, values, 2);
+}
+
 /* After a step: metrics, evaluation, checkpoint. The order matters for resume: lines of a step are
  * written before its checkpoint. */
 static lcl_status after_step(struct loop *l, const struct lcl_step_result *r)
@@ -300,6 +346,7 @@ static lcl_status after_step(struct loop *l, const struct lcl_step_result *r)
     if (c->eval_steps > 0 && c->task == LCL_TASK_LINK_CONTEXT &&
         (l->stage_step % c->eval_steps == 0 || last))
         LCL_TRY(evaluate(l));
+    if (last) LCL_TRY(log_stage(l));
     bool due = c->save_steps > 0 && l->stage_step % c->save_steps == 0;
     if (!due && !last && !stop_signal) return LCL_OK;
     bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
@@ -343,19 +390,37 @@ static lcl_status run_stage(struct loop *l)
     }
     lcl_progress_end(&progress, note);
     lcl_trainer_close(&trainer);
-    LCL_TRY(status);
-    if (stop_signal && !l->stage_done) return LCL_OK;
-    struct lcl_metric values[] = {{"steps", (double)l->stage_step},
-                                  {"seconds", lcl_time_s() - l->stage_start_s}};
-    return lcl_metrics_log(l->metrics, "stage", stage_name(l), l->step, values, 2);
+    return status;
+}
+
+static bool same_parts_train(const struct lcl_config *a, const struct lcl_config *b)
+{
+    return a->task == b->task && a->freeze_vision_tower == b->freeze_vision_tower &&
+           a->freeze_projector == b->freeze_projector && a->freeze_text == b->freeze_text;
+}
+
+static void clear_where_set(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) /* pages that were never written take no memory: keep it so */
+        if (x[i] != 0) x[i] = 0;
+}
+
+/* AdamW starts anew where other parameters begin to move: its bias correction counts their steps.
+ */
+static void forget_moments(struct loop *l)
+{
+    struct lcl_params *t = &l->env.model.params;
+    clear_where_set(t->m, t->n_elements);
+    clear_where_set(t->v, t->n_elements);
+    l->adam_step = 0;
 }
 
 static lcl_status run_stages(struct loop *l)
 {
     for (;;) {
         if (!l->stage_done) LCL_TRY(run_stage(l));
-        if (stop_signal && !l->stage_done) return LCL_OK;
-        if (l->stage + 1 >= l->run->n_stages) return LCL_OK;
+        if (stop_signal || l->stage + 1 >= l->run->n_stages) return LCL_OK;
+        if (!same_parts_train(config_of(l), config_of(l) + 1)) forget_moments(l);
         l->stage++;
         l->stage_step = 0;
         l->stage_done = false;
@@ -389,12 +454,33 @@ static bool run_has_task(const struct lcl_run_config *run, int task)
     return false;
 }
 
+/* What a later stage or an evaluation would refuse is refused before the first step. */
+static lcl_status check_stages(const struct loop *l)
+{
+    const struct lcl_neighbors *neighbors = l->env.has_neighbors ? &l->env.neighbors : NULL;
+    for (int i = 0; i < l->run->n_stages; i++) {
+        const struct lcl_config *c = &l->run->stages[i];
+        struct lcl_config eval = *c;
+        struct lcl_sampler sampler;
+        eval.data_queries = 1;
+        if (c->task != LCL_TASK_LINK_CONTEXT) continue;
+        LCL_TRY(lcl_sampler_init(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
+        lcl_sampler_free(&sampler);
+        if (c->eval_steps == 0) continue;
+        LCL_TRY(lcl_sampler_init(&sampler, &eval, &l->env.pack, neighbors,
+                                 (enum lcl_split)c->eval_split));
+        lcl_sampler_free(&sampler);
+    }
+    return LCL_OK;
+}
+
 static lcl_status open_all(struct loop *l, const char *resume)
 {
     const struct lcl_config *c = &l->run->stages[0];
     bool resuming = resume[0] != '\0';
     if (run_has_task(l->run, LCL_TASK_VISION) || run_has_task(l->run, LCL_TASK_LINK_CONTEXT))
         LCL_TRY(lcl_env_open_data(&l->env, c));
+    LCL_TRY(check_stages(l));
     LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
     LCL_TRY(resolve_yaml(l));
     const char *from = strcmp(resume, "auto") == 0 ? c->output_dir : resume;
@@ -417,7 +503,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     if (!l) return LCL_FAIL(LCL_MEMORY, "no memory for a run");
     l->run = run;
     l->best = l->last_accuracy = NAN;
-    l->saved_step = -1;
+    l->saved_step = l->good_step = -1;
     stop_signal = 0;
     struct sigaction act = {.sa_handler = on_signal}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
