@@ -64,38 +64,6 @@ lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
     return status;
 }
 
-/* Folder that holds tokenizer.json for `path`: itself, or the run above a checkpoint. */
-static char *tokenizer_path(const char *path)
-{
-    char *direct = lcl_strdupf("%s/tokenizer.json", path);
-    if (!direct || lcl_fs_exists(direct)) return direct;
-    char *above = lcl_strdupf("%s/../tokenizer.json", path);
-    if (above && lcl_fs_exists(above)) {
-        free(direct);
-        return above;
-    }
-    free(above);
-    return direct;
-}
-
-static lcl_status train_tokenizer(struct lcl_env *e, const struct lcl_config *c)
-{
-    const char *const *texts;
-    size_t n = lcl_template_texts((enum lcl_layout)c->data_layout, &texts);
-    return lcl_tokenizer_train(texts, n, 512, &e->tokenizer);
-}
-
-static lcl_status open_tokenizer(struct lcl_env *e, const struct lcl_config *c, const char *from)
-{
-    if (c->tokenizer[0]) return lcl_tokenizer_load(c->tokenizer, &e->tokenizer);
-    if (!from || !from[0]) return train_tokenizer(e, c);
-    char *path = tokenizer_path(from);
-    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status = lcl_tokenizer_load(path, &e->tokenizer);
-    free(path);
-    return status;
-}
-
 /* Where values are read from: a checkpoint (its path) or an HF folder. */
 struct origin {
     bool hf;
@@ -174,10 +142,10 @@ lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, boo
     unsigned parts = 0;
     const char *from = c->init_from;
     LCL_TRY(parse_parts(c->init_parts, &parts));
-    LCL_TRY(open_tokenizer(e, c, (parts & 1u << LCL_PART_TEXT) ? from : NULL));
+    if (from[0]) LCL_TRY(find_origin(from, &origin, &loaded));
+    LCL_TRY(lcl_tokenizer_for_config(c, &e->tokenizer));
     lcl_model_config_from(c, lcl_tokenizer_vocab_size(e->tokenizer), &m);
     if (from[0]) {
-        LCL_TRY(find_origin(from, &origin, &loaded));
         if (parts & 1u << LCL_PART_VISION) {
             m.vision = loaded.vision;
             m.select_layer = loaded.select_layer;
@@ -205,8 +173,11 @@ lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct 
 {
     struct lcl_model_config m;
     struct origin origin;
+    struct lcl_config from = *c;
     LCL_TRY(find_origin(path, &origin, &m));
-    LCL_TRY(open_tokenizer(e, c, origin.path));
+    snprintf(from.init_from, sizeof from.init_from, "%s", origin.path);
+    snprintf(from.init_parts, sizeof from.init_parts, "all");
+    LCL_TRY(lcl_tokenizer_for_config(&from, &e->tokenizer));
     m.n_classes = 0;
     LCL_TRY(finish_model(e, c, &m, false));
     lcl_params_initialise(&e->model.params, 0);
