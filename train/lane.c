@@ -119,13 +119,16 @@ static lcl_status append_repeats(struct lcl_lane *lane, const struct lcl_source 
     const struct lcl_config *c = s->config;
     int64_t length = c->language_length, vocab = s->env->model.config.text.V;
     uint32_t first = 5; /* after the special tokens */
+    if (vocab <= (int64_t)first)
+        return LCL_FAIL(LCL_CONFIG, "a vocabulary of %lld tokens leaves none for task: language",
+                        (long long)vocab);
     struct lcl_rng rng = lcl_rng_stream((uint64_t)c->seed, LCL_RNG_LANGUAGE, s->epoch, sample);
     uint32_t span = (uint32_t)(c->language_max_segment - c->language_min_segment + 1);
     int64_t segment = c->language_min_segment + lcl_rng_below(&rng, span);
     int32_t *ids = malloc((size_t)length * sizeof *ids);
     uint8_t *supervised = malloc((size_t)length);
     lcl_status status = LCL_OK;
-    if (!ids || !supervised || vocab <= (int64_t)first) {
+    if (!ids || !supervised) {
         status = LCL_FAIL(LCL_MEMORY, "no memory for a sequence of %lld tokens", (long long)length);
     } else {
         for (int64_t i = 0; i < length; i++) {
