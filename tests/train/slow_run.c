@@ -1,0 +1,18 @@
+/* A run killed at 20 random moments and resumed each time ends as one never stopped. */
+#include "tests/support/support.h"
+
+#include "tests/support/kills.h"
+
+static void killed_20_times(void **state)
+{
+    (void)state;
+    static struct kills k;
+    kills_set_up(&k);
+    kills_many(&k, 20, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(killed_20_times)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

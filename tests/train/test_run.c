@@ -1,0 +1,138 @@
+/* A run that was stopped goes on as if it had not been. */
+#include "tests/support/support.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "core/fs.h"
+#include "tests/support/kills.h"
+#include "tests/support/tiny.h"
+#include "train/metrics.h"
+
+static struct kills k;
+
+static void says(const char *text)
+{
+    if (!strstr(k.output, text)) fail_msg("it said:\n%s\nwanted: %s", k.output, text);
+}
+
+static void goes_through_its_stages(void **state)
+{
+    (void)state;
+    struct lcl_metrics_table t;
+    char path[340];
+    int lines[3] = {0};
+    kills_set_up(&k);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", k.straight);
+    ASSERT_OK(lcl_metrics_load(path, &t));
+    for (size_t i = 0; i < t.n; i++) {
+        lines[0] += strcmp(t.rows[i].kind, "train") == 0;
+        lines[1] += strcmp(t.rows[i].kind, "eval") == 0;
+        lines[2] += strcmp(t.rows[i].kind, "stage") == 0;
+        assert_true(i == 0 || t.rows[i].step >= t.rows[i - 1].step);
+    }
+    assert_int_equal(lines[0], 5 + 8); /* 20 steps by 4, 40 by 5 */
+    assert_int_equal(lines[1], 3);     /* after 15 and 30, and at the early end after 40 */
+    assert_int_equal(lines[2], 2);
+    assert_int_equal(t.rows[t.n - 1].step, 60);
+    assert_string_equal(t.rows[t.n - 1].kind, "stage");
+    lcl_metrics_table_free(&t);
+    snprintf(path, sizeof path, "%s/checkpoint-60/state.h5", k.straight);
+    assert_true(lcl_fs_exists(path));
+    snprintf(path, sizeof path, "%s/best/state.h5", k.straight);
+    assert_true(lcl_fs_exists(path));
+}
+
+static void resuming_a_finished_run_changes_nothing(void **state)
+{
+    (void)state;
+    char copy[700], dir[300];
+    snprintf(dir, sizeof dir, "%s/finished", temp_dir());
+    snprintf(copy, sizeof copy, "cp -a %s %s", k.straight, dir);
+    assert_int_equal(system(copy), 0);
+    assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 0);
+    kills_assert_same(&k, dir);
+}
+
+static void killed_runs_go_on(void **state)
+{
+    (void)state;
+    kills_many(&k, 4, 1);
+}
+
+static void sigterm_saves_and_exits_clean(void **state)
+{
+    (void)state;
+    const double moments[] = {0.35, 0.6, 0.9};
+    for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
+        char dir[300];
+        snprintf(dir, sizeof dir, "%s/stopped-%zu", temp_dir(), i);
+        assert_int_equal(kills_run(&k, dir, (long)(moments[i] * (double)k.n_calls), SIGTERM, NULL),
+                         0);
+        says("stopped by signal 15 after step ");
+        says("--resume");
+        assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 0);
+        says("resumed from ");
+        kills_assert_same(&k, dir);
+    }
+}
+
+static void flip_byte(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_END), 0);
+    int byte = fgetc(f);
+    assert_true(byte != EOF);
+    assert_int_equal(fseek(f, at, SEEK_END), 0);
+    assert_true(fputc(byte ^ 0x10, f) != EOF);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void damaged_newest_falls_back(void **state)
+{
+    (void)state;
+    char dir[300], path[340];
+    snprintf(dir, sizeof dir, "%s/damaged", temp_dir());
+    assert_int_equal(kills_run(&k, dir, (long)(0.8 * (double)k.n_calls), SIGTERM, NULL), 0);
+    snprintf(path, sizeof path, "%s/last/state.h5", dir);
+    flip_byte(path, -3000);
+    assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 0);
+    says("warning: ");
+    says("is passed over: ");
+    says("going on from ");
+    kills_assert_same(&k, dir);
+}
+
+static void nothing_whole_is_an_error(void **state)
+{
+    (void)state;
+    char dir[300], path[600];
+    struct dirent *entry;
+    snprintf(dir, sizeof dir, "%s/damaged", temp_dir());
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    while ((entry = readdir(d)) != NULL) {
+        if (strncmp(entry->d_name, "checkpoint-", 11) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s/state.h5", dir, entry->d_name);
+        flip_byte(path, -2500);
+    }
+    closedir(d);
+    assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 1);
+    says("error: none of the ");
+    says("is whole");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(goes_through_its_stages),
+        cmocka_unit_test(resuming_a_finished_run_changes_nothing),
+        cmocka_unit_test(killed_runs_go_on),
+        cmocka_unit_test(sigterm_saves_and_exits_clean),
+        cmocka_unit_test(damaged_newest_falls_back),
+        cmocka_unit_test(nothing_whole_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
