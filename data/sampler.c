@@ -49,6 +49,18 @@ static lcl_status group_names(struct lcl_sampler *s)
     return status;
 }
 
+/* A notice that stands in the log already is not repeated: every evaluation opens a sampler. */
+static bool is_new_notice(const char *text)
+{
+    static uint64_t told[32];
+    static int n_told;
+    uint64_t h = lcl_hash_string(text);
+    for (int i = 0; i < n_told; i++)
+        if (told[i] == h) return false;
+    if (n_told < 32) told[n_told++] = h;
+    return true;
+}
+
 /* Every class must hold the pictures of the largest episode; with cap_shots, one shot and the
  * queries. */
 static lcl_status check_sizes(const struct lcl_sampler *s, int64_t shots, int64_t ways,
@@ -84,10 +96,14 @@ static lcl_status check_sizes(const struct lcl_sampler *s, int64_t shots, int64_
                              what, key, (long long)need, (int)n_small,
                              n_small == 1 ? "class has" : "classes have", (long long)least, names,
                              n_small > 6 ? ", ..." : "");
-    if (n_capped)
-        lcl_log_warn("%s (%s) need %lld pictures of a class; %d of %d classes have fewer (the "
-                     "smallest %d): episodes with those have fewer shots",
-                     what, key, (long long)need, (int)n_capped, (int)s->n_classes, (int)smallest);
+    if (n_capped) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "%s (%s) need %lld pictures of a class; %d of %d classes have fewer (the "
+                 "smallest %d): episodes with those have fewer shots",
+                 what, key, (long long)need, (int)n_capped, (int)s->n_classes, (int)smallest);
+        if (is_new_notice(text)) lcl_log_warn("%s", text);
+    }
     return LCL_OK;
 }
 

@@ -397,8 +397,9 @@ lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
     v.queries = q->queries > 0 ? q->queries : 1;
     config.data_queries = v.queries;
     int64_t n = q->episodes * v.queries, items = lcl_chunk_count(q->episodes, ITEM_EPISODES);
-    LCL_TRY(lcl_sampler_init(&v.sampler, &config, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
-                             (enum lcl_split)c->eval_split));
+    LCL_TRY(lcl_sampler_init_capped(&v.sampler, &config, &e->pack,
+                                    e->has_neighbors ? &e->neighbors : NULL,
+                                    (enum lcl_split)c->eval_split));
     LCL_TRY_GOTO(allocate(&v, &flags, n));
     LCL_TRY_GOTO(open_workers(&v));
     if (!features) {
@@ -466,9 +467,9 @@ lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_config *c,
         status = LCL_FAIL(LCL_MEMORY, "no memory for %lld episodes", (long long)q->episodes);
         goto out;
     }
-    LCL_TRY_GOTO(lcl_sampler_init(&sampler, &config, &e->pack,
-                                  e->has_neighbors ? &e->neighbors : NULL,
-                                  (enum lcl_split)c->eval_split));
+    LCL_TRY_GOTO(lcl_sampler_init_capped(&sampler, &config, &e->pack,
+                                         e->has_neighbors ? &e->neighbors : NULL,
+                                         (enum lcl_split)c->eval_split));
     drawn = true;
     for (int64_t i = 0; i < q->episodes; i++) {
         struct lcl_episode episode;

@@ -23,8 +23,8 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
         .env = e, .config = c, .epoch = epoch, .features = features, .pictures = pictures};
     if (c->task == LCL_TASK_VISION) return list_train_pictures(s);
     if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
-    LCL_TRY(lcl_sampler_init(&s->sampler, c, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
-                             LCL_SPLIT_TRAIN));
+    LCL_TRY(lcl_sampler_init_capped(&s->sampler, c, &e->pack,
+                                    e->has_neighbors ? &e->neighbors : NULL, LCL_SPLIT_TRAIN));
     s->has_sampler = true;
     return LCL_OK;
 }
