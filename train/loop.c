@@ -464,11 +464,11 @@ static lcl_status check_stages(const struct loop *l)
         struct lcl_sampler sampler;
         eval.data_queries = 1;
         if (c->task != LCL_TASK_LINK_CONTEXT) continue;
-        LCL_TRY(lcl_sampler_init(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
+        LCL_TRY(lcl_sampler_init_capped(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
         lcl_sampler_free(&sampler);
         if (c->eval_steps == 0) continue;
-        LCL_TRY(lcl_sampler_init(&sampler, &eval, &l->env.pack, neighbors,
-                                 (enum lcl_split)c->eval_split));
+        LCL_TRY(lcl_sampler_init_capped(&sampler, &eval, &l->env.pack, neighbors,
+                                        (enum lcl_split)c->eval_split));
         lcl_sampler_free(&sampler);
     }
     return LCL_OK;
