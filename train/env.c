@@ -197,7 +197,13 @@ lcl_status lcl_env_run_config(const char *path, const char *const *overrides, in
         status = LCL_FAIL(LCL_MEMORY, "no memory for a config");
         goto out;
     }
+    if (path[0] && !lcl_fs_exists(path)) {
+        status = LCL_FAIL_HINT(LCL_NOT_FOUND, "check the spelling of the path",
+                               "there is no run or model %s", path);
+        goto out;
+    }
     const char *file = lcl_fs_exists(here) ? here : lcl_fs_exists(above) ? above : NULL;
+    if (!path[0]) file = NULL;
     if (file) {
         LCL_TRY_GOTO(lcl_config_load(file, overrides, n, run));
         *c = run->stages[run->n_stages - 1];
