@@ -1,6 +1,7 @@
 /* The `lcl` command: finds the verb, runs it, prints its error. Verbs are the files tools/verb_*.c
  * (see tools/cli.h). */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,7 @@ static lcl_status run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is then an error with a message */
     lcl_status status = run(argc, argv);
     lcl_threads_stop();
     /* A full disk behind `> file` shows only here. */

@@ -1,5 +1,4 @@
 /* lcl pack: a folder of pictures into one HDF5 file. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +66,6 @@ static lcl_status run(int argc, char **argv)
     o.out = out;
     o.min_images = (int)min_images;
     LCL_TRY(parse_colour(background, o.background));
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is then an error with a message */
     LCL_TRY(lcl_threads_start((int)threads));
     return lcl_pack_create(&o);
 }
