@@ -43,8 +43,10 @@ lcl_status lcl_fs_mkdirs(const char *path)
         if (*p != '/' && *p != '\0') continue;
         char kept = *p;
         *p = '\0';
-        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && lcl_fs_is_dir(copy)))
+        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && lcl_fs_is_dir(copy))) {
+            if (errno == EEXIST) errno = ENOTDIR;
             status = fail_errno("make folder", copy);
+        }
         *p = kept;
         if (kept == '\0' || status != LCL_OK) break;
     }

@@ -155,8 +155,9 @@ lcl_status lcl_h5_open(const char *path, bool writable, struct lcl_h5 *f)
     LCL_TRY(keep_path(f, path));
     struct stat st;
     if (stat(path, &st) != 0)
-        return LCL_FAIL(errno == ENOENT || errno == ENOTDIR ? LCL_NOT_FOUND : LCL_IO,
-                        "cannot open %s: %s", path, strerror(errno));
+        return LCL_FAIL_HINT(errno == ENOENT || errno == ENOTDIR ? LCL_NOT_FOUND : LCL_IO,
+                             "check the spelling of the path", "cannot open %s: %s", path,
+                             strerror(errno));
     if (!S_ISREG(st.st_mode)) return LCL_FAIL(LCL_FORMAT, "%s is not a file", path);
     FILE *probe = fopen(path, writable ? "r+b" : "rb");
     if (!probe) return LCL_FAIL(LCL_IO, "cannot open %s: %s", path, strerror(errno));
