@@ -226,7 +226,10 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
         r->samples += lane->samples;
     }
     r->loss = loss_sum / r->weight;
-    if (!isfinite(r->loss)) return LCL_FAIL(LCL_NUMERIC, "the loss is not finite (%g)", r->loss);
+    if (!isfinite(r->loss))
+        return LCL_FAIL_HINT(LCL_NUMERIC,
+                             "lower learning_rate or max_grad_norm, or look for bad data",
+                             "the loss is not finite (%g)", r->loss);
     struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
     LCL_TRY(lcl_optimizer_update(&t->env->exec, params, t->config, &u));
     r->grad_norm = u.grad_norm;
