@@ -1,0 +1,415 @@
+/* Bad input as a user meets it: the command says what is wrong, where, and what to do, and ends
+ * with status 1. */
+#include "tests/support/support.h"
+
+#include <glob.h>
+#include <sys/wait.h>
+
+#include "core/fs.h"
+#include "core/h5.h"
+#include "tests/support/tiny.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { ADDRESS_SPACE_IS_FREE = 0 }; /* the sanitizer maps terabytes */
+#else
+enum { ADDRESS_SPACE_IS_FREE = 1 };
+#endif
+
+static char output[1 << 17];
+
+/* Runs `BEFORE lcl ARGUMENTS` in a shell, keeps standard output and error together; returns the
+ * exit status. */
+static int lcl_after(const char *before, const char *format, va_list args)
+{
+    const char *bin = getenv("LCL_BIN");
+    char arguments[2048], command[4096];
+    vsnprintf(arguments, sizeof arguments, format, args);
+    snprintf(command, sizeof command, "{ %s %s %s; } 2>&1", before, bin ? bin : "build/lcl",
+             arguments);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    size_t n = fread(output, 1, sizeof output - 1, f);
+    output[n] = 0;
+    int status = pclose(f);
+    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
+    return WEXITSTATUS(status);
+}
+
+static void says(const char *text)
+{
+    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
+}
+
+static void LCL_PRINTF(1, 2) succeeds(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int rc = lcl_after("", format, args);
+    va_end(args);
+    if (rc != 0) fail_msg("exit status %d:\n%s", rc, output);
+}
+
+static void expect_failure(int rc)
+{
+    if (rc != 1) fail_msg("exit status %d, wanted 1:\n%s", rc, output);
+    says("error: ");
+}
+
+static void LCL_PRINTF(1, 2) fails(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int rc = lcl_after("", format, args);
+    va_end(args);
+    expect_failure(rc);
+}
+
+static void LCL_PRINTF(2, 3) fails_after(const char *before, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int rc = lcl_after(before, format, args);
+    va_end(args);
+    expect_failure(rc);
+}
+
+/* Path below temp_dir(), in a static buffer of its own for each of 8 calls. */
+static const char *at(const char *name)
+{
+    static char paths[8][400];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
+    return path;
+}
+
+static void flip_byte(const char *path, long from_end)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, -from_end, SEEK_END), 0);
+    int byte = fgetc(f);
+    assert_true(byte != EOF);
+    assert_int_equal(fseek(f, -from_end, SEEK_END), 0);
+    assert_true(fputc(byte ^ 0x10, f) != EOF);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* tiny.yaml with an output_dir below temp_dir(). */
+static const char *config(const char *run)
+{
+    char yaml[4096], name[64];
+    snprintf(yaml, sizeof yaml, "%soutput_dir: %s\n", tiny_yaml(), at(run));
+    snprintf(name, sizeof name, "%s.yaml", run);
+    return tiny_file(name, yaml);
+}
+
+/* ---- pictures and packs ---- */
+
+/* A folder of two classes of three pictures each. */
+static const char *small_folder(const char *name)
+{
+    const char *folder = at(name);
+    for (int kind = 0; kind < 2; kind++)
+        for (int i = 0; i < 3; i++) {
+            char path[500];
+            snprintf(path, sizeof path, "%s/%s", folder, kind ? "square" : "disc");
+            ASSERT_OK(lcl_fs_mkdirs(path));
+            snprintf(path, sizeof path, "%s/%s/%d.png", folder, kind ? "square" : "disc", i);
+            tiny_write_picture(path, kind, i);
+        }
+    return folder;
+}
+
+#define PACK "pack --min-images 1 --images %s --out %s"
+
+static void truncated_picture(void **state)
+{
+    (void)state;
+    char path[500], *bytes;
+    size_t size;
+    const char *folder = small_folder("truncated"), *out = at("truncated.h5");
+    snprintf(path, sizeof path, "%s/disc/1.png", folder);
+    ASSERT_OK(lcl_fs_read(path, 1 << 20, &bytes, &size));
+    ASSERT_OK(lcl_fs_write_atomic(path, bytes, size / 2));
+    free(bytes);
+    fails(PACK, folder, out);
+    says("1 bad picture in ");
+    says("disc/1.png");
+    says("hint: mend or remove them, or leave them out with --skip-bad");
+    assert_false(lcl_fs_exists(out));
+    succeeds(PACK " --skip-bad", folder, out);
+    says("disc/1.png");
+    assert_true(lcl_fs_exists(out));
+}
+
+static void picture_that_is_none(void **state)
+{
+    (void)state;
+    char path[500];
+    const char *folder = small_folder("none");
+    snprintf(path, sizeof path, "%s/square/2.png", folder);
+    ASSERT_OK(lcl_fs_write_atomic(path, "not a picture", 13));
+    fails(PACK, folder, at("none.h5"));
+    says("1 bad picture in ");
+    says("square/2.png");
+}
+
+static void empty_class(void **state)
+{
+    (void)state;
+    char path[500];
+    const char *folder = small_folder("empty");
+    snprintf(path, sizeof path, "%s/triangle", folder);
+    ASSERT_OK(lcl_fs_mkdirs(path));
+    fails(PACK, folder, at("empty.h5"));
+    says("1 class without a picture: triangle");
+    says("hint: add pictures or remove the folder");
+}
+
+static void pack_of_another_version(void **state)
+{
+    (void)state;
+    struct lcl_h5 f = {0};
+    const char *pack = at("version.h5");
+    succeeds(PACK, small_folder("version"), pack);
+    ASSERT_OK(lcl_h5_open(pack, true, &f));
+    ASSERT_OK(lcl_h5_set_u64(&f, "/format", "version", 9));
+    ASSERT_OK(lcl_h5_close(&f));
+    fails("train %s --set data.pack=%s", config("version"), pack);
+    says("pack format version 9, this lcl reads version 1");
+    says("hint: make the pack again with this lcl");
+}
+
+static void flipped_byte_in_pack(void **state)
+{
+    (void)state;
+    const char *pack = at("flipped.h5");
+    struct lcl_h5 f = {0};
+    struct lcl_h5_set set;
+    succeeds(PACK, small_folder("flipped"), pack);
+    ASSERT_OK(lcl_h5_open(pack, false, &f));
+    ASSERT_OK(lcl_h5_set_open(&f, "/images/bytes", &set));
+    long from_end = (long)(f.size_bytes - set.file_offset) - 150; /* in the bytes of a picture */
+    lcl_h5_set_close(&set);
+    ASSERT_OK(lcl_h5_close(&f));
+    flip_byte(pack, from_end);
+    fails("train %s --set data.pack=%s --set data.shots=2", config("flipped"), pack);
+    says("flipped.h5: picture ");
+    says(".png): checksum ");
+    says("hint: the file is damaged; copy or make it again");
+}
+
+static void missing_files(void **state)
+{
+    (void)state;
+    fails("train %s", at("nowhere.yaml"));
+    says("nowhere.yaml");
+    says("No such file");
+    fails("train %s --set data.pack=%s", config("missing"), at("nowhere.h5"));
+    says("nowhere.h5");
+    says("hint: ");
+    fails(PACK, at("nowhere"), at("nowhere.h5"));
+    says("no folder ");
+    fails("eval %s", at("nowhere"));
+    says("there is no run or model ");
+    says("nowhere");
+    fails("train %s --set init_from=%s", config("missing"), at("no-model"));
+    says("there is no checkpoint ");
+    says("no-model");
+    fails("train %s --set data.neighbors=%s", config("missing"), at("no-table.h5"));
+    says("no-table.h5");
+}
+
+/* ---- configs ---- */
+
+static void misspelt_keys_and_values(void **state)
+{
+    (void)state;
+    const char *file = tiny_file("misspelt.yaml", "output_dir: x\nlearning_rat: 1e-3\n");
+    fails("train %s", file);
+    says("misspelt.yaml:2");
+    says("learning_rat");
+    says("learning_rate");
+    fails("train %s", tiny_file("nested.yaml", "data:\n  pack: x\n  shotz: 4\n"));
+    says("nested.yaml:3");
+    says("data.shots");
+    fails("train %s --set lr_scheduler_type=cosin", config("misspelt"));
+    says("cosin");
+    says("cosine");
+    fails("train %s", tiny_file("broken.yaml", "data: {pack: x\nseed: 1\n"));
+    says("broken.yaml:");
+}
+
+static void values_out_of_range(void **state)
+{
+    (void)state;
+    fails("train %s", tiny_file("range.yaml", "seed: 1\nlearning_rate: 20\n"));
+    says("range.yaml:2");
+    says("learning_rate");
+    says("10");
+    fails("train %s --set lanes=0", config("range"));
+    says("lanes");
+    fails("train %s --set max_steps=5x", config("range"));
+    says("max_steps");
+    fails("train %s --set data.background=1,2", config("range"));
+    says("data.background \"1,2\" is not R,G,B");
+    fails("train %s --set text.num_attention_heads=5", config("range"));
+    says("text.num_attention_heads");
+}
+
+/* ---- runs ---- */
+
+static void output_dir_that_holds_a_run(void **state)
+{
+    (void)state;
+    const char *file = config("taken");
+    succeeds("train %s", file);
+    fails("train %s", file);
+    says("taken holds a run already");
+    says("hint: --resume goes on with it, --force begins anew");
+    succeeds("train %s --resume", file);
+    succeeds("train %s --force", file);
+    fails("train %s --set output_dir=", file);
+    says("output_dir is not set");
+}
+
+static void flipped_byte_in_checkpoint(void **state)
+{
+    (void)state;
+    const char *file = config("damaged");
+    succeeds("train %s", file);
+    flip_byte(at("damaged/last/state.h5"), 3000);
+    fails("eval %s --set eval.episodes=2", at("damaged/last"));
+    says("state.h5 is damaged: CRC32C ");
+    fails("eval %s --set eval.episodes=2", at("damaged"));
+    says("none of the 1 checkpoints in ");
+    fails("train %s --resume", file);
+    says("is passed over: ");
+}
+
+static void loss_that_is_not_finite(void **state)
+{
+    (void)state;
+    const char *blow_up = "--set learning_rate=10 --set weight_decay=10 --set max_steps=60 "
+                          "--set warmup_ratio=0 --set lr_scheduler_type=constant "
+                          "--set logging_steps=1";
+    fails("train %s %s --set save_steps=1", config("nan"), blow_up);
+    says("error: step ");
+    says(" of stage train, last good checkpoint: checkpoint-");
+    says("hint: lower learning_rate");
+    /* The one it names is there and good. */
+    char name[64], path[128];
+    const char *found = strstr(output, "last good checkpoint: checkpoint-");
+    assert_non_null(found);
+    assert_int_equal(sscanf(found, "last good checkpoint: %63[a-z0-9-]", name), 1);
+    snprintf(path, sizeof path, "nan/%s", name);
+    succeeds("inspect %s", at(path));
+    fails("train %s %s", config("nan-unsaved"), blow_up);
+    says("last good checkpoint: none");
+}
+
+static void nothing_supervised(void **state)
+{
+    (void)state;
+    fails("train %s --set task=language --set language.length=8 --set language.min_segment=7 "
+          "--set language.max_segment=7",
+          config("unsupervised"));
+    says("no supervised tokens in samples 0..1");
+    says("hint: ");
+}
+
+static void sequence_too_long(void **state)
+{
+    (void)state;
+    fails("train %s --set model_max_length=40", config("long"));
+    says("sample 0");
+    says("model_max_length");
+    says("40");
+}
+
+static void class_too_small(void **state)
+{
+    (void)state;
+    const char *file = config("small");
+    fails("inspect %s --set data.shots=12 --episodes 1", file);
+    says("need 7 pictures of a class");
+    says("a-thing");
+    says("hint: lower the shots or the queries");
+    succeeds("train %s --set data.shots=12", file);
+    says("need 7 pictures of a class");
+    says("fewer shots");
+    fails("train %s --set data.queries=6 --force", file);
+    says("a-thing");
+    says("hint: lower the shots or the queries");
+}
+
+/* ---- the machine ---- */
+
+static void full_disk(void **state)
+{
+    (void)state;
+    glob_t g;
+    const char *out = at("full.h5");
+    /* Files of at most 2 KiB, in blocks of 512 bytes. */
+    fails_after("ulimit -f 4;", PACK, small_folder("full"), out);
+    says("File too large");
+    assert_false(lcl_fs_exists(out));
+    fails_after("ulimit -f 300;", "train %s --set text.num_hidden_layers=4", config("full"));
+    says("no room for the ");
+    says("(earlier checkpoints are untouched)");
+    says("hint: free some disk space");
+    assert_int_equal(glob(at("full/checkpoint-*"), 0, NULL, &g), GLOB_NOMATCH);
+}
+
+static void no_permission(void **state)
+{
+    (void)state;
+    char below[500];
+    const char *file = tiny_file("a-file", "text");
+    snprintf(below, sizeof below, "%s/x.h5", file);
+    fails(PACK, small_folder("permission"), below);
+    says("a-file");
+    says("Not a directory");
+    fails("train %s --set output_dir=%s/run", config("permission"), file);
+    says("a-file");
+    says("Not a directory");
+}
+
+static void too_little_memory(void **state)
+{
+    (void)state;
+    if (!ADDRESS_SPACE_IS_FREE) skip();
+    fails_after("ulimit -v 3000000;",
+                "train %s --set text.hidden_size=4096 --set text.num_attention_heads=32 "
+                "--set text.num_key_value_heads=0 --set text.intermediate_size=11008 "
+                "--set text.num_hidden_layers=32",
+                config("memory"));
+    says("parameters");
+    says("GiB");
+    says("hint: ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(truncated_picture),
+        cmocka_unit_test(picture_that_is_none),
+        cmocka_unit_test(empty_class),
+        cmocka_unit_test(pack_of_another_version),
+        cmocka_unit_test(flipped_byte_in_pack),
+        cmocka_unit_test(missing_files),
+        cmocka_unit_test(misspelt_keys_and_values),
+        cmocka_unit_test(values_out_of_range),
+        cmocka_unit_test(output_dir_that_holds_a_run),
+        cmocka_unit_test(flipped_byte_in_checkpoint),
+        cmocka_unit_test(loss_that_is_not_finite),
+        cmocka_unit_test(nothing_supervised),
+        cmocka_unit_test(sequence_too_long),
+        cmocka_unit_test(class_too_small),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(no_permission),
+        cmocka_unit_test(too_little_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
