@@ -32,7 +32,7 @@ static lcl_status run(int argc, char **argv)
         {"--resume", CLI_FLAG, &resume,
          .doc = "go on from the newest good checkpoint of output_dir; begin where there is none"},
         {"--force", CLI_FLAG, &force,
-         .doc = "empty an output_dir that holds a run, and begin anew"},
+         .doc = "remove the run that output_dir holds, and begin anew"},
         CLI_SET_OPTION(&sets),
         CLI_END};
     const struct cli_spec spec = {

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "train/eval.h"
 #include "train/metrics.h"
+#include "train/output.h"
 #include "train/summary.h"
 
 static volatile sig_atomic_t stop_signal;
@@ -436,14 +437,9 @@ static lcl_status prepare_output(const struct lcl_config *c, const struct lcl_tr
     if (c->output_dir[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "set output_dir: to a new folder",
                              "output_dir is not set");
-    char *marker = lcl_strdupf("%s/config.yaml", c->output_dir);
-    if (!marker) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    bool taken = lcl_fs_exists(marker);
-    free(marker);
-    if (taken && !resuming && !o->force)
+    if (lcl_output_holds_run(c->output_dir) && !resuming && !o->force)
         return LCL_FAIL_HINT(LCL_EXISTS, "--resume goes on with it, --force begins anew",
                              "%s holds a run already", c->output_dir);
-    if (taken && !resuming) LCL_TRY(lcl_fs_remove_tree(c->output_dir));
     return lcl_fs_mkdirs(c->output_dir);
 }
 
@@ -488,7 +484,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
         lcl_log_info("%s has no checkpoint yet: training begins anew", c->output_dir);
         resuming = false;
     }
-    if (resuming) LCL_TRY(restore(l, from));
+    LCL_TRY(resuming ? restore(l, from) : lcl_output_empty(c->output_dir));
     LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
     LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
     return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, &l->metrics);
@@ -505,7 +501,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     l->best = l->last_accuracy = NAN;
     l->saved_step = l->good_step = -1;
     stop_signal = 0;
-    struct sigaction act = {.sa_handler = on_signal}, old_int, old_term;
+    struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
     sigaction(SIGTERM, &act, &old_term);
     lcl_status status = prepare_output(c, options, resume[0] != '\0');
@@ -514,8 +510,9 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     if (status == LCL_OK) status = run_stages(l);
     *interrupted = stop_signal != 0 && status == LCL_OK;
     if (*interrupted)
-        lcl_log_info("stopped by signal %d after step %lld; saved. --resume goes on.",
-                     (int)stop_signal, (long long)l->step);
+        lcl_log_info("stopped by signal %d after step %lld; %s. --resume goes on.",
+                     (int)stop_signal, (long long)l->step,
+                     l->saved_step == l->step ? "saved" : "nothing to save");
     lcl_metrics_close(l->metrics);
     close_pictures(l);
     lcl_env_close(&l->env);

@@ -6,7 +6,7 @@
 #include "train/step.h"
 
 struct lcl_train_options {
-    bool force;         /* an output_dir that holds a run is emptied */
+    bool force;         /* the run that output_dir holds is removed once this one can begin */
     const char *resume; /* overrides resume_from_checkpoint: "" no, "auto", or a checkpoint; NULL:
                            the config's */
 };

@@ -269,7 +269,14 @@ static void output_dir_that_holds_a_run(void **state)
     says("taken holds a run already");
     says("hint: --resume goes on with it, --force begins anew");
     succeeds("train %s --resume", file);
-    succeeds("train %s --force", file);
+    /* What a new run cannot begin with leaves the old one alone; what is not the run's stays. */
+    (void)tiny_file("taken/notes.txt", "mine");
+    fails("train %s --force --set data.pack=%s", file, at("nowhere.h5"));
+    assert_true(lcl_fs_exists(at("taken/checkpoint-5/state.h5")));
+    succeeds("train %s --force --set max_steps=3", file);
+    assert_false(lcl_fs_exists(at("taken/checkpoint-5")));
+    assert_true(lcl_fs_exists(at("taken/checkpoint-3/state.h5")));
+    assert_true(lcl_fs_exists(at("taken/notes.txt")));
     fails("train %s --set output_dir=", file);
     says("output_dir is not set");
 }

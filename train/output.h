@@ -1,0 +1,13 @@
+/* The folder of a run. */
+#ifndef LCL_TRAIN_OUTPUT_H
+#define LCL_TRAIN_OUTPUT_H
+
+#include "core/status.h"
+
+/* True where a run has left something: a checkpoint, or lines of metrics. */
+bool lcl_output_holds_run(const char *dir);
+/* Removes what a run writes (checkpoints and their links, metrics, TensorBoard events) and nothing
+ * else. */
+LCL_CHECKED lcl_status lcl_output_empty(const char *dir);
+
+#endif
