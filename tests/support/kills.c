@@ -89,12 +89,15 @@ static void forget_features(void)
     ASSERT_OK(lcl_fs_remove_tree(path));
 }
 
-void kills_set_up(struct kills *k)
+void kills_set_up(struct kills *k, const char *keys)
 {
-    char yaml[4096];
-    snprintf(yaml, sizeof yaml, "%s%s", tiny_yaml(), stages);
-    snprintf(k->config, sizeof k->config, "%s", tiny_file("run.yaml", yaml));
-    snprintf(k->straight, sizeof k->straight, "%s/straight", temp_dir());
+    static int n;
+    char yaml[4096], name[32];
+    (void)tiny_file("base.yaml", tiny_yaml());
+    snprintf(yaml, sizeof yaml, "base: base.yaml\n%s%s", keys, stages);
+    snprintf(name, sizeof name, "run-%d.yaml", n);
+    snprintf(k->config, sizeof k->config, "%s", tiny_file(name, yaml));
+    snprintf(k->straight, sizeof k->straight, "%s/straight-%d", temp_dir(), n++);
     int rc = kills_run(k, k->straight, -1, 0, &k->n_calls);
     if (rc != 0) fail_msg("exit status %d:\n%s", rc, k->output);
 }

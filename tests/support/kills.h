@@ -13,9 +13,9 @@ struct kills {
     char output[1 << 16]; /* standard output and error of the last run */
 };
 
-/* Writes the config and makes the straight run; skips the test where processes may not be traced.
- */
-void kills_set_up(struct kills *k);
+/* Writes the config, with `keys` (YAML lines) in place of the tiny world's, and makes the straight
+ * run; skips the test where processes may not be traced. */
+void kills_set_up(struct kills *k, const char *keys);
 /* Runs `lcl train --resume` into output_dir; at system call number `at` (counted from 0; -1: never)
  * the process gets `signal`. Returns its exit status, or 128 + the signal that ended it. */
 int kills_run(struct kills *k, const char *output_dir, long at, int signal, long *n_calls);

@@ -7,7 +7,7 @@ static void killed_100_times(void **state)
 {
     (void)state;
     static struct kills k;
-    kills_set_up(&k);
+    kills_set_up(&k, "");
     kills_many(&k, 100, 3);
 }
 

@@ -23,7 +23,7 @@ static void goes_through_its_stages(void **state)
     struct lcl_metrics_table t;
     char path[340];
     int lines[3] = {0};
-    kills_set_up(&k);
+    kills_set_up(&k, "");
     snprintf(path, sizeof path, "%s/metrics.jsonl", k.straight);
     ASSERT_OK(lcl_metrics_load(path, &t));
     for (size_t i = 0; i < t.n; i++) {
