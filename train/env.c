@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "cpu/cpu.h"
+#include "train/plan.h"
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
@@ -124,18 +125,29 @@ static void set_tokens(struct lcl_model_config *m, const struct lcl_tokenizer *t
     m->pad_token = lcl_tokenizer_id(t, "<pad>");
 }
 
-static lcl_status finish_model(struct lcl_env *e, const struct lcl_config *c,
-                               const struct lcl_model_config *m, bool training)
+/* The table, without memory for it. */
+static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
+                              const struct lcl_model_config *m)
 {
     LCL_TRY(lcl_model_create(&e->model, m));
     e->has_model = true;
-    LCL_TRY(lcl_model_reserve(&e->model, c->bf16, false, training));
+    e->model.bf16 = c->bf16;
     lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);
     e->preprocess.mode = c->data_resize == 1 ? LCL_RESIZE_PAD : LCL_RESIZE_CROP;
     return lcl_parse_background(c->data_background, e->preprocess.background);
 }
 
-lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
+static lcl_status finish_model(struct lcl_env *e, const struct lcl_config *c,
+                               const struct lcl_model_config *m, bool training)
+{
+    LCL_TRY(shape_model(e, c, m));
+    LCL_TRY(lcl_plan_check_values(&e->model, c));
+    return lcl_model_reserve(&e->model, c->bf16, false, training);
+}
+
+/* Tokenizer and shapes of a new run, and where its values come from. */
+static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier,
+                                struct lcl_model_config *model, struct origin *o, unsigned *which)
 {
     struct lcl_model_config m, loaded;
     struct origin origin = {0};
@@ -162,9 +174,30 @@ lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, boo
     }
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;
+    *model = m;
+    *o = origin;
+    *which = parts;
+    return LCL_OK;
+}
+
+lcl_status lcl_env_shape_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
+{
+    struct lcl_model_config m;
+    struct origin origin;
+    unsigned parts;
+    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origin, &parts));
+    return shape_model(e, c, &m);
+}
+
+lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
+{
+    struct lcl_model_config m;
+    struct origin origin;
+    unsigned parts;
+    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origin, &parts));
     LCL_TRY(finish_model(e, c, &m, true));
     lcl_params_initialise(&e->model.params, (uint64_t)c->seed);
-    if (from[0]) LCL_TRY(load_parts(e, &origin, parts));
+    if (c->init_from[0]) LCL_TRY(load_parts(e, &origin, parts));
     lcl_params_changed(&e->model.params);
     return LCL_OK;
 }

@@ -31,6 +31,9 @@ LCL_CHECKED lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_con
  * with_classifier: rows for the train classes. */
 LCL_CHECKED lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c,
                                           bool with_classifier);
+/* The same tokenizer and parameter table, without values or memory for them: for plans. */
+LCL_CHECKED lcl_status lcl_env_shape_model(struct lcl_env *e, const struct lcl_config *c,
+                                           bool with_classifier);
 /* Tokenizer and model of a run folder, a checkpoint or an HF folder, for inference. */
 LCL_CHECKED lcl_status lcl_env_load_model(struct lcl_env *e, const char *path,
                                           const struct lcl_config *c);

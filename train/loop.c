@@ -14,6 +14,7 @@
 #include "train/eval.h"
 #include "train/metrics.h"
 #include "train/output.h"
+#include "train/plan.h"
 #include "train/summary.h"
 
 static volatile sig_atomic_t stop_signal;
@@ -478,6 +479,8 @@ static lcl_status open_all(struct loop *l, const char *resume)
         LCL_TRY(lcl_env_open_data(&l->env, c));
     LCL_TRY(check_stages(l));
     LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
+    for (int i = 0; i < l->run->n_stages; i++)
+        LCL_TRY(lcl_plan_check(&l->env, &l->run->stages[i], (uint32_t)i));
     LCL_TRY(resolve_yaml(l));
     const char *from = strcmp(resume, "auto") == 0 ? c->output_dir : resume;
     if (resuming && strcmp(resume, "auto") == 0 && !lcl_checkpoint_is_folder(from)) {

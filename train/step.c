@@ -60,10 +60,8 @@ static void add_grads(struct lcl_trainer *t, int into, int from)
     for_moving(&t->env->model.params, sum_range, &s);
 }
 
-static void set_trainable(struct lcl_trainer *t)
+void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
 {
-    const struct lcl_config *c = t->config;
-    struct lcl_params *p = &t->env->model.params;
     bool vision = c->task == LCL_TASK_VISION, language = c->task == LCL_TASK_LANGUAGE;
     lcl_params_set_trainable(p, LCL_PART_VISION, vision || (!language && !c->freeze_vision_tower));
     lcl_params_set_trainable(p, LCL_PART_PROJECTOR, !vision && !language && !c->freeze_projector);
@@ -78,15 +76,36 @@ static bool part_trains(const struct lcl_params *t, enum lcl_part part)
     return false;
 }
 
+struct lcl_step_layout lcl_step_layout(const struct lcl_model *m, const struct lcl_config *c)
+{
+    int64_t L = c->lanes;
+    int levels = 1;
+    while ((int64_t)1 << (levels - 1) < L) levels++;
+    struct lcl_step_layout s = {.parallel = lcl_env_lanes_in_parallel(m, L)};
+    s.n_passes = s.parallel ? (int)L : 1;
+    s.n_grads = (s.parallel ? (int)L : levels) + (c->gradient_accumulation_steps > 1);
+    return s;
+}
+
+struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
+                              const struct lcl_config *c, float *grad)
+{
+    return (struct lcl_pass){.exec = exec,
+                             .model = m,
+                             .grad = grad,
+                             .checkpointing = c->gradient_checkpointing,
+                             .train_vision = part_trains(&m->params, LCL_PART_VISION),
+                             .train_projector = part_trains(&m->params, LCL_PART_PROJECTOR),
+                             .train_text = part_trains(&m->params, LCL_PART_TEXT)};
+}
+
 static lcl_status reserve(struct lcl_trainer *t)
 {
     struct lcl_params *params = &t->env->model.params;
-    int64_t L = t->config->lanes;
-    int levels = 1;
-    while ((int64_t)1 << (levels - 1) < L) levels++;
-    t->parallel = lcl_env_lanes_in_parallel(&t->env->model, L);
-    t->n_passes = t->parallel ? (int)L : 1;
-    t->n_grads = (t->parallel ? (int)L : levels) + (t->config->gradient_accumulation_steps > 1);
+    struct lcl_step_layout layout = lcl_step_layout(&t->env->model, t->config);
+    t->parallel = layout.parallel;
+    t->n_passes = layout.n_passes;
+    t->n_grads = layout.n_grads;
     t->lane = calloc((size_t)t->n_lanes, sizeof *t->lane);
     t->pass = calloc((size_t)t->n_passes, sizeof *t->pass);
     t->grad = calloc((size_t)t->n_grads, sizeof *t->grad);
@@ -98,13 +117,7 @@ static lcl_status reserve(struct lcl_trainer *t)
     for (int i = 0; i < t->n_grads; i++)
         t->grad[i] = LCL_ARENA_NEW(&t->grads, float, params->n_elements);
     for (int i = 0; i < t->n_passes; i++)
-        t->pass[i] = (struct lcl_pass){.exec = &t->env->exec,
-                                       .model = &t->env->model,
-                                       .grad = t->grad[0],
-                                       .checkpointing = t->config->gradient_checkpointing,
-                                       .train_vision = part_trains(params, LCL_PART_VISION),
-                                       .train_projector = part_trains(params, LCL_PART_PROJECTOR),
-                                       .train_text = part_trains(params, LCL_PART_TEXT)};
+        t->pass[i] = lcl_step_pass(&t->env->exec, &t->env->model, t->config, t->grad[0]);
     for (int64_t i = 0; i < t->n_lanes; i++) LCL_TRY(lcl_lane_create(&t->lane[i], &t->source));
     return LCL_OK;
 }
@@ -115,7 +128,7 @@ lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const stru
 {
     *t = (struct lcl_trainer){
         .env = e, .config = c, .n_lanes = c->lanes * c->gradient_accumulation_steps};
-    set_trainable(t);
+    lcl_step_set_trainable(&e->model.params, c);
     lcl_status status = lcl_source_open(&t->source, e, c, epoch, features, pictures);
     if (status == LCL_OK) status = reserve(t);
     if (status != LCL_OK) lcl_trainer_close(t);

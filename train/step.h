@@ -28,6 +28,18 @@ struct lcl_step_result {
     int64_t label_correct, label_total, tokens, samples;
 };
 
+/* Marks what trains in a stage: by its task and the freeze_* keys. */
+void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c);
+/* Passes and gradient buffers that a stage holds at once. */
+struct lcl_step_layout {
+    bool parallel; /* one lane a thread */
+    int n_passes, n_grads;
+};
+struct lcl_step_layout lcl_step_layout(const struct lcl_model *m, const struct lcl_config *c);
+/* A training pass before it is reserved, of what is marked trainable. */
+struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
+                              const struct lcl_config *c, float *grad);
+
 /* Sets what trains by the config's freeze_* keys and reserves buffers. features/pictures as
  * lcl_source_open. */
 LCL_CHECKED lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e,

@@ -1,0 +1,234 @@
+/* lcl plan: what a config takes, before it runs. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "core/fs.h"
+#include "core/log.h"
+#include "tools/cli.h"
+#include "train/plan.h"
+
+enum { BATCHES = 64 };
+
+struct stage {
+    const struct lcl_config *config;
+    struct lcl_plan plan;
+    struct lcl_plan_rates rates;
+    double step_s;
+};
+
+struct planned {
+    int n;
+    struct stage stages[LCL_CONFIG_MAX_STAGES];
+    double free_memory, free_disk;
+    bool has_pack;
+};
+
+static const char *name_of(const struct stage *s)
+{
+    return s->config->stage_name[0] ? s->config->stage_name : "train";
+}
+
+/* Bytes free where output_dir will be; NAN: unknown. */
+static double free_disk(const char *dir)
+{
+    char path[LCL_CONFIG_STR_BYTES];
+    struct statvfs fs;
+    snprintf(path, sizeof path, "%s", dir[0] ? dir : ".");
+    while (statvfs(path, &fs) != 0) {
+        char *slash = strrchr(path, '/');
+        if (!slash && strcmp(path, ".") == 0) return NAN;
+        if (slash == path) return NAN;
+        if (slash)
+            *slash = '\0';
+        else
+            snprintf(path, sizeof path, ".");
+    }
+    return (double)fs.f_bavail * (double)fs.f_frsize;
+}
+
+static lcl_status open_pack(struct lcl_env *e, const struct lcl_run_config *run)
+{
+    const struct lcl_config *c = &run->stages[0];
+    bool wanted = false;
+    for (int i = 0; i < run->n_stages; i++)
+        wanted = wanted || run->stages[i].task != LCL_TASK_LANGUAGE;
+    if (!wanted) return LCL_OK;
+    if (c->data_pack[0] && lcl_fs_exists(c->data_pack)) return lcl_env_open_data(e, c);
+    lcl_log_warn("there is no pack %s: batches are bounded by the config, and features and "
+                 "pictures of the pack are not counted",
+                 c->data_pack[0] ? c->data_pack : "(data.pack is not set)");
+    return LCL_OK;
+}
+
+static lcl_status plan_stages(struct lcl_env *e, const struct lcl_run_config *run,
+                              struct planned *out)
+{
+    bool vision = false;
+    for (int i = 0; i < run->n_stages; i++)
+        vision = vision || run->stages[i].task == LCL_TASK_VISION;
+    LCL_TRY(lcl_env_start(e, &run->stages[0]));
+    LCL_TRY(open_pack(e, run));
+    LCL_TRY(lcl_env_shape_model(e, &run->stages[0], vision && e->has_pack));
+    out->n = run->n_stages;
+    out->has_pack = e->has_pack;
+    out->free_memory = lcl_plan_free_bytes();
+    out->free_disk = free_disk(run->stages[0].output_dir);
+    for (int i = 0; i < run->n_stages; i++) {
+        struct stage *s = &out->stages[i];
+        s->config = &run->stages[i];
+        LCL_TRY(lcl_plan_stage(e, s->config, (uint32_t)i, BATCHES, &s->plan));
+        LCL_TRY(lcl_plan_measure(e, s->config, &s->plan, &s->rates));
+        s->step_s = lcl_plan_step_seconds(&s->plan, &s->rates);
+    }
+    return LCL_OK;
+}
+
+static void print_bytes(const char *title, double bytes)
+{
+    char text[24];
+    if (bytes > 0) printf("  %-32s %12s\n", title, lcl_format_bytes(bytes, text));
+}
+
+static void print_stage(const struct stage *s)
+{
+    const struct lcl_plan *p = &s->plan;
+    char took[24];
+    printf("%s: %lld parameters, %lld train\n", name_of(s), (long long)p->n_parameters,
+           (long long)p->n_trainable);
+#define X(field, title) print_bytes(title, p->field);
+    LCL_PLAN_ARENAS(X)
+#undef X
+    print_bytes("memory, the most at once", p->total);
+    print_bytes("one checkpoint", p->checkpoint);
+    print_bytes("disk", p->disk);
+    if (p->largest.with_text)
+        printf("  largest batch of a lane: %lld tokens, %lld pictures (%s)\n",
+               (long long)p->largest.T, (long long)p->largest.images,
+               p->drawn ? "of those drawn" : "the config's bound");
+    else
+        printf("  batch of a lane: %lld pictures\n", (long long)p->largest.images);
+    printf("  a step: %.0f tokens, %.0f pictures, %.3g GFLOP; about %.3g s at %.3g GFLOP/s\n",
+           p->tokens, p->images, p->flops / 1e9, s->step_s, s->rates.flops / 1e9);
+    printf("  %lld steps: about %s%s\n\n", (long long)s->config->max_steps,
+           lcl_format_duration(s->step_s * (double)s->config->max_steps, took),
+           s->config->stop_at_loss > 0 || s->config->stop_at_accuracy > 0
+               ? ", less where stop_at_loss or stop_at_accuracy ends it"
+               : "");
+}
+
+static json_t *json_stage(const struct stage *s)
+{
+    const struct lcl_plan *p = &s->plan;
+    json_t *memory = json_object(), *root = json_object();
+#define X(field, title) json_object_set_new(memory, #field, json_real(p->field));
+    LCL_PLAN_ARENAS(X)
+#undef X
+    json_object_set_new(memory, "total", json_real(p->total));
+    json_object_set_new(root, "stage", json_string(name_of(s)));
+    json_object_set_new(root, "parameters", json_integer(p->n_parameters));
+    json_object_set_new(root, "trainable", json_integer(p->n_trainable));
+    json_object_set_new(root, "memory_bytes", memory);
+    json_object_set_new(root, "disk_bytes", json_real(p->disk));
+    json_object_set_new(root, "checkpoint_bytes", json_real(p->checkpoint));
+    json_object_set_new(root, "batches_drawn", json_integer(p->drawn));
+    json_object_set_new(root, "largest_tokens", json_integer(p->largest.T));
+    json_object_set_new(root, "largest_pictures", json_integer(p->largest.images));
+    json_object_set_new(root, "tokens_per_step", json_real(p->tokens));
+    json_object_set_new(root, "pictures_per_step", json_real(p->images));
+    json_object_set_new(root, "flops_per_step", json_real(p->flops));
+    json_object_set_new(root, "flops_per_second", json_real(s->rates.flops));
+    json_object_set_new(root, "seconds_per_step", json_real(s->step_s));
+    json_object_set_new(root, "steps", json_integer(s->config->max_steps));
+    json_object_set_new(root, "seconds", json_real(s->step_s * (double)s->config->max_steps));
+    return root;
+}
+
+static lcl_status print_json(const struct planned *p)
+{
+    json_t *stages = json_array(), *root = json_object();
+    for (int i = 0; i < p->n; i++) json_array_append_new(stages, json_stage(&p->stages[i]));
+    json_object_set_new(root, "stages", stages);
+    if (isfinite(p->free_memory))
+        json_object_set_new(root, "free_memory_bytes", json_real(p->free_memory));
+    if (isfinite(p->free_disk))
+        json_object_set_new(root, "free_disk_bytes", json_real(p->free_disk));
+    int failed = json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    printf("\n");
+    json_decref(root);
+    return failed ? LCL_FAIL(LCL_IO, "cannot print the plan") : LCL_OK;
+}
+
+static void print_sum(const struct planned *p)
+{
+    double seconds = 0, memory = 0, disk = 0;
+    char took[24], most[24], has[24], kept[24], room[24];
+    for (int i = 0; i < p->n; i++) {
+        const struct stage *s = &p->stages[i];
+        seconds += s->step_s * (double)s->config->max_steps;
+        memory = fmax(memory, s->plan.total);
+        disk = fmax(disk, s->plan.disk);
+    }
+    printf("in all: about %s; %s of memory (free: %s); %s of disk (free: %s)\n",
+           lcl_format_duration(seconds, took), lcl_format_bytes(memory, most),
+           isfinite(p->free_memory) ? lcl_format_bytes(p->free_memory, has) : "unknown",
+           lcl_format_bytes(disk, kept),
+           isfinite(p->free_disk) ? lcl_format_bytes(p->free_disk, room) : "unknown");
+}
+
+static lcl_status plan(const char *path, const struct cli_list *sets, bool json)
+{
+    struct lcl_run_config *run = malloc(sizeof *run);
+    struct planned *p = calloc(1, sizeof *p);
+    struct lcl_env e = {0};
+    lcl_status status = LCL_OK;
+    if (!run || !p) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a plan");
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_config_load(path, sets->v, sets->n, run));
+    LCL_TRY_GOTO(plan_stages(&e, run, p));
+    if (json) {
+        LCL_TRY_GOTO(print_json(p));
+    } else {
+        for (int i = 0; i < p->n; i++) print_stage(&p->stages[i]);
+        print_sum(p);
+    }
+    for (int i = 0; i < p->n; i++)
+        LCL_TRY_GOTO(lcl_plan_fits(&p->stages[i].plan, p->stages[i].config, 0));
+out:
+    lcl_env_close(&e);
+    free(run);
+    free(p);
+    return status;
+}
+
+static lcl_status run(int argc, char **argv)
+{
+    struct cli_list sets = {0};
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--json", CLI_FLAG, &json, .doc = "print one JSON object"},
+        CLI_SET_OPTION(&sets),
+        CLI_END};
+    const struct cli_spec spec = {
+        .usage = "CONFIG.yaml [options]",
+        .about = "Tells what a run takes before it runs: memory by use, tokens and work a step, "
+                 "disk, and about how\nlong it takes here. Nothing is trained or written; no "
+                 "picture is opened. A run that does not fit in\nmemory_limit_mib, or in what the "
+                 "machine has free, is an error that names the keys to change.",
+        .options = options,
+        .min_args = 1,
+        .max_args = 1,
+        .notes = "The largest batch is that of 64 drawn ones where the pack is there, else the "
+                 "most that the config\nallows. Time is an estimate from products and copies "
+                 "measured for a fraction of a second: on a\nmachine that does nothing else."};
+    struct cli_args args;
+    LCL_TRY(cli_parse(&spec, argc, argv, &args));
+    return args.help ? LCL_OK : plan(args.v[0], &sets, json);
+}
+
+const struct cli_verb verb_plan = {"plan", "memory, disk and time of a run, before it", 25, run};

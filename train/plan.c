@@ -1,0 +1,479 @@
+#include "train/plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/threads.h"
+#include "train/step.h"
+
+enum { CHECK_BATCHES = 8, EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
+
+/* What the batches of a stage come to. */
+struct sample {
+    int64_t n;
+    double tokens, images, supervised, pairs; /* sums; pairs: of a query and a key row */
+    struct lcl_pass_limits most;
+};
+
+static void count_batch(struct sample *s, const struct lcl_batch *b)
+{
+    s->n++;
+    s->tokens += (double)b->T;
+    s->images += (double)b->n_images;
+    s->supervised += (double)b->S;
+    for (int64_t r = 0; r < b->n_runs; r++) {
+        double own = b->runs[r].q_end - b->runs[r].q_begin;
+        double prefix = b->runs[r].prefix_end - b->runs[r].prefix_begin;
+        s->pairs += own * (own + 1) / 2 + own * prefix;
+    }
+    if (b->T > s->most.T) s->most.T = b->T;
+    if (b->n_images > s->most.images) s->most.images = b->n_images;
+    if (b->S > s->most.S) s->most.S = b->S;
+}
+
+/* Lanes of steps spread over the stage. */
+static lcl_status draw_batches(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
+                               int64_t batches, struct sample *s)
+{
+    struct lcl_features unread = {0}; /* features: lanes open no picture */
+    struct lcl_source source = {0};
+    struct lcl_lane lane = {0};
+    int64_t lanes = c->lanes * c->gradient_accumulation_steps;
+    lcl_status status;
+    LCL_TRY_GOTO(lcl_source_open(&source, e, c, epoch, &unread, NULL));
+    LCL_TRY_GOTO(lcl_lane_create(&lane, &source));
+    for (int64_t i = 0; i < batches; i++) {
+        int64_t step = batches > 1 ? (c->max_steps - 1) * i / (batches - 1) : 0;
+        if (step < 0) step = 0;
+        LCL_TRY_GOTO(lcl_lane_fill(&lane, &source, step, c->max_steps, i % lanes));
+        count_batch(s, lane.batch);
+    }
+out:
+    lcl_lane_free(&lane);
+    lcl_source_close(&source);
+    return status;
+}
+
+/* The longest episode that the config allows: for plans without a pack. */
+static void longest_episode(const struct lcl_config *c, int64_t shots, int64_t ways,
+                            int64_t queries, struct lcl_episode *e)
+{
+    e->n_ways = (int)ways;
+    e->n_shots = (int)shots;
+    e->n_queries = (int)queries;
+    for (int w = 0; w < ways; w++) {
+        int64_t n = c->data_label_max_letters;
+        memset(e->label[w], 'q', (size_t)n);
+        for (int64_t k = 0, v = w; k < n && v > 0; k++, v /= 26)
+            e->label[w][k] = (char)('a' + v % 26);
+        e->label[w][n] = '\0';
+    }
+    for (int64_t i = 0; i < shots; i++)
+        e->shots[i] = (struct lcl_shot){.way = (int32_t)(i % ways), .image = i};
+    for (int64_t i = 0; i < queries; i++) e->queries[i] = (struct lcl_shot){.image = shots + i};
+}
+
+static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, int64_t shots,
+                              int64_t ways, int64_t queries, int64_t episodes,
+                              enum lcl_encode_mode mode, struct sample *s)
+{
+    struct lcl_batch_builder *builder = NULL;
+    struct lcl_episode *episode = calloc(1, sizeof *episode);
+    lcl_status status = LCL_OK;
+    if (episode) {
+        episode->shots = malloc(((size_t)shots + 1) * sizeof *episode->shots);
+        episode->queries = malloc(((size_t)queries + 1) * sizeof *episode->queries);
+    }
+    if (!episode || !episode->shots || !episode->queries) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for an episode of %lld shots", (long long)shots);
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_batch_builder_create(e->tokenizer, (enum lcl_layout)c->data_layout,
+                                          lcl_tokens_per_image(&e->model.config), &builder));
+    longest_episode(c, shots, ways, queries, episode);
+    for (int64_t i = 0; i < episodes; i++) {
+        LCL_TRY_GOTO(lcl_batch_append_episode(builder, episode, mode,
+                                              (enum lcl_supervise)c->data_supervise, NULL,
+                                              c->model_max_length));
+        for (int64_t k = 0; k < shots; k++) episode->shots[k].image += shots + queries;
+        for (int64_t k = 0; k < queries; k++) episode->queries[k].image += shots + queries;
+    }
+    count_batch(s, lcl_batch_builder_get(builder));
+out:
+    lcl_batch_builder_free(builder);
+    if (episode) lcl_episode_free(episode);
+    free(episode);
+    return status;
+}
+
+static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
+                               int64_t batches, struct lcl_plan *p, struct sample *s)
+{
+    int64_t n = c->per_device_train_batch_size;
+    *s = (struct sample){0};
+    if (c->task == LCL_TASK_VISION) {
+        *s = (struct sample){.n = 1, .images = (double)n};
+        s->tokens = (double)(n * lcl_vision_tokens(&e->model.config.vision));
+        s->most.images = n;
+        return LCL_OK;
+    }
+    if (c->task == LCL_TASK_LANGUAGE || e->has_pack) {
+        LCL_TRY(draw_batches(e, c, epoch, batches, s));
+        p->drawn = s->n;
+        return LCL_OK;
+    }
+    int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
+    int64_t shots = c->data_shots_per_class ? c->data_shots_per_class * ways : c->data_shots;
+    return bound_batch(e, c, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
+}
+
+static bool caches_features(const struct lcl_config *c)
+{
+    return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features;
+}
+
+/* One worker's batch of EVAL_EPISODES, its likelihoods and its answers over a key/value cache. */
+static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+{
+    const struct lcl_text_config *t = &e->model.config.text;
+    bool cached = caches_features(c);
+    int64_t shots = 0,
+            episodes = c->eval_episodes < EVAL_EPISODES ? c->eval_episodes : EVAL_EPISODES;
+    if (c->eval_steps == 0 || c->task != LCL_TASK_LINK_CONTEXT) return LCL_OK;
+    for (int i = 0; i < c->eval_shots.n; i++)
+        if (c->eval_shots.v[i] > shots) shots = c->eval_shots.v[i];
+    struct sample scored = {0}, asked = {0};
+    LCL_TRY(bound_batch(e, c, shots, 2, 1, episodes, LCL_ENCODE_CANDIDATES, &scored));
+    LCL_TRY(bound_batch(e, c, shots, 2, 1, episodes, LCL_ENCODE_PROMPT, &asked));
+    struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
+    scored.most.with_vision = asked.most.with_vision = !cached;
+    scored.most.with_text = asked.most.with_text = true;
+    double rows = 1.25 * (double)(asked.most.T + episodes * c->eval_max_new_tokens);
+    double cache = rows * (double)(2 * t->n_layers * t->G * t->D) *
+                   (double)lcl_dtype_bytes(lcl_model_dtype(&e->model));
+    double worker = (double)lcl_pass_bytes(&proto, &scored.most) +
+                    (double)lcl_pass_bytes(&proto, &asked.most) + cache;
+    bool lanes = cached && lcl_env_lanes_in_parallel(&e->model, 8);
+    p->evaluation = worker * (lanes ? lcl_threads_count() : 1);
+    return LCL_OK;
+}
+
+static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+{
+    double S = (double)e->preprocess.size, n = e->has_pack ? (double)e->pack.n_images : 0;
+    double row = (double)(lcl_tokens_per_image(&e->model.config) * e->model.config.vision.C);
+    double bytes = n * 3 * S * S, lanes = (double)(c->lanes * c->gradient_accumulation_steps);
+    double kept = bytes <= (double)(1 << 30) ? bytes : 0;
+    if (c->task == LCL_TASK_LANGUAGE) return;
+    if (!caches_features(c)) {
+        p->pictures = kept;
+        p->batches = 1.25 * lanes * (double)p->largest.images * 3 * S * S * sizeof(float);
+        return;
+    }
+    struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
+    struct lcl_pass_limits limits = {.images = FEATURE_IMAGES, .with_vision = true};
+    int passes = lcl_env_lanes_in_parallel(&e->model, FEATURE_LANES) ? FEATURE_LANES : 1;
+    p->features = n * (double)c->data_augment_views * row * sizeof(float);
+    p->batches = 1.25 * lanes * (double)p->largest.images * row * sizeof(float);
+    p->feature_pass = kept + passes * (double)lcl_pass_bytes(&proto, &limits) +
+                      passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);
+}
+
+static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+{
+    static float some_grad; /* a training pass has a gradient; nothing is written to it */
+    const struct lcl_params *params = &e->model.params;
+    struct lcl_step_layout layout = lcl_step_layout(&e->model, c);
+    struct lcl_pass proto = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
+    p->n_trainable = (int64_t)lcl_params_trainable_count(params);
+    for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
+    p->parameters = (double)params->n_elements * (c->bf16 ? 6 : 4);
+    p->gradients = (double)p->n_trainable * sizeof(float) * layout.n_grads;
+    p->moments = (double)p->n_trainable * sizeof(float) * 2;
+    p->largest.with_vision = c->task != LCL_TASK_LANGUAGE && !caches_features(c);
+    p->largest.with_text = c->task != LCL_TASK_VISION;
+    p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
+    plan_pictures(e, c, p);
+    LCL_TRY(plan_evaluation(e, c, p));
+    double steady = 0, before = p->parameters + p->features + p->feature_pass;
+#define X(field, title) steady += p->field;
+    LCL_PLAN_ARENAS(X)
+#undef X
+    p->total = fmax(steady, before);
+    p->checkpoint = (double)params->n_elements * 4 + (double)p->n_trainable * 8;
+    p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
+    return LCL_OK;
+}
+
+/* Products of a step, forward and backward: 2 M N K each. */
+static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
+                      struct lcl_plan *p)
+{
+    static float some_grad;
+    const struct lcl_model_config *m = &e->model.config;
+    const struct lcl_vision_config *v = &m->vision;
+    const struct lcl_text_config *t = &m->text;
+    struct lcl_pass pass = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
+    double lanes = (double)(c->lanes * c->gradient_accumulation_steps),
+           again = c->gradient_checkpointing;
+    double T = s->tokens / (double)s->n * lanes, I = s->images / (double)s->n * lanes;
+    double S = s->supervised / (double)s->n * lanes, pairs = s->pairs / (double)s->n * lanes;
+    double vt = (double)lcl_vision_tokens(v), vc = (double)v->C, tc = (double)t->C;
+    double patches = 2 * (double)(lcl_vision_patches(v) * 3 * v->patch_size * v->patch_size) * vc;
+    double tower =
+        I * (patches + (double)lcl_vision_layers_used(m) *
+                           (2 * vt * vc * (4 * vc + 2 * (double)v->F) + 4 * vt * vt * vc));
+    double rows = I * (double)lcl_tokens_per_image(m);
+    double projector = 2 * rows * (vc * tc + (m->projector == LCL_PROJECTOR_MLP2 ? tc * tc : 0));
+    double attention = 4 * (double)(t->H * t->D) * pairs;
+    double layer = 2 * T * tc * (double)((t->H + 2 * t->G) * t->D + t->H * t->D + 3 * t->F);
+    double text = (double)t->n_layers * (layer + attention);
+    double head = 2 * S * tc * (double)t->V;
+    p->tokens = T;
+    p->images = I;
+    if (p->largest.with_vision) p->flops += tower * (pass.train_vision ? 3 + again : 1);
+    if (!p->largest.with_text) {
+        p->flops += 6 * I * vc * (double)m->n_classes;
+    } else {
+        p->flops += projector * (1 + pass.train_projector + pass.train_vision);
+        p->flops += text * (2 + pass.train_text + again) + head * (2 + pass.train_text);
+    }
+    struct lcl_pass_limits mean = p->largest;
+    mean.T = (int64_t)(s->tokens / (double)s->n);
+    mean.images = (int64_t)(s->images / (double)s->n);
+    mean.S = (int64_t)(s->supervised / (double)s->n);
+    p->pass_bytes = (double)lcl_pass_bytes(&pass, &mean) * lanes;
+}
+
+lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
+                          int64_t batches, struct lcl_plan *p)
+{
+    struct sample s;
+    *p = (struct lcl_plan){0};
+    lcl_step_set_trainable(&e->model.params, c);
+    LCL_TRY(sample_stage(e, c, epoch, batches, p, &s));
+    p->largest = s.most;
+    LCL_TRY(plan_memory(e, c, p));
+    plan_work(e, c, &s, p);
+    return LCL_OK;
+}
+
+/* A number of a small file, at `word` where given; NAN when it is not there. */
+static double read_number(const char *path, const char *word)
+{
+    char line[256];
+    double value = NAN;
+    FILE *f = fopen(path, "r");
+    if (!f) return value;
+    while (isnan(value) && fgets(line, sizeof line, f)) {
+        size_t n = word ? strlen(word) : 0;
+        if (n && strncmp(line, word, n) != 0) continue;
+        char *end;
+        double read = strtod(line + n, &end);
+        if (end != line + n) value = read;
+        if (!n) break;
+    }
+    fclose(f);
+    return value;
+}
+
+static double cgroup_free(const char *limit, const char *used, const char *stat, const char *cache)
+{
+    double most = read_number(limit, NULL), now = read_number(used, NULL);
+    double reclaimable = read_number(stat, cache);
+    if (isnan(most) || isnan(now)) return INFINITY;
+    return fmax(0, most - now + (isnan(reclaimable) ? 0 : reclaimable));
+}
+
+double lcl_plan_free_bytes(void)
+{
+    double kib = read_number("/proc/meminfo", "MemAvailable:");
+    double all = isnan(kib) ? INFINITY : kib * 1024;
+#define V2 "/sys/fs/cgroup/"
+#define V1 "/sys/fs/cgroup/memory/"
+    all = fmin(
+        all, cgroup_free(V2 "memory.max", V2 "memory.current", V2 "memory.stat", "inactive_file "));
+    return fmin(all, cgroup_free(V1 "memory.limit_in_bytes", V1 "memory.usage_in_bytes",
+                                 V1 "memory.stat", "total_inactive_file "));
+#undef V1
+#undef V2
+}
+
+double lcl_plan_resident_bytes(void)
+{
+    long long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%lld %lld", &pages, &resident) != 2) resident = 0;
+    fclose(f);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+struct part {
+    const char *title;
+    double bytes;
+    char keys[200];
+};
+
+static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, struct part *v)
+{
+    char batch[200];
+    snprintf(batch, sizeof batch, "lower per_device_train_batch_size (%lld)%s%s%s",
+             (long long)c->per_device_train_batch_size, c->lanes > 1 ? " or lanes" : "",
+             c->task == LCL_TASK_LINK_CONTEXT ? " or data.shots" : "",
+             c->gradient_checkpointing ? "" : ", or set gradient_checkpointing: true");
+    const char *keys[] = {"choose a smaller model (text.*, vision.*)",
+                          "lower lanes, or set freeze_text or freeze_vision_tower: true",
+                          "set freeze_text or freeze_vision_tower: true",
+                          batch,
+                          "lower per_device_train_batch_size or gradient_accumulation_steps",
+                          "lower data.augment_views, or set cache_features: false",
+                          "lower vision.image_size",
+                          "lower eval.shots, or set eval_steps: 0"};
+    int n = 0;
+#define X(field, name)                                    \
+    v[n].title = name;                                    \
+    v[n].bytes = p->field;                                \
+    snprintf(v[n].keys, sizeof v[n].keys, "%s", keys[n]); \
+    n++;
+    LCL_PLAN_ARENAS(X)
+#undef X
+    return n;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct part *x = a, *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_config *c, double resident)
+{
+    struct part part[16];
+    char hint[512], largest[128] = "", wanted[24], has[24], bytes[24];
+    bool limited = c->memory_limit_mib > 0;
+    double limit =
+        limited ? (double)c->memory_limit_mib * (1 << 20) : lcl_plan_free_bytes() + resident;
+    if (p->total <= limit) return LCL_OK;
+    int n = list_parts(p, c, part);
+    qsort(part, (size_t)n, sizeof *part, by_bytes);
+    bool two = part[1].bytes > p->total / 8;
+    if (part[1].bytes > 0)
+        snprintf(largest, sizeof largest, ", %s %s", part[1].title,
+                 lcl_format_bytes(part[1].bytes, bytes));
+    snprintf(hint, sizeof hint, "%s%s%s%s", part[0].keys, two ? "; " : "", two ? part[1].keys : "",
+             limited ? "; or raise memory_limit_mib" : "");
+    return LCL_FAIL_HINT(
+        LCL_MEMORY, hint, "stage %s needs %s of memory (%s %s%s); %s %s",
+        c->stage_name[0] ? c->stage_name : "train", lcl_format_bytes(p->total, wanted),
+        part[0].title, lcl_format_bytes(part[0].bytes, bytes), largest,
+        limited ? "memory_limit_mib allows" : "free are", lcl_format_bytes(limit, has));
+}
+
+lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch)
+{
+    struct lcl_plan p;
+    LCL_TRY(lcl_plan_stage(e, c, epoch, CHECK_BATCHES, &p));
+    return lcl_plan_fits(&p, c, lcl_plan_resident_bytes());
+}
+
+lcl_status lcl_plan_check_values(const struct lcl_model *m, const struct lcl_config *c)
+{
+    struct lcl_plan p = {.parameters = (double)m->params.n_elements * (c->bf16 ? 6 : 4)};
+    p.total = p.parameters;
+    return lcl_plan_fits(&p, c, 0);
+}
+
+struct trial {
+    struct lcl_exec *exec;
+    struct lcl_linear_args args;
+    bool in_chunks; /* one product a thread, as lanes run in parallel */
+};
+
+static lcl_status one_product(void *arg, int64_t i)
+{
+    struct trial *t = arg;
+    struct lcl_linear_args a = t->args;
+    size_t bytes = lcl_dtype_bytes(a.dtype);
+    a.y_MN = (char *)a.y_MN + (size_t)i * (size_t)(a.M * a.N) * bytes;
+    a.x_MK = (const char *)a.x_MK + (size_t)i * (size_t)(a.M * a.K) * bytes;
+    return t->exec->ops->linear_fwd(t->exec, &a);
+}
+
+/* The shortest of repeated trials: other work on the machine only makes them longer. */
+static lcl_status time_products(struct trial *t, double *flops_per_s)
+{
+    int64_t n = t->in_chunks ? lcl_threads_count() : 1;
+    double begin = lcl_time_s(), now = begin, best = INFINITY;
+    for (int i = 0; i < 3 || now - begin < 0.1; i++) {
+        double start = now;
+        LCL_TRY(t->in_chunks ? lcl_parallel(n, one_product, t) : one_product(t, 0));
+        now = lcl_time_s();
+        if (i > 0) best = fmin(best, now - start);
+    }
+    *flops_per_s = 2.0 * (double)(t->args.M * t->args.N * t->args.K * n) / fmax(best, 1e-9);
+    return LCL_OK;
+}
+
+/* Copies within one buffer that fits no cache. */
+static double time_bytes(char *buffer, size_t size)
+{
+    double begin = lcl_time_s(), now = begin, best = INFINITY;
+    while (now - begin < 0.05) {
+        double start = now;
+        memcpy(buffer, buffer + size / 2, size / 2);
+        now = lcl_time_s();
+        best = fmin(best, now - start);
+    }
+    return (double)size / fmax(best, 1e-9);
+}
+
+lcl_status lcl_plan_measure(struct lcl_env *e, const struct lcl_config *c, const struct lcl_plan *p,
+                            struct lcl_plan_rates *r)
+{
+    const struct lcl_model_config *m = &e->model.config;
+    bool text = p->largest.with_text, parallel = lcl_step_layout(&e->model, c).parallel;
+    int64_t T = text ? p->largest.T : p->largest.images * lcl_vision_tokens(&m->vision);
+    int64_t N = text ? 2 * m->text.F : m->vision.F, K = text ? m->text.C : m->vision.C;
+    int64_t M = T > 1024 ? 1024 : T, copies = parallel ? lcl_threads_count() : 1;
+    if (N > 4096) N = 4096;
+    while (M > 64 && M * N * K > (int64_t)1 << 31) M /= 2;
+    lcl_dtype dtype = lcl_model_dtype(&e->model);
+    size_t bytes = lcl_dtype_bytes(dtype), moved = (size_t)64 << 20;
+    char *x = calloc((size_t)(copies * M * K), bytes), *w = calloc((size_t)(N * K), bytes);
+    char *y = calloc((size_t)(copies * M * N), bytes), *buffer = calloc(moved, 1);
+    lcl_status status = LCL_OK;
+    if (!x || !w || !y || !buffer) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory to measure the machine's speed");
+        goto out;
+    }
+    memset(buffer, 1, moved);
+    struct trial t = {&e->exec,
+                      {.M = M,
+                       .N = N,
+                       .K = K,
+                       .dtype = dtype,
+                       .weight_dtype = dtype,
+                       .x_MK = x,
+                       .weight_NK = w,
+                       .y_MN = y},
+                      parallel};
+    LCL_TRY_GOTO(time_products(&t, &r->flops));
+    r->bytes = time_bytes(buffer, moved);
+out:
+    free(x);
+    free(w);
+    free(y);
+    free(buffer);
+    return status;
+}
+
+double lcl_plan_step_seconds(const struct lcl_plan *p, const struct lcl_plan_rates *r)
+{
+    const double moves = 4; /* written and read by the forward, read and replaced by the backward */
+    return p->flops / r->flops + moves * p->pass_bytes / r->bytes;
+}

@@ -1,0 +1,69 @@
+/* What a stage takes before it runs: memory by arena from the layout code itself, work a step,
+ * disk.
+ *
+ * The largest batch is known from a sample of the stage's own batches (drawn without opening a
+ * picture), or bounded by the config where there is no pack: as many shots as it allows, labels of
+ * the most letters. */
+#ifndef LCL_TRAIN_PLAN_H
+#define LCL_TRAIN_PLAN_H
+
+#include "train/env.h"
+
+/* X(field, title): memory of a stage, in bytes. */
+#define LCL_PLAN_ARENAS(X)                      \
+    X(parameters, "parameters")                 \
+    X(gradients, "gradients")                   \
+    X(moments, "AdamW moments")                 \
+    X(activations, "activations")               \
+    X(batches, "pictures of a step's batches")  \
+    X(features, "cached features")              \
+    X(pictures, "decoded pictures of the pack") \
+    X(evaluation, "evaluation during training")
+
+struct lcl_plan {
+#define X(field, title) double field;
+    LCL_PLAN_ARENAS(X)
+#undef X
+    double feature_pass; /* tower and decoded pictures while features are computed, before moments
+                            and activations are there; part of no sum */
+    double total;        /* the most at once */
+    int64_t n_parameters, n_trainable;
+    int64_t drawn;                  /* batches drawn; 0: the config's bound */
+    struct lcl_pass_limits largest; /* batch of a lane */
+    double tokens, images, flops;   /* a step, in the mean */
+    double pass_bytes;       /* activations written a step, in the mean: for the estimate of time */
+    double checkpoint, disk; /* bytes of a checkpoint; of all kept ones and the feature cache */
+};
+
+/* e: shaped or made model, and the pack where there is one; marks what trains in the stage. epoch:
+ * the stage's number. batches: lanes to draw. */
+LCL_CHECKED lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
+                                      int64_t batches, struct lcl_plan *p);
+/* LCL_MEMORY, naming the largest parts and the keys that make them smaller, when the plan is over
+ * memory_limit_mib, or (where that is 0) over what the machine and its cgroup have free. resident:
+ * bytes of this process that are part of the plan already. */
+LCL_CHECKED lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_config *c,
+                                     double resident);
+/* Both, for a stage about to begin: milliseconds. */
+LCL_CHECKED lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c,
+                                      uint32_t epoch);
+/* The parameters alone, before any memory is reserved for them. */
+LCL_CHECKED lcl_status lcl_plan_check_values(const struct lcl_model *m, const struct lcl_config *c);
+
+/* Bytes that this process may still take: MemAvailable, or less where a cgroup says so. Infinite
+ * where nothing is known. */
+double lcl_plan_free_bytes(void);
+double lcl_plan_resident_bytes(void);
+
+/* Speed of this machine, measured in about 0.2 s: products of the stage's shapes in floating-point
+ * operations a second, and bytes a second of an element-wise pass over memory. */
+struct lcl_plan_rates {
+    double flops, bytes;
+};
+LCL_CHECKED lcl_status lcl_plan_measure(struct lcl_env *e, const struct lcl_config *c,
+                                        const struct lcl_plan *p, struct lcl_plan_rates *r);
+/* Seconds a step: products at their rate, and each activation byte moved as often as forward and
+ * backward do. */
+double lcl_plan_step_seconds(const struct lcl_plan *p, const struct lcl_plan_rates *r);
+
+#endif
