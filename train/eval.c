@@ -395,7 +395,7 @@ lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
     lcl_status status;
     *o = (struct lcl_eval_outcome){.greedy = {NAN, NAN, NAN}, .likelihood = {NAN, NAN, NAN}};
     v.queries = q->queries > 0 ? q->queries : 1;
-    config.data_queries = v.queries;
+    config.eval_queries = v.queries;
     int64_t n = q->episodes * v.queries, items = lcl_chunk_count(q->episodes, ITEM_EPISODES);
     LCL_TRY(lcl_sampler_init_capped(&v.sampler, &config, &e->pack,
                                     e->has_neighbors ? &e->neighbors : NULL,
@@ -457,7 +457,7 @@ lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_config *c,
     struct lcl_config config = *c;
     struct lcl_sampler sampler;
     int64_t C = e->model.config.vision.C;
-    config.data_queries = 1;
+    config.eval_queries = 1;
     uint8_t *correct = calloc((size_t)q->episodes, 1);
     int32_t *class_N = calloc((size_t)q->episodes, sizeof *class_N);
     double *sum = calloc((size_t)C, sizeof *sum);

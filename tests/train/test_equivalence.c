@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "tests/support/tiny.h"
+#include "train/eval.h"
 #include "train/generate.h"
 #include "train/step.h"
 
@@ -489,6 +490,54 @@ static void bf16_stays_near_f32(void **state)
                        train("freeze_vision_tower=false bf16=true", AS_CHOSEN), 0.02);
 }
 
+/* ---- evaluation ---- */
+
+static struct lcl_eval_outcome evaluate(const char *overrides)
+{
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_features features = {0};
+    struct lcl_eval_outcome o;
+    struct lcl_eval_request q = {
+        .shots = 4, .episodes = 40, .queries = 2, .greedy = true, .likelihood = true, .n_views = 3};
+    tiny_config(&c, overrides);
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    if (c.cache_features) ASSERT_OK(lcl_features_open(&features, &e, &c, 1, NULL));
+    ASSERT_OK(lcl_eval_run(&e, &c, c.cache_features ? &features : NULL, &q, &o));
+    lcl_features_close(&features);
+    lcl_env_close(&e);
+    return o;
+}
+
+static void evaluation_is_the_same_on_threads_and_from_a_cache(void **state)
+{
+    (void)state;
+    struct lcl_eval_outcome a = evaluate("threads=3"),
+                            b = evaluate("threads=1 cache_features=false");
+    assert_int_equal(a.n_queries, 80);
+    assert_int_equal(b.n_queries, 80);
+    assert_memory_equal(&a.likelihood, &b.likelihood, sizeof a.likelihood);
+    assert_memory_equal(&a.greedy, &b.greedy, sizeof a.greedy);
+    assert_true(a.unparsed == b.unparsed && a.official == b.official);
+    assert_true(a.likelihood.mean > 0 && a.likelihood.mean < 1);
+    assert_int_equal(a.n_views, 3);
+    for (int i = 0; i < 3; i++) {
+        const struct lcl_episode_view *v = &a.views[i], *w = &b.views[i];
+        assert_int_equal(v->n_support, 4);
+        assert_int_equal(v->query.image, w->query.image);
+        assert_string_equal(v->expected, w->expected);
+        assert_string_equal(v->answer, w->answer);
+        assert_near(v->logprob[0], w->logprob[0], 1e-5);
+        assert_near(v->logprob[1], w->logprob[1], 1e-5);
+        for (int s = 0; s < 4; s++) /* the query is none of the support's pictures */
+            assert_true(v->support[s].image != v->query.image);
+    }
+    lcl_eval_outcome_free(&a);
+    lcl_eval_outcome_free(&b);
+}
+
 static int quiet(void **state)
 {
     (void)state;
@@ -511,6 +560,7 @@ int main(void)
         cmocka_unit_test(checkpointing_recomputes_the_same),
         cmocka_unit_test(cached_features_equal_recomputed),
         cmocka_unit_test(bf16_stays_near_f32),
+        cmocka_unit_test(evaluation_is_the_same_on_threads_and_from_a_cache),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
