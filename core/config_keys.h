@@ -75,7 +75,7 @@
     E("mm_vision_select_feature", mm_vision_select_feature, "patch", "patch|cls_patch", "patch drops the class token") \
     E("mm_image_pool", mm_image_pool, "none", "none|mean|2x2", "tokens a picture: every patch, one, or four") \
     K(BOOL, "mm_standardize", mm_standardize, false, 0, 1, "standardise image features by constants measured on the train pictures (folds into the projector on export)") \
-    K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates and class names") \
+    K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates") \
     K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it; 0: no limit") \
     S("Data", "Pictures and episodes (METHOD.md names in docs/strategies.md).")                    \
     K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
@@ -115,6 +115,7 @@
     K(INT, "eval.episodes", eval_episodes_full, 1000, 1, 100000000, "support sets a shot count") \
     K(INT, "eval.queries", eval_queries, 1, 1, 100000, "queries a support set") \
     E("eval.split", eval_split, "test", "train|test", "classes that are asked for") \
-    E("eval.negatives", eval_negatives, "hardest", "hardest|table|random", "negative class: the most similar of the same split, drawn from its table, or any") \
+    E("eval.negatives", eval_negatives, "hardest", "hardest|table|random", "negative class: one of the most similar of the same split, drawn from its table, or any") \
+    K(INT, "eval.hard_neighbors", eval_hard_neighbors, 5, 1, 100000, "hardest: the negative is one of this many most similar classes, each equally likely; 1: always the most similar") \
     K(INT, "eval.max_new_tokens", eval_max_new_tokens, 32, 1, 4096, "longest greedy answer in tokens") \
     K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes")

@@ -328,21 +328,24 @@ static lcl_status draw_negatives(const struct lcl_sampler *s, struct lcl_rng *rn
     return LCL_OK;
 }
 
-static lcl_status hardest_negative(const struct lcl_sampler *s, struct lcl_episode *e)
+/* One of the eval.hard_neighbors most similar classes, each equally likely. */
+static lcl_status hardest_negative(const struct lcl_sampler *s, struct lcl_rng *rng,
+                                   struct lcl_episode *e)
 {
-    int32_t positive = e->class_id[0];
+    int32_t positive = e->class_id[0], seen = 0;
     if (!s->neighbors)
         return LCL_FAIL_HINT(LCL_CONFIG,
                              "make one with lcl neighbors, or set eval.negatives: random",
                              "eval.negatives: hardest needs a neighbor table, and there is none");
-    for (int32_t j = 0; j < s->row_length[positive]; j++) {
+    for (int32_t j = 0; j < s->row_length[positive] && seen < s->config->eval_hard_neighbors; j++) {
         int32_t c = s->neighbors->index[(int64_t)positive * s->neighbors->width + j];
         if (!is_usable(s, e, 1, c)) continue;
+        seen++;
+        if (lcl_rng_below(rng, (uint32_t)seen) > 0) continue; /* reservoir of one */
         e->class_id[1] = c;
         e->neighbor_rank = j + 1;
-        return LCL_OK;
     }
-    return no_negative(s, e, "the neighbor table");
+    return seen > 0 ? LCL_OK : no_negative(s, e, "the neighbor table");
 }
 
 /* ---- pictures ---- */
@@ -579,7 +582,7 @@ static lcl_status draw_eval(const struct lcl_sampler *s, struct lcl_rng *rng, in
     /* Every class is asked for equally often, so that intervals over classes are balanced. */
     e->class_id[0] = s->classes[e->sample % (uint64_t)s->n_classes];
     if (s->config->eval_negatives == LCL_NEG_HARDEST)
-        LCL_TRY(hardest_negative(s, e));
+        LCL_TRY(hardest_negative(s, rng, e));
     else
         LCL_TRY(draw_negatives(s, rng, s->config->eval_negatives == LCL_NEG_TABLE, e));
     struct plan p = {.shots = shots, .queries = s->config->eval_queries, .views = 1};
