@@ -1,0 +1,192 @@
+/* lcl plan's numbers against what training takes; refusals that name the keys. */
+#include "tests/data/fake_pack.h"
+
+#include "train/plan.h"
+#include "train/step.h"
+
+enum { STEPS = 4 };
+
+static void set(struct lcl_config *c, const char *key, const char *value)
+{
+    ASSERT_OK(lcl_config_set(c, key, value, "test"));
+}
+
+/* A small link-context stage on a pack in memory. */
+static void make(struct fake *f, struct lcl_env *e)
+{
+    static const char *const keys[][2] = {{"vision.image_size", "16"},
+                                          {"vision.patch_size", "8"},
+                                          {"vision.hidden_size", "16"},
+                                          {"vision.intermediate_size", "32"},
+                                          {"vision.num_hidden_layers", "1"},
+                                          {"vision.num_attention_heads", "2"},
+                                          {"mm_vision_select_layer", "-1"},
+                                          {"text.hidden_size", "32"},
+                                          {"text.intermediate_size", "64"},
+                                          {"text.num_hidden_layers", "3"},
+                                          {"text.num_attention_heads", "2"},
+                                          {"max_steps", "4"},
+                                          {"lanes", "2"},
+                                          {"per_device_train_batch_size", "2"},
+                                          {"data.strategy", "2-way-random"},
+                                          {"data.shots", "8"}};
+    fake_make(f, 6, 4, 9);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) set(&f->config, keys[i][0], keys[i][1]);
+    *e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
+    ASSERT_OK(lcl_env_start(e, &f->config));
+    e->has_pack = true;
+}
+
+static void destroy(struct fake *f, struct lcl_env *e)
+{
+    e->has_pack = e->has_neighbors = false; /* they are the fake's */
+    lcl_env_close(e);
+    fake_free(f);
+}
+
+static size_t reserved(const struct lcl_trainer *t)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < t->n_passes; i++) bytes += t->pass[i].arena.size_bytes;
+    return bytes;
+}
+
+static void the_plan_covers_what_training_takes(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    struct lcl_plan p;
+    struct lcl_trainer t;
+    struct lcl_step_result r;
+    make(&f, &e);
+    ASSERT_OK(lcl_env_make_model(&e, &f.config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 64, &p));
+    assert_int_equal(p.drawn, 64);
+    struct lcl_features features = {
+        .n_images = e.pack.n_images, .views = 1, .row = lcl_tokens_per_image(&e.model.config) * 16};
+    features.data = calloc((size_t)(features.n_images * features.row), sizeof(float));
+    ASSERT_OK(lcl_trainer_open(&t, &e, &f.config, 0, &features, NULL));
+    int64_t tokens = 0;
+    for (int step = 0; step < STEPS; step++) {
+        ASSERT_OK(lcl_trainer_step(&t, step, STEPS, step + 1, &r));
+        tokens += r.tokens;
+    }
+    double taken = (double)reserved(&t);
+    assert_true(p.activations >= taken && p.activations < 1.5 * taken);
+    assert_true(p.features == (double)(features.n_images * features.row) * 4);
+    assert_true(p.tokens > 0.6 * (double)tokens / STEPS && p.tokens < 1.6 * (double)tokens / STEPS);
+    assert_true(p.moments == 8 * (double)lcl_params_trainable_count(&e.model.params));
+    assert_true(p.total >= p.parameters + p.gradients + p.moments + p.activations + p.features);
+    lcl_trainer_close(&t);
+    free(features.data);
+    destroy(&f, &e);
+}
+
+static void settings_change_the_plan(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    struct lcl_plan plain, other;
+    make(&f, &e);
+    ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &plain));
+    assert_true(plain.evaluation == 0 && plain.features > 0);
+    set(&f.config, "gradient_checkpointing", "true");
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
+    assert_true(other.activations < plain.activations && other.flops > plain.flops);
+    set(&f.config, "gradient_checkpointing", "false");
+    set(&f.config, "freeze_text", "true");
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
+    assert_true(other.n_trainable < plain.n_trainable && other.flops < plain.flops);
+    assert_true(other.moments < plain.moments && other.checkpoint < plain.checkpoint);
+    set(&f.config, "freeze_text", "false");
+    set(&f.config, "cache_features", "false");
+    set(&f.config, "eval_steps", "1");
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
+    assert_true(other.features == 0 && other.pictures == 90 * 3 * 16 * 16);
+    assert_true(other.activations > plain.activations && other.evaluation > 0);
+    assert_true(other.flops > plain.flops); /* the tower runs in every step */
+    e.has_pack = false;                     /* the config's bound covers every batch drawn */
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
+    assert_int_equal(other.drawn, 0);
+    assert_true(other.largest.T >= plain.largest.T && other.largest.images >= plain.largest.images);
+    destroy(&f, &e);
+}
+
+static void too_little_memory_names_the_keys(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    make(&f, &e);
+    set(&f.config, "memory_limit_mib", "1");
+    ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
+    ASSERT_FAILS(lcl_plan_check(&e, &f.config, 0), LCL_MEMORY, "memory_limit_mib allows 1.0 MiB");
+    assert_non_null(strstr(lcl_error_message(), "stage train needs "));
+    assert_non_null(strstr(lcl_error_hint(), "lower per_device_train_batch_size (2) or lanes"));
+    assert_non_null(strstr(lcl_error_hint(), "raise memory_limit_mib"));
+    set(&f.config, "memory_limit_mib", "1000");
+    ASSERT_OK(lcl_plan_check(&e, &f.config, 0));
+    destroy(&f, &e);
+}
+
+/* The default shapes are LLaVA-1.5-7B's (at 224 pixels): planned without memory for it. */
+static void a_model_of_seven_billion_is_planned_and_refused(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_plan p;
+    lcl_config_defaults(&c);
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_shape_model(&e, &c, false));
+    ASSERT_OK(lcl_plan_stage(&e, &c, 0, 4, &p));
+    int64_t text = 0, V = e.model.config.text.V;
+    for (int i = 0; i < e.model.params.n_rows; i++)
+        if (e.model.params.rows[i].part == LCL_PART_TEXT)
+            text += (int64_t)e.model.params.rows[i].count;
+    assert_int_equal(text, 6738415616 + 2 * (V - 32000) * 4096); /* LLaMA-7B's count */
+    assert_true(p.n_parameters > text && p.parameters >= 4.0 * (double)p.n_parameters);
+    assert_true(p.largest.images == 4 * 17);
+    assert_true(p.largest.T > 4 * 17 * 256);
+    lcl_env_close(&e);
+    e = (struct lcl_env){0};
+    c.memory_limit_mib = 16384;
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_FAILS(lcl_env_make_model(&e, &c, false), LCL_MEMORY, "memory_limit_mib allows 16");
+    assert_non_null(strstr(lcl_error_hint(), "choose a smaller model"));
+    lcl_env_close(&e);
+    assert_true(lcl_plan_resident_bytes() < (double)((int64_t)1 << 30));
+}
+
+static void the_machine_is_measured(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    struct lcl_plan p;
+    struct lcl_plan_rates r;
+    make(&f, &e);
+    ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 4, &p));
+    ASSERT_OK(lcl_plan_measure(&e, &f.config, &p, &r));
+    assert_true(r.flops > 1e6 && r.bytes > 1e6);
+    double seconds = lcl_plan_step_seconds(&p, &r);
+    assert_true(seconds > 0 && seconds < 600);
+    assert_true(lcl_plan_free_bytes() > 0);
+    destroy(&f, &e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_plan_covers_what_training_takes),
+        cmocka_unit_test(settings_change_the_plan),
+        cmocka_unit_test(too_little_memory_names_the_keys),
+        cmocka_unit_test(a_model_of_seven_billion_is_planned_and_refused),
+        cmocka_unit_test(the_machine_is_measured),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
