@@ -386,12 +386,30 @@ static void no_permission(void **state)
 static void too_little_memory(void **state)
 {
     (void)state;
+    fails("train %s --set memory_limit_mib=4 --set per_device_train_batch_size=800",
+          config("memory"));
+    says("stage train needs ");
+    says("activations");
+    says("memory_limit_mib allows 4.0 MiB");
+    says("hint: lower per_device_train_batch_size (800)");
+    fails("train %s --set memory_limit_mib=100 --set text.num_hidden_layers=500 "
+          "--set text.hidden_size=512",
+          config("memory"));
+    says("parameters");
+    says("memory_limit_mib allows 100 MiB");
+    assert_false(lcl_fs_exists(at("memory/checkpoint-5")));
+}
+
+/* What the plan cannot know: another limit on the process. */
+static void memory_that_cannot_be_had(void **state)
+{
+    (void)state;
     if (!ADDRESS_SPACE_IS_FREE) skip();
-    fails_after("ulimit -v 3000000;",
-                "train %s --set text.hidden_size=4096 --set text.num_attention_heads=32 "
-                "--set text.num_key_value_heads=0 --set text.intermediate_size=11008 "
-                "--set text.num_hidden_layers=32",
-                config("memory"));
+    fails_after("ulimit -v 800000;",
+                "train %s --set text.hidden_size=1024 --set text.num_attention_heads=16 "
+                "--set text.num_key_value_heads=0 --set text.intermediate_size=4096 "
+                "--set text.num_hidden_layers=20",
+                config("address-space"));
     says("parameters");
     says("GiB");
     says("hint: ");
@@ -417,6 +435,7 @@ int main(void)
         cmocka_unit_test(full_disk),
         cmocka_unit_test(no_permission),
         cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(memory_that_cannot_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
