@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/fs.h"
 #include "core/h5.h"
@@ -104,7 +105,7 @@ out:
 static lcl_status save(const struct lcl_features *f, uint64_t key, const char *path)
 {
     struct lcl_h5 h5 = {0};
-    char *temporary = lcl_strdupf("%s.tmp", path);
+    char *temporary = lcl_strdupf("%s.tmp.%ld", path, (long)getpid()); /* runs may share a cache */
     if (!temporary) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     uint64_t dims[2] = {(uint64_t)(f->n_images * f->views), (uint64_t)f->row};
     lcl_status status = lcl_h5_create(temporary, &h5);
@@ -153,8 +154,11 @@ lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const st
             "no memory for image features: %s",
             lcl_format_bytes((double)(f->n_images * views * f->row) * sizeof(float), text));
     }
+    if (dir && lcl_fs_mkdirs(dir) != LCL_OK) {
+        lcl_log_warn("image features are not kept: %s", lcl_error_message());
+        dir = NULL;
+    }
     if (dir) {
-        LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
         path = lcl_strdupf("%s/features-%016llx.h5", dir, (unsigned long long)key);
         if (!path) {
             status = LCL_FAIL(LCL_MEMORY, "no memory for a path");
@@ -166,7 +170,8 @@ lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const st
         }
     }
     LCL_TRY_GOTO(compute(f, e, c));
-    if (path) LCL_TRY_GOTO(save(f, key, path));
+    if (path && save(f, key, path) != LCL_OK)
+        lcl_log_warn("image features are not kept: %s", lcl_error_message());
 out:
     free(path);
     if (status != LCL_OK) lcl_features_close(f);

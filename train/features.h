@@ -12,7 +12,8 @@ struct lcl_features {
 };
 
 /* Loads the cache that fits from `dir` (NULL: no cache on disk), or computes it with progress and
- * writes it there. views: those of data.augment_views. The model's values are not changed. */
+ * writes it there (a folder that cannot be written to is a warning). views: those of
+ * data.augment_views. The model's values are not changed. */
 LCL_CHECKED lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e,
                                          const struct lcl_config *c, int64_t views,
                                          const char *dir);
