@@ -38,6 +38,7 @@ struct loop {
     bool has_features, has_pictures;
     struct lcl_augment augment; /* what features and pictures were opened with */
     struct lcl_metrics *metrics;
+    int lock; /* held on output_dir; -1: not yet */
     char *yaml;
     int64_t stage, stage_step, step, adam_step, tokens;
     double best;          /* metric of the best checkpoint; NAN: none */
@@ -432,16 +433,16 @@ static lcl_status run_stages(struct loop *l)
 
 /* ---- beginning and end ---- */
 
-static lcl_status prepare_output(const struct lcl_config *c, const struct lcl_train_options *o,
-                                 bool resuming)
+static lcl_status prepare_output(struct loop *l, const struct lcl_train_options *o, bool resuming)
 {
+    const struct lcl_config *c = &l->run->stages[0];
     if (c->output_dir[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "set output_dir: to a new folder",
                              "output_dir is not set");
     if (lcl_output_holds_run(c->output_dir) && !resuming && !o->force)
         return LCL_FAIL_HINT(LCL_EXISTS, "--resume goes on with it, --force begins anew",
                              "%s holds a run already", c->output_dir);
-    return lcl_fs_mkdirs(c->output_dir);
+    return lcl_output_open(c->output_dir, &l->lock);
 }
 
 static bool run_has_task(const struct lcl_run_config *run, int task)
@@ -501,13 +502,14 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     struct loop *l = calloc(1, sizeof *l);
     if (!l) return LCL_FAIL(LCL_MEMORY, "no memory for a run");
     l->run = run;
+    l->lock = -1;
     l->best = l->last_accuracy = NAN;
     l->saved_step = l->good_step = -1;
     stop_signal = 0;
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
     sigaction(SIGTERM, &act, &old_term);
-    lcl_status status = prepare_output(c, options, resume[0] != '\0');
+    lcl_status status = prepare_output(l, options, resume[0] != '\0');
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
@@ -517,6 +519,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
                      (int)stop_signal, (long long)l->step,
                      l->saved_step == l->step ? "saved" : "nothing to save");
     lcl_metrics_close(l->metrics);
+    if (l->lock >= 0) close(l->lock);
     close_pictures(l);
     lcl_env_close(&l->env);
     free(l->yaml);

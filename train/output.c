@@ -1,8 +1,12 @@
 #include "train/output.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "checkpoint/ckpt.h"
 #include "core/fs.h"
@@ -48,4 +52,26 @@ lcl_status lcl_output_empty(const char *dir)
         LCL_TRY(status);
     }
     return LCL_OK;
+}
+
+lcl_status lcl_output_open(const char *dir, int *lock)
+{
+    LCL_TRY(lcl_fs_mkdirs(dir));
+    char *path = lcl_strdupf("%s/.lock", dir);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    *lock = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    lcl_status status = LCL_OK;
+    if (*lock < 0) {
+        status = LCL_FAIL_HINT(LCL_IO, "choose an output_dir that you may write to",
+                               "cannot write to %s: %s", dir, strerror(errno));
+    } else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        status = LCL_FAIL_HINT(LCL_EXISTS, "wait for it, stop it, or choose another output_dir",
+                               "another process is training in %s", dir);
+    } /* file systems without locks: go on without */
+    if (status != LCL_OK && *lock >= 0) {
+        close(*lock);
+        *lock = -1;
+    }
+    free(path);
+    return status;
 }

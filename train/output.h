@@ -10,4 +10,8 @@ bool lcl_output_holds_run(const char *dir);
  * else. */
 LCL_CHECKED lcl_status lcl_output_empty(const char *dir);
 
+/* Makes the folder and holds it until *lock is closed or the process ends; LCL_EXISTS while another
+ * process holds it. */
+LCL_CHECKED lcl_status lcl_output_open(const char *dir, int *lock);
+
 #endif

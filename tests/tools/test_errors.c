@@ -2,8 +2,11 @@
  * with status 1. */
 #include "tests/support/support.h"
 
+#include <fcntl.h>
 #include <glob.h>
+#include <sys/file.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/fs.h"
 #include "core/h5.h"
@@ -281,6 +284,21 @@ static void output_dir_that_holds_a_run(void **state)
     says("output_dir is not set");
 }
 
+static void output_dir_in_use(void **state)
+{
+    (void)state;
+    const char *file = config("in-use");
+    ASSERT_OK(lcl_fs_mkdirs(at("in-use")));
+    int lock = open(at("in-use/.lock"), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    assert_true(lock >= 0);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    fails("train %s", file);
+    says("another process is training in ");
+    fails("train %s --resume", file);
+    close(lock);
+    succeeds("train %s", file);
+}
+
 static void flipped_byte_in_checkpoint(void **state)
 {
     (void)state;
@@ -369,6 +387,19 @@ static void full_disk(void **state)
     assert_int_equal(glob(at("full/checkpoint-*"), 0, NULL, &g), GLOB_NOMATCH);
 }
 
+static void feature_cache_that_cannot_be_kept(void **state)
+{
+    (void)state;
+    char copy[1000];
+    const char *pack = at("elsewhere.h5");
+    snprintf(copy, sizeof copy, "cp %s %s", tiny_pack(), pack);
+    assert_int_equal(system(copy), 0);
+    (void)tiny_file("elsewhere.h5.features", "a file where the folder goes");
+    succeeds("train %s --set data.pack=%s", config("elsewhere"), pack);
+    says("warning: image features are not kept: ");
+    says("Not a directory");
+}
+
 static void no_permission(void **state)
 {
     (void)state;
@@ -427,12 +458,14 @@ int main(void)
         cmocka_unit_test(misspelt_keys_and_values),
         cmocka_unit_test(values_out_of_range),
         cmocka_unit_test(output_dir_that_holds_a_run),
+        cmocka_unit_test(output_dir_in_use),
         cmocka_unit_test(flipped_byte_in_checkpoint),
         cmocka_unit_test(loss_that_is_not_finite),
         cmocka_unit_test(nothing_supervised),
         cmocka_unit_test(sequence_too_long),
         cmocka_unit_test(class_too_small),
         cmocka_unit_test(full_disk),
+        cmocka_unit_test(feature_cache_that_cannot_be_kept),
         cmocka_unit_test(no_permission),
         cmocka_unit_test(too_little_memory),
         cmocka_unit_test(memory_that_cannot_be_had),
