@@ -129,6 +129,9 @@ lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const stru
     *t = (struct lcl_trainer){
         .env = e, .config = c, .n_lanes = c->lanes * c->gradient_accumulation_steps};
     lcl_step_set_trainable(&e->model.params, c);
+    if (lcl_params_trainable_count(&e->model.params) == 0)
+        return LCL_FAIL_HINT(LCL_CONFIG, "set one of the freeze_ keys to false",
+                             "nothing trains: every part is frozen");
     lcl_status status = lcl_source_open(&t->source, e, c, epoch, features, pictures);
     if (status == LCL_OK) status = reserve(t);
     if (status != LCL_OK) lcl_trainer_close(t);

@@ -344,6 +344,14 @@ static void nothing_supervised(void **state)
     says("hint: ");
 }
 
+static void nothing_trains(void **state)
+{
+    (void)state;
+    fails("train %s --set freeze_text=true --set freeze_projector=true", config("frozen"));
+    says("nothing trains: every part is frozen");
+    says("hint: set one of the freeze_ keys to false");
+}
+
 static void sequence_too_long(void **state)
 {
     (void)state;
@@ -462,6 +470,7 @@ int main(void)
         cmocka_unit_test(flipped_byte_in_checkpoint),
         cmocka_unit_test(loss_that_is_not_finite),
         cmocka_unit_test(nothing_supervised),
+        cmocka_unit_test(nothing_trains),
         cmocka_unit_test(sequence_too_long),
         cmocka_unit_test(class_too_small),
         cmocka_unit_test(full_disk),

@@ -490,6 +490,43 @@ static void bf16_stays_near_f32(void **state)
                        train("freeze_vision_tower=false bf16=true", AS_CHOSEN), 0.02);
 }
 
+/* Of each part: whether five steps changed it. */
+static void assert_moves(const char *overrides, bool vision, bool projector, bool text)
+{
+    struct bench b;
+    const bool wanted[] = {vision, projector, text};
+    set_up(&b, overrides);
+    struct outcome o = train(overrides, AS_CHOSEN);
+    const struct lcl_params *t = &b.env.model.params;
+    assert_true(o.n == t->n_elements || b.config.task == LCL_TASK_VISION);
+    bool moved[3] = {false};
+    for (int r = 0; r < t->n_rows; r++) {
+        const struct lcl_param *p = &t->rows[r];
+        bool same =
+            memcmp(t->value + p->offset, o.params + p->offset, p->count * sizeof(float)) == 0;
+        if (p->part <= LCL_PART_TEXT) moved[p->part] = moved[p->part] || !same;
+    }
+    for (int i = 0; i < 3; i++)
+        if (moved[i] != wanted[i])
+            fail_msg("%s: %s %s", overrides, lcl_part_name((enum lcl_part)i),
+                     moved[i] ? "moved" : "stayed");
+    free(o.params);
+    tear_down(&b);
+}
+
+static void frozen_parts_stay(void **state)
+{
+    (void)state;
+    assert_moves("", false, true, true);
+    assert_moves("freeze_vision_tower=false", true, true, true);
+    assert_moves("freeze_text=true", false, true, false);
+    assert_moves("freeze_text=true freeze_projector=true freeze_vision_tower=false", true, false,
+                 false);
+    assert_moves("freeze_projector=true", false, false, true);
+    assert_moves("task=language", false, false, true);
+    assert_moves("task=vision", true, false, false);
+}
+
 /* ---- evaluation ---- */
 
 static struct lcl_eval_outcome evaluate(const char *overrides)
@@ -560,6 +597,7 @@ int main(void)
         cmocka_unit_test(checkpointing_recomputes_the_same),
         cmocka_unit_test(cached_features_equal_recomputed),
         cmocka_unit_test(bf16_stays_near_f32),
+        cmocka_unit_test(frozen_parts_stay),
         cmocka_unit_test(evaluation_is_the_same_on_threads_and_from_a_cache),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
