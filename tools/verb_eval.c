@@ -14,6 +14,7 @@ struct request {
     const char *model, *results, *row, *kinds, *predictions;
     int64_t views;
     bool greedy_off;
+    struct cli_list seconds;
 };
 
 struct kind {
@@ -123,6 +124,11 @@ static lcl_status eval_rows(struct job *j)
     char stage[64];
     snprintf(stage, sizeof stage, "eval %s", j->r->row);
     LCL_TRY(lcl_results_seconds(j->results, stage, lcl_time_s() - begin));
+    for (int i = 0; i < j->r->seconds.n; i++) {
+        const char *value;
+        LCL_TRY(cli_split_pair(j->r->seconds.v[i], "--seconds", stage, sizeof stage, &value));
+        LCL_TRY(lcl_results_seconds(j->results, stage, atof(value)));
+    }
     return j->r->results ? lcl_results_save(j->results, j->r->results) : LCL_OK;
 }
 
@@ -187,6 +193,8 @@ static lcl_status run(int argc, char **argv)
          .doc = "JSON lines of the first episodes, for lcl report"},
         {"--views", CLI_INT, &r.views, .low = 0, .high = 1e9,
          .doc = "episodes a shot count in --predictions"},
+        {"--seconds", CLI_LIST, &r.seconds, .value = "STAGE=S",
+         .doc = "also record how long a stage took, in the results"},
         {"--no-greedy", CLI_FLAG, &r.greedy_off, .doc = "likelihoods only"},
         CLI_SET_OPTION(&sets),
         CLI_END};
