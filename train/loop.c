@@ -47,7 +47,7 @@ struct loop {
     int64_t good_step;    /* of the newest one whose parameters gave a finite loss; -1: none */
     struct interval interval;
     double stage_start_s;
-    bool stage_done;
+    bool stage_done, ended_early;
 };
 
 static const struct lcl_config *config_of(const struct loop *l)
@@ -95,7 +95,8 @@ static lcl_status save(struct loop *l, bool is_best)
         "{\"adam_step\": %lld, \"loss\": \"%a\", \"weight\": \"%a\", \"label_correct\": %lld, "
         "\"label_total\": %lld, \"stage_done\": %d}",
         (long long)l->adam_step, l->interval.loss, l->interval.weight,
-        (long long)l->interval.label_correct, (long long)l->interval.label_total, l->stage_done);
+        (long long)l->interval.label_correct, (long long)l->interval.label_total,
+        l->stage_done + l->ended_early);
     if (!extra) return LCL_FAIL(LCL_MEMORY, "no memory for a checkpoint's state");
     struct lcl_run_state s = {.step = l->step,
                               .stage = l->stage,
@@ -142,7 +143,9 @@ static lcl_status restore(struct loop *l, const char *from)
     l->adam_step = adam;
     l->interval.label_correct = correct;
     l->interval.label_total = total;
-    l->stage_done = done != 0;
+    l->ended_early = done == 2;
+    /* Steps may have been added to a stage that had run all of its own. */
+    l->stage_done = l->ended_early || (done == 1 && l->stage_step >= config_of(l)->max_steps);
     bool same = strcmp(s.state.config_yaml, l->yaml) == 0;
     lcl_run_state_free(&s);
     if (!read || !fits)
@@ -282,7 +285,8 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
                             sizeof values / sizeof *values));
     bool early = (c->stop_at_loss > 0 && loss < c->stop_at_loss) ||
                  (c->stop_at_accuracy > 0 && accuracy > c->stop_at_accuracy);
-    l->stage_done = l->stage_done || (early && l->stage_step >= c->min_steps);
+    l->ended_early = early && l->stage_step >= c->min_steps && l->stage_step < c->max_steps;
+    l->stage_done = l->stage_done || l->ended_early;
     *v = (struct interval){.start_s = now};
     return LCL_OK;
 }
@@ -420,13 +424,15 @@ static void forget_moments(struct loop *l)
 
 static lcl_status run_stages(struct loop *l)
 {
+    if (l->stage_done && l->stage + 1 == l->run->n_stages)
+        lcl_log_info("%s is complete: raise max_steps to train on", config_of(l)->output_dir);
     for (;;) {
         if (!l->stage_done) LCL_TRY(run_stage(l));
         if (stop_signal || l->stage + 1 >= l->run->n_stages) return LCL_OK;
         if (!same_parts_train(config_of(l), config_of(l) + 1)) forget_moments(l);
         l->stage++;
         l->stage_step = 0;
-        l->stage_done = false;
+        l->stage_done = l->ended_early = false;
         l->interval = (struct interval){0};
     }
 }
@@ -513,6 +519,8 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
+    if (status == LCL_OK && !stop_signal) /* a run that was stopped has no such file */
+        status = write_text_file(c->output_dir, "finished", "all stages are done\n");
     *interrupted = stop_signal != 0 && status == LCL_OK;
     if (*interrupted)
         lcl_log_info("stopped by signal %d after step %lld; %s. --resume goes on.",

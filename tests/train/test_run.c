@@ -84,7 +84,30 @@ static void resuming_a_finished_run_changes_nothing(void **state)
     snprintf(copy, sizeof copy, "cp -a %s %s", k.straight, dir);
     assert_int_equal(system(copy), 0);
     assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 0);
+    says("is complete");
     kills_assert_same(&k, dir);
+}
+
+static void added_steps_are_trained(void **state)
+{
+    (void)state;
+    struct lcl_run_config *run = malloc(sizeof *run);
+    struct lcl_train_options o = {0};
+    bool interrupted;
+    char set[340], path[340];
+    snprintf(set, sizeof set, "output_dir=%s/added", temp_dir());
+    const char *const sets[] = {set, "task=language", "max_steps=4", "max_steps=6"};
+    assert_non_null(run);
+    lcl_log_set_level(LCL_LOG_QUIET);
+    for (int n = 3; n <= 4; n++) { /* 4 steps, then 6 */
+        ASSERT_OK(lcl_config_load(tiny_file("added.yaml", tiny_yaml()), sets, n, run));
+        ASSERT_OK(lcl_train_run(run, &o, &interrupted));
+        o.resume = "auto";
+        snprintf(path, sizeof path, "%s/added/checkpoint-%d/state.h5", temp_dir(), 2 * n - 2);
+        assert_true(lcl_fs_exists(path));
+    }
+    lcl_log_set_level(LCL_LOG_INFO);
+    free(run);
 }
 
 static void killed_runs_go_on(void **state)
@@ -162,6 +185,7 @@ int main(void)
         cmocka_unit_test(goes_through_its_stages),
         cmocka_unit_test(vision_warm_up_learns_the_classes),
         cmocka_unit_test(resuming_a_finished_run_changes_nothing),
+        cmocka_unit_test(added_steps_are_trained),
         cmocka_unit_test(killed_runs_go_on),
         cmocka_unit_test(sigterm_saves_and_exits_clean),
         cmocka_unit_test(damaged_newest_falls_back),
