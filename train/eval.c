@@ -232,7 +232,7 @@ static lcl_status fill_picture(struct eval *v, const struct lcl_episode *e,
     return LCL_OK;
 }
 
-/* The first query of an episode as people look at it. */
+/* The first query of an episode as people look at it; text NULL: likelihoods alone. */
 static lcl_status keep_view(struct eval *v, const struct item *item, int i, const char *text,
                             const double score[2])
 {
@@ -245,8 +245,9 @@ static lcl_status keep_view(struct eval *v, const struct item *item, int i, cons
     view->shots = v->q->shots;
     snprintf(view->pack, sizeof view->pack, "%s", v->env->pack.path);
     view->support = calloc((size_t)e->n_shots, sizeof *view->support);
-    view->answer = strdup(text);
-    if (!view->support || !view->answer) return LCL_FAIL(LCL_MEMORY, "no memory for an episode");
+    view->answer = text ? strdup(text) : NULL;
+    if (!view->support || (text && !view->answer))
+        return LCL_FAIL(LCL_MEMORY, "no memory for an episode");
     view->n_support = e->n_shots;
     for (int s = 0; s < e->n_shots; s++) {
         int shown = item->labels[i] ? item->labels[i][s] : e->shots[s].way;
@@ -256,8 +257,9 @@ static lcl_status keep_view(struct eval *v, const struct item *item, int i, cons
     LCL_TRY(fill_picture(v, e, &e->queries[0], &view->query));
     snprintf(view->expected, sizeof view->expected, "%s", e->label[way]);
     snprintf(view->other, sizeof view->other, "%s", e->label[1 - way]);
-    bool quoted = lcl_first_quoted(text, view->said);
-    view->correct = quoted && strcmp(view->said, e->label[way]) == 0;
+    bool quoted = text && lcl_first_quoted(text, view->said);
+    view->correct =
+        text ? quoted && strcmp(view->said, e->label[way]) == 0 : score[way] > score[1 - way];
     view->logprob[0] = v->q->likelihood ? score[way] : NAN;
     view->logprob[1] = v->q->likelihood ? score[1 - way] : NAN;
     return LCL_OK;
@@ -306,6 +308,8 @@ static lcl_status run_item(void *arg, int64_t index)
         }
     if (status == LCL_OK && v->q->likelihood) status = score_likelihood(v, w, &item, score);
     if (status == LCL_OK && v->q->greedy) status = answer_greedily(v, w, &item, score);
+    for (int i = 0; i < item.n && status == LCL_OK && !v->q->greedy; i++)
+        status = keep_view(v, &item, i, NULL, score[i * v->queries]);
     free_item(&item);
     free(score);
     return status;

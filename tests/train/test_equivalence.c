@@ -575,6 +575,32 @@ static void evaluation_is_the_same_on_threads_and_from_a_cache(void **state)
     lcl_eval_outcome_free(&b);
 }
 
+static void views_without_answers_tell_by_likelihood(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_eval_outcome o;
+    struct lcl_eval_request q = {.shots = 2, .episodes = 8, .likelihood = true, .n_views = 8};
+    int correct = 0;
+    tiny_config(&c, "");
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    ASSERT_OK(lcl_eval_run(&e, &c, NULL, &q, &o));
+    for (int i = 0; i < 8; i++) {
+        const struct lcl_episode_view *v = &o.views[i];
+        assert_int_equal(v->n_support, 2);
+        assert_null(v->answer);
+        assert_true(strlen(v->expected) > 0 && strlen(v->query.class_name) > 0);
+        assert_int_equal(v->correct, v->logprob[0] > v->logprob[1]);
+        correct += v->correct;
+    }
+    assert_near(correct / 8.0, o.likelihood.mean, 1e-12);
+    lcl_eval_outcome_free(&o);
+    lcl_env_close(&e);
+}
+
 static int quiet(void **state)
 {
     (void)state;
@@ -599,6 +625,7 @@ int main(void)
         cmocka_unit_test(bf16_stays_near_f32),
         cmocka_unit_test(frozen_parts_stay),
         cmocka_unit_test(evaluation_is_the_same_on_threads_and_from_a_cache),
+        cmocka_unit_test(views_without_answers_tell_by_likelihood),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
