@@ -238,8 +238,8 @@ static lcl_status complain(const struct loading *l)
     const struct name_list *m = &l->missing, *s = &l->misshapen, *o = &l->left_over;
     if (m->n + s->n + o->n == 0) return LCL_OK;
     return LCL_FAIL_HINT(LCL_SHAPE, "the model in the config and the one in the checkpoint differ",
-                         "%s does not fit the model:%s%.600s%s%.600s%s%.600s", l->f.path,
-                         m->n ? " missing: " : "", m->text, s->n ? "; misshapen: " : "", s->text,
+                         "%s does not fit the model%s%.600s%s%.600s%s%.600s", l->f.path,
+                         m->n ? "; missing: " : "", m->text, s->n ? "; misshapen: " : "", s->text,
                          o->n ? "; left over: " : "", o->text);
 }
 
