@@ -15,11 +15,12 @@
 #include "train/metrics.h"
 #include "train/output.h"
 #include "train/plan.h"
+#include "train/stop.h"
 #include "train/summary.h"
 
-static volatile sig_atomic_t stop_signal;
+volatile sig_atomic_t lcl_stop_signal;
 
-static void on_signal(int sig) { stop_signal = sig; }
+static void on_signal(int sig) { lcl_stop_signal = sig; }
 
 /* Sums since the last line of metrics: they are part of a checkpoint, so that early ends fall on
  * the same step after a resume. */
@@ -355,7 +356,7 @@ static lcl_status after_step(struct loop *l, const struct lcl_step_result *r)
         LCL_TRY(evaluate(l));
     if (last) LCL_TRY(log_stage(l));
     bool due = c->save_steps > 0 && l->stage_step % c->save_steps == 0;
-    if (!due && !last && !stop_signal) return LCL_OK;
+    if (!due && !last && !lcl_stop_signal) return LCL_OK;
     bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
     if (best) l->best = l->last_accuracy;
     return save(l, best);
@@ -389,7 +390,7 @@ static lcl_status run_stage(struct loop *l)
     l->stage_start_s = l->interval.start_s = lcl_time_s();
     lcl_progress_begin(&progress, stage_name(l), "steps", c->max_steps);
     lcl_status status = LCL_OK;
-    while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !stop_signal) {
+    while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
         status = one_step(l, &trainer, &r);
         if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
         if (status == LCL_OK) status = after_step(l, &r);
@@ -428,7 +429,7 @@ static lcl_status run_stages(struct loop *l)
         lcl_log_info("%s is complete: raise max_steps to train on", config_of(l)->output_dir);
     for (;;) {
         if (!l->stage_done) LCL_TRY(run_stage(l));
-        if (stop_signal || l->stage + 1 >= l->run->n_stages) return LCL_OK;
+        if (lcl_stop_signal || l->stage + 1 >= l->run->n_stages) return LCL_OK;
         if (!same_parts_train(config_of(l), config_of(l) + 1)) forget_moments(l);
         l->stage++;
         l->stage_step = 0;
@@ -511,7 +512,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     l->lock = -1;
     l->best = l->last_accuracy = NAN;
     l->saved_step = l->good_step = -1;
-    stop_signal = 0;
+    lcl_stop_signal = 0;
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
     sigaction(SIGTERM, &act, &old_term);
@@ -519,12 +520,13 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
-    if (status == LCL_OK && !stop_signal) /* a run that was stopped has no such file */
+    if (status == LCL_OK && !lcl_stop_signal) /* a run that was stopped has no such file */
         status = write_text_file(c->output_dir, "finished", "all stages are done\n");
-    *interrupted = stop_signal != 0 && status == LCL_OK;
+    if (status == LCL_INTERRUPTED) status = LCL_OK;
+    *interrupted = lcl_stop_signal != 0 && status == LCL_OK;
     if (*interrupted)
         lcl_log_info("stopped by signal %d after step %lld; %s. --resume goes on.",
-                     (int)stop_signal, (long long)l->step,
+                     (int)lcl_stop_signal, (long long)l->step,
                      l->saved_step == l->step ? "saved" : "nothing to save");
     lcl_metrics_close(l->metrics);
     if (l->lock >= 0) close(l->lock);
