@@ -10,6 +10,7 @@
 #include "core/h5.h"
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/stop.h"
 
 enum { LANES = 8, LANE_IMAGES = 16, BATCH = LANES * LANE_IMAGES };
 
@@ -81,6 +82,10 @@ static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struc
     int64_t step = lanes ? BATCH : LANE_IMAGES;
     for (int64_t begin = 0; begin < total; begin += step) {
         int64_t n = total - begin < step ? total - begin : step;
+        if (lcl_stop_signal) {
+            status = LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
+            goto out;
+        }
         for (int64_t i = 0; i < n; i++) {
             image[i] = (begin + i) / f->views;
             view[i] = (int32_t)((begin + i) % f->views);
