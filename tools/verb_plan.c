@@ -64,6 +64,15 @@ static lcl_status open_pack(struct lcl_env *e, const struct lcl_run_config *run)
     return LCL_OK;
 }
 
+/* A run that begins with one not made yet is planned with the config's own shapes. */
+static void forget_missing_origin(struct lcl_run_config *run)
+{
+    char *from = run->stages[0].init_from;
+    if (!from[0] || lcl_fs_exists(from)) return;
+    lcl_log_warn("there is no %s (init_from) yet: the shapes of the config are planned", from);
+    for (int i = 0; i < run->n_stages; i++) run->stages[i].init_from[0] = '\0';
+}
+
 static lcl_status plan_stages(struct lcl_env *e, const struct lcl_run_config *run,
                               struct planned *out)
 {
@@ -190,6 +199,7 @@ static lcl_status plan(const char *path, const struct cli_list *sets, bool json)
         goto out;
     }
     LCL_TRY_GOTO(lcl_config_load(path, sets->v, sets->n, run));
+    forget_missing_origin(run);
     LCL_TRY_GOTO(plan_stages(&e, run, p));
     if (json) {
         LCL_TRY_GOTO(print_json(p));

@@ -184,6 +184,9 @@ static void a_plan_is_printed_or_refused(void **state)
     assert_true(json_real_value(json_object_get(stage, "seconds")) > 0);
     assert_int_equal(json_integer_value(json_object_get(stage, "largest_tokens")), 64);
     json_decref(root);
+    assert_int_equal(lcl("plan DIR/model.yaml --set init_from=DIR/later"), 0);
+    ASSERT_SAYS("later (init_from) yet: the shapes of the config are planned");
+    ASSERT_SAYS("memory, the most at once");
     assert_int_equal(lcl("plan DIR/model.yaml --set task=link-context --set data.pack=no.h5 "
                          "--set memory_limit_mib=1 --set per_device_train_batch_size=64"),
                      1);
