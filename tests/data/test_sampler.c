@@ -357,14 +357,15 @@ static void test_evaluation(void **state)
     f.config.eval_queries =
         5; /* more than a class has beside 16 shots: they may repeat among themselves */
     ASSERT_OK(lcl_sampler_init(&s, &f.config, &f.pack, &f.neighbors, LCL_SPLIT_TEST));
-    int64_t positive[7] = {0}, side[2] = {0};
-    const double even[2] = {1, 1};
+    int64_t positive[7] = {0}, side[2] = {0}, rank[5] = {0};
+    const double even[5] = {1, 1, 1, 1, 1};
     for (uint64_t i = 0; i < 7 * 400; i++) {
         struct lcl_episode e, again;
         ASSERT_OK(lcl_sampler_draw_eval(&s, 16, i, i % 2, &e));
         assert_int_equal(e.n_shots, 16);
-        assert_int_equal(e.neighbor_rank, 1);
-        assert_int_equal(e.class_id[1], 12 + (e.class_id[0] - 12 + 1) % 7);
+        assert_in_range(e.neighbor_rank, 1, 5); /* eval.hard_neighbors */
+        rank[e.neighbor_rank - 1]++;
+        assert_int_equal(e.class_id[1], 12 + (e.class_id[0] - 12 + e.neighbor_rank) % 7);
         assert_true(e.made_up[0]);
         assert_int_equal(e.made_up[1], i % 2);
         assert_sound(&f, &e, false);
@@ -377,6 +378,14 @@ static void test_evaluation(void **state)
     }
     for (int c = 0; c < 7; c++) assert_int_equal(positive[c], 400);
     assert_true(chi_square(side, even, 2) < chi_square_limit(1));
+    assert_true(chi_square(rank, even, 5) < chi_square_limit(4));
+    f.config.eval_hard_neighbors = 1; /* always the most similar */
+    for (uint64_t i = 0; i < 100; i++) {
+        struct lcl_episode e;
+        ASSERT_OK(lcl_sampler_draw_eval(&s, 16, i, false, &e));
+        assert_int_equal(e.neighbor_rank, 1);
+        lcl_episode_free(&e);
+    }
     struct lcl_episode none;
     ASSERT_OK(lcl_sampler_draw_eval(&s, 0, 0, false, &none));
     assert_int_equal(none.n_shots, 0);
