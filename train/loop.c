@@ -496,6 +496,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
         resuming = false;
     }
     LCL_TRY(resuming ? restore(l, from) : lcl_output_empty(c->output_dir));
+    LCL_TRY(lcl_output_set_finished(c->output_dir, false));
     LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
     LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
     return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, &l->metrics);
@@ -521,7 +522,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
     if (status == LCL_OK && !lcl_stop_signal) /* a run that was stopped has no such file */
-        status = write_text_file(c->output_dir, "finished", "all stages are done\n");
+        status = lcl_output_set_finished(c->output_dir, true);
     if (status == LCL_INTERRUPTED) status = LCL_OK;
     *interrupted = lcl_stop_signal != 0 && status == LCL_OK;
     if (*interrupted)

@@ -41,7 +41,7 @@ static lcl_status remove_beginning(const char *dir, const char *below, const cha
 
 lcl_status lcl_output_empty(const char *dir)
 {
-    static const char *const files[] = {"best", "last", "metrics.jsonl"};
+    static const char *const files[] = {"best", "last", "metrics.jsonl", LCL_OUTPUT_FINISHED};
     LCL_TRY(remove_beginning(dir, ".", "checkpoint-"));
     LCL_TRY(remove_beginning(dir, "runs", "events.out.tfevents."));
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -72,6 +72,17 @@ lcl_status lcl_output_open(const char *dir, int *lock)
         close(*lock);
         *lock = -1;
     }
+    free(path);
+    return status;
+}
+
+lcl_status lcl_output_set_finished(const char *dir, bool finished)
+{
+    static const char text[] = "all stages are done\n";
+    char *path = lcl_strdupf("%s/" LCL_OUTPUT_FINISHED, dir);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status =
+        finished ? lcl_fs_write_atomic(path, text, sizeof text - 1) : lcl_fs_remove_tree(path);
     free(path);
     return status;
 }

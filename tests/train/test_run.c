@@ -121,14 +121,17 @@ static void sigterm_saves_and_exits_clean(void **state)
     (void)state;
     const double moments[] = {0.4, 0.9};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
-        char dir[300];
+        char dir[300], finished[340];
         snprintf(dir, sizeof dir, "%s/stopped-%zu", temp_dir(), i);
         assert_int_equal(kills_run(&k, dir, (long)(moments[i] * (double)k.n_calls), SIGTERM, NULL),
                          0);
         says("stopped by signal 15 after step ");
         says("--resume");
+        snprintf(finished, sizeof finished, "%s/finished", dir);
+        assert_false(lcl_fs_exists(finished));
         assert_int_equal(kills_run(&k, dir, -1, 0, NULL), 0);
         says("resumed from ");
+        assert_true(lcl_fs_exists(finished));
         kills_assert_same(&k, dir);
     }
 }
