@@ -91,7 +91,7 @@ if [ ! -s "$D/results.json" ]; then
         --set "data.pack=$PACK" --set "data.neighbors=$TABLE"
     echo "before link-context training:"
     "$LCL" eval "$D/language" --row before --results "$R" --set "data.pack=$PACK" --set "data.neighbors=$TABLE" \
-        --set "eval.shots=[2, 4, 8, 16]" --seconds "vision=$(cat "$D/vision/seconds")" \
+        --set "eval.shots=2,4,8,16" --seconds "vision=$(cat "$D/vision/seconds")" \
         --seconds "language=$(cat "$D/language/seconds")" --seconds "link-context=$(cat "$D/link/seconds")" \
         --seconds "total so far=$(($(date +%s) - T0))"
     mv "$R" "$D/results.json"
