@@ -7,7 +7,6 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "tests/support/tiny.h"
-#include "train/eval.h"
 #include "train/generate.h"
 #include "train/step.h"
 
@@ -527,80 +526,6 @@ static void frozen_parts_stay(void **state)
     assert_moves("task=vision", true, false, false);
 }
 
-/* ---- evaluation ---- */
-
-static struct lcl_eval_outcome evaluate(const char *overrides)
-{
-    struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features features = {0};
-    struct lcl_eval_outcome o;
-    struct lcl_eval_request q = {
-        .shots = 4, .episodes = 40, .queries = 2, .greedy = true, .likelihood = true, .n_views = 3};
-    tiny_config(&c, overrides);
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    if (c.cache_features) ASSERT_OK(lcl_features_open(&features, &e, &c, 1, NULL));
-    ASSERT_OK(lcl_eval_run(&e, &c, c.cache_features ? &features : NULL, &q, &o));
-    lcl_features_close(&features);
-    lcl_env_close(&e);
-    return o;
-}
-
-static void evaluation_is_the_same_on_threads_and_from_a_cache(void **state)
-{
-    (void)state;
-    struct lcl_eval_outcome a = evaluate("threads=3"),
-                            b = evaluate("threads=1 cache_features=false");
-    assert_int_equal(a.n_queries, 80);
-    assert_int_equal(b.n_queries, 80);
-    assert_memory_equal(&a.likelihood, &b.likelihood, sizeof a.likelihood);
-    assert_memory_equal(&a.greedy, &b.greedy, sizeof a.greedy);
-    assert_true(a.unparsed == b.unparsed && a.official == b.official);
-    assert_true(a.likelihood.mean > 0 && a.likelihood.mean < 1);
-    assert_int_equal(a.n_views, 3);
-    for (int i = 0; i < 3; i++) {
-        const struct lcl_episode_view *v = &a.views[i], *w = &b.views[i];
-        assert_int_equal(v->n_support, 4);
-        assert_int_equal(v->query.image, w->query.image);
-        assert_string_equal(v->expected, w->expected);
-        assert_string_equal(v->answer, w->answer);
-        assert_near(v->logprob[0], w->logprob[0], 1e-5);
-        assert_near(v->logprob[1], w->logprob[1], 1e-5);
-        for (int s = 0; s < 4; s++) /* the query is none of the support's pictures */
-            assert_true(v->support[s].image != v->query.image);
-    }
-    lcl_eval_outcome_free(&a);
-    lcl_eval_outcome_free(&b);
-}
-
-static void views_without_answers_tell_by_likelihood(void **state)
-{
-    (void)state;
-    struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_eval_outcome o;
-    struct lcl_eval_request q = {.shots = 2, .episodes = 8, .likelihood = true, .n_views = 8};
-    int correct = 0;
-    tiny_config(&c, "");
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    ASSERT_OK(lcl_eval_run(&e, &c, NULL, &q, &o));
-    for (int i = 0; i < 8; i++) {
-        const struct lcl_episode_view *v = &o.views[i];
-        assert_int_equal(v->n_support, 2);
-        assert_null(v->answer);
-        assert_true(strlen(v->expected) > 0 && strlen(v->query.class_name) > 0);
-        assert_int_equal(v->correct, v->logprob[0] > v->logprob[1]);
-        correct += v->correct;
-    }
-    assert_near(correct / 8.0, o.likelihood.mean, 1e-12);
-    lcl_eval_outcome_free(&o);
-    lcl_env_close(&e);
-}
-
 static int quiet(void **state)
 {
     (void)state;
@@ -624,8 +549,6 @@ int main(void)
         cmocka_unit_test(cached_features_equal_recomputed),
         cmocka_unit_test(bf16_stays_near_f32),
         cmocka_unit_test(frozen_parts_stay),
-        cmocka_unit_test(evaluation_is_the_same_on_threads_and_from_a_cache),
-        cmocka_unit_test(views_without_answers_tell_by_likelihood),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
