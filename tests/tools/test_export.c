@@ -1,0 +1,234 @@
+/* lcl export as a user meets it: build/lcl (LCL_BIN) is run, and what it wrote is read. */
+#include "tests/support/support.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <sys/wait.h>
+
+#include "checkpoint/ckpt.h"
+#include "checkpoint/hf.h"
+#include "core/fs.h"
+#include "data/tokenizer.h"
+#include "model/model.h"
+#include "tests/support/tiny.h"
+
+static char output[1 << 16];
+
+/* Runs `lcl ARGUMENTS`, keeps standard output and error together; returns the exit status. */
+static int LCL_PRINTF(1, 2) lcl(const char *format, ...)
+{
+    const char *bin = getenv("LCL_BIN");
+    char arguments[2048], command[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(arguments, sizeof arguments, format, args);
+    va_end(args);
+    snprintf(command, sizeof command, "{ %s %s; } 2>&1", bin ? bin : "build/lcl", arguments);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    size_t n = fread(output, 1, sizeof output - 1, f);
+    output[n] = 0;
+    int status = pclose(f);
+    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
+    return WEXITSTATUS(status);
+}
+
+static void says(const char *text)
+{
+    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
+}
+
+#define SUCCEEDS(...)                                                \
+    do {                                                             \
+        if (lcl(__VA_ARGS__) != 0) fail_msg("it said:\n%s", output); \
+    } while (0)
+#define FAILS(text, ...)                       \
+    do {                                       \
+        assert_int_equal(lcl(__VA_ARGS__), 1); \
+        says("error: ");                       \
+        says(text);                            \
+    } while (0)
+
+/* Path below temp_dir(), in a static buffer of its own for each of 8 calls. */
+static const char *at(const char *name)
+{
+    static char paths[8][400];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
+    return path;
+}
+
+/* A run of a few steps under temp_dir()/NAME with more config lines. */
+static const char *tiny_run(const char *name, const char *keys)
+{
+    char yaml[4096], file[64];
+    snprintf(yaml, sizeof yaml, "%soutput_dir: %s\n%s", tiny_yaml(), at(name), keys);
+    snprintf(file, sizeof file, "%s.yaml", name);
+    SUCCEEDS("train %s --quiet", tiny_file(file, yaml));
+    return at(name);
+}
+
+static json_t *read_json(const char *dir, const char *file)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    json_t *root = json_load_file(path, 0, NULL);
+    if (!root) fail_msg("%s is no JSON", path);
+    return root;
+}
+
+static void load_hf(struct lcl_model *m, const char *dir)
+{
+    struct lcl_model_config c;
+    ASSERT_OK(lcl_hf_load_config(dir, &c));
+    ASSERT_OK(lcl_model_create(m, &c));
+    ASSERT_OK(lcl_model_reserve(m, false, false, false));
+    ASSERT_OK(lcl_hf_load(dir, &m->params, LCL_ALL_PARTS, NULL));
+}
+
+/* Plain models lose nothing: every parameter of the run is in the folder, bit for bit. */
+static void a_run_becomes_a_folder(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("plain", ""), *out = at("plain-hf");
+    SUCCEEDS("export %s --to hf --out %s", run, out);
+    says("self-check");
+    says("differ by at most 0 ");
+    struct lcl_model exported, own;
+    struct lcl_model_config c;
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+    load_hf(&exported, out);
+    ASSERT_OK(lcl_checkpoint_find(run, path, sizeof path));
+    ASSERT_OK(lcl_checkpoint_load_config(path, &c));
+    ASSERT_OK(lcl_model_create(&own, &c));
+    ASSERT_OK(lcl_model_reserve(&own, false, false, false));
+    ASSERT_OK(lcl_checkpoint_load(path, &own.params, false, NULL));
+    assert_int_equal(own.params.n_rows, exported.params.n_rows);
+    for (int i = 0; i < own.params.n_rows; i++) {
+        const struct lcl_param *p = &own.params.rows[i];
+        assert_string_equal(p->name, exported.params.rows[i].name);
+        assert_memory_equal(own.params.value + p->offset, exported.params.value + p->offset,
+                            p->count * sizeof(float));
+    }
+    lcl_model_free(&own);
+    lcl_model_free(&exported);
+    /* What a server needs besides: tokenizer, template, preprocessing. */
+    struct lcl_tokenizer *t;
+    char file[500];
+    snprintf(file, sizeof file, "%s/tokenizer.json", out);
+    ASSERT_OK(lcl_tokenizer_load(file, &t));
+    json_t *config = read_json(out, "config.json"), *tok = read_json(out, "tokenizer_config.json"),
+           *processor = read_json(out, "processor_config.json"),
+           *pictures = read_json(out, "preprocessor_config.json");
+    assert_int_equal(json_integer_value(json_object_get(config, "image_token_index")),
+                     lcl_tokenizer_image(t));
+    const char *template = json_string_value(json_object_get(tok, "chat_template"));
+    assert_non_null(template);
+    assert_non_null(strstr(template, "<image>"));
+    assert_int_equal(json_integer_value(json_object_get(processor, "patch_size")), 8);
+    assert_string_equal(json_string_value(json_object_get(pictures, "image_processor_type")),
+                        "CLIPImageProcessor");
+    json_decref(config);
+    json_decref(tok);
+    json_decref(processor);
+    json_decref(pictures);
+    lcl_tokenizer_free(t);
+    /* The folder is a model like any other: exported again it is the same. */
+    SUCCEEDS("export %s --out %s", out, at("again-hf"));
+    char cmp[1000];
+    snprintf(cmp, sizeof cmp, "cmp %s/model.safetensors %s/model.safetensors", out, at("again-hf"));
+    assert_int_equal(system(cmp), 0);
+    /* A single checkpoint, in half the bytes. */
+    SUCCEEDS("export %s --out %s --dtype bf16", path, at("half-hf"));
+    json_t *half = read_json(at("half-hf"), "config.json");
+    assert_string_equal(json_string_value(json_object_get(half, "dtype")), "bfloat16");
+    json_decref(half);
+}
+
+/* What HF cannot say in so many words is folded: standardised features, a linear projector. */
+static void folded_models_compute_the_same(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("folded", "mm_standardize: true\nmm_projector_type: linear\n"
+                                         "text.tie_word_embeddings: true\nfreeze_vision_tower: "
+                                         "false\n");
+    static const char *const dtypes[] = {"f32", "bf16", "f16"};
+    for (int i = 0; i < 3; i++) {
+        SUCCEEDS("export %s --out %s --dtype %s", run, at(dtypes[i]), dtypes[i]);
+        says("self-check");
+        struct lcl_safetensors st;
+        ASSERT_OK(lcl_st_open(at(dtypes[i]), &st));
+        assert_null(lcl_st_find(&st, "image_standardize.mean"));
+        const struct lcl_st_tensor *w = lcl_st_find(&st, "multi_modal_projector.linear_1.weight");
+        assert_non_null(w);
+        assert_int_equal(w->dtype, i == 0 ? LCL_F32 : i == 1 ? LCL_BF16 : LCL_F16);
+        lcl_st_close(&st);
+    }
+}
+
+static void pooled_models_are_refused(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("pooled", "mm_image_pool: mean\n");
+    FAILS("mm_image_pool: mean has no HF form", "export %s --out %s", run, at("pooled-hf"));
+    says("hint: train with mm_image_pool: none");
+    assert_false(lcl_fs_exists(at("pooled-hf")));
+    assert_false(lcl_fs_exists(at("pooled-hf.lcl-export")));
+}
+
+static void nothing_is_overwritten_by_chance(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("kept", ""), *out = at("kept-hf"), *note = at("kept-hf/README.md");
+    SUCCEEDS("export %s --out %s", run, out);
+    ASSERT_OK(lcl_fs_write_atomic(note, "mine", 4));
+    ASSERT_OK(lcl_fs_write_atomic(at("kept-hf/model-00001-of-00002.safetensors"), "old", 3));
+    FAILS("holds files already", "export %s --out %s", run, out);
+    says("--force");
+    SUCCEEDS("export %s --out %s/ --dtype f16 --force", run, out);
+    assert_true(lcl_fs_exists(note));
+    assert_false(lcl_fs_exists(at("kept-hf/model-00001-of-00002.safetensors")));
+    assert_false(lcl_fs_exists(at("kept-hf.lcl-export")));
+    struct lcl_safetensors st;
+    ASSERT_OK(lcl_st_open(out, &st));
+    assert_int_equal(st.tensors[0].dtype, LCL_F16);
+    lcl_st_close(&st);
+    /* Folders that hold something else stay as they are. */
+    FAILS("no HF folder", "export %s --out %s --force", run, tiny_folder());
+    FAILS("no HF folder", "export %s --out %s --force", out, run);
+    FAILS("there is no run or model", "export %s --out %s", at("nowhere"), at("x-hf"));
+    FAILS("--dtype", "export %s --out %s --dtype f8", run, at("x-hf"));
+}
+
+/* A model that f16 cannot hold is found out before the folder is in place. */
+static void what_does_not_fit_is_found(void **state)
+{
+    (void)state;
+    struct lcl_model m;
+    const char *run = tiny_run("large", ""), *out = at("large-hf"), *big = at("larger-hf");
+    SUCCEEDS("export %s --out %s", run, out);
+    SUCCEEDS("export %s --out %s", run, big);
+    load_hf(&m, out);
+    struct lcl_param *p =
+        lcl_params_find(&m.params, "language_model.model.layers.0.self_attn.v_proj.weight");
+    assert_non_null(p);
+    for (size_t i = 0; i < p->count; i++) m.params.value[p->offset + i] *= 1e7f;
+    ASSERT_OK(lcl_hf_save(big, &m.params, &m.config, NULL));
+    lcl_model_free(&m);
+    FAILS("does not fit f16", "export %s --out %s --dtype f16", big, at("large-f16"));
+    says("hint: export with --dtype bf16");
+    assert_false(lcl_fs_exists(at("large-f16")));
+    assert_false(lcl_fs_exists(at("large-f16.lcl-export")));
+    SUCCEEDS("export %s --out %s --dtype bf16", big, at("large-bf16"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_run_becomes_a_folder),
+                                       cmocka_unit_test(folded_models_compute_the_same),
+                                       cmocka_unit_test(pooled_models_are_refused),
+                                       cmocka_unit_test(nothing_is_overwritten_by_chance),
+                                       cmocka_unit_test(what_does_not_fit_is_found)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
