@@ -83,7 +83,7 @@ static void draw(struct lcl_progress *p, const char *note, bool last)
 {
     char eta[24], rate_text[32];
     double elapsed = lcl_time_s() - p->start_s;
-    double rate = elapsed > 0 ? (double)p->done / elapsed : 0;
+    double rate = elapsed > 0 ? (double)(p->done - p->base) / elapsed : 0;
     snprintf(rate_text, sizeof rate_text, rate >= 100 ? "%.0f" : "%.1f", rate);
     if (log_level < LCL_LOG_INFO) return;
     if (p->tty) fputs("\r\033[K", stderr);

@@ -19,6 +19,7 @@ struct lcl_progress {
     int64_t total;
     double start_s, last_s;
     int64_t done;
+    int64_t base; /* done before this start (a resume): not part of the rate; set after begin */
     bool tty, drawn;
 };
 void lcl_progress_begin(struct lcl_progress *p, const char *label, const char *unit, int64_t total);

@@ -389,6 +389,7 @@ static lcl_status run_stage(struct loop *l)
     lcl_summary_print_trainable(&l->env.model);
     l->stage_start_s = l->interval.start_s = lcl_time_s();
     lcl_progress_begin(&progress, stage_name(l), "steps", c->max_steps);
+    progress.base = l->stage_step;
     lcl_status status = LCL_OK;
     while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
         status = one_step(l, &trainer, &r);
