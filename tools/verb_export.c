@@ -164,28 +164,42 @@ static char *chat_template(const char *image)
         image);
 }
 
-/* Adds a chat template to DIR/tokenizer_config.json where it has none. */
+static lcl_status write_text(const char *dir, const char *name, const char *text)
+{
+    char *path = lcl_strdupf("%s/%s", dir, name);
+    lcl_status status = path && text ? lcl_fs_write_atomic(path, text, strlen(text))
+                                     : LCL_FAIL(LCL_MEMORY, "no memory for %s", name);
+    free(path);
+    return status;
+}
+
+/* The template of DIR/tokenizer_config.json, where programs that read the tokenizer alone look for
+ * it, and in chat_template.jinja, where processors do; ours where there is none. */
 static lcl_status add_chat_template(const char *dir, const struct lcl_tokenizer *t)
 {
     lcl_status status = LCL_OK;
-    json_error_t error;
     char *text = NULL, *made = NULL, *path = lcl_strdupf("%s/tokenizer_config.json", dir);
     const char *image = lcl_tokenizer_token(t, lcl_tokenizer_image(t));
     char *words = chat_template(image ? image : "<image>");
     json_t *root = NULL;
     size_t size;
-    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (!path) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        goto out;
+    }
     LCL_TRY_GOTO(lcl_fs_read(path, SMALL_FILE_BYTES, &text, &size));
-    root = json_loadb(text, size, JSON_ALLOW_NUL, &error);
+    root = json_loadb(text, size, JSON_ALLOW_NUL, NULL);
     if (!json_is_object(root)) {
         status = LCL_FAIL(LCL_FORMAT, "%s is not a JSON object", path);
         goto out;
     }
-    if (!words || json_object_get(root, "chat_template")) goto out;
-    json_object_set_new(root, "chat_template", json_string(words));
-    made = json_dumps(root, JSON_INDENT(2));
-    status = made ? lcl_fs_write_atomic(path, made, strlen(made))
-                  : LCL_FAIL(LCL_MEMORY, "no memory for %s", path);
+    if (words && !json_object_get(root, "chat_template")) {
+        json_object_set_new(root, "chat_template", json_string(words));
+        made = json_dumps(root, JSON_INDENT(2));
+        LCL_TRY_GOTO(write_text(dir, "tokenizer_config.json", made));
+    }
+    const char *template = json_string_value(json_object_get(root, "chat_template"));
+    if (template) status = write_text(dir, "chat_template.jinja", template);
 out:
     json_decref(root);
     free(words);
@@ -222,13 +236,10 @@ static lcl_status write_processor(const char *dir, const struct lcl_env *e)
                   (json_int_t)m->vision.patch_size, "vision_feature_select_strategy",
                   m->keep_class ? "full" : "default", "num_additional_image_tokens", 1,
                   "image_token", image ? image : "<image>");
-    char *text = json_dumps(root, JSON_INDENT(2)),
-         *path = lcl_strdupf("%s/processor_config.json", dir);
-    lcl_status status = text && path ? lcl_fs_write_atomic(path, text, strlen(text))
-                                     : LCL_FAIL(LCL_MEMORY, "no memory for processor_config.json");
+    char *text = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
+    lcl_status status = write_text(dir, "processor_config.json", text);
     free(text);
-    free(path);
     return status;
 }
 

@@ -126,6 +126,12 @@ static void a_run_becomes_a_folder(void **state)
     const char *template = json_string_value(json_object_get(tok, "chat_template"));
     assert_non_null(template);
     assert_non_null(strstr(template, "<image>"));
+    char *jinja;
+    size_t size;
+    snprintf(file, sizeof file, "%s/chat_template.jinja", out);
+    ASSERT_OK(lcl_fs_read(file, 1 << 16, &jinja, &size));
+    assert_string_equal(jinja, template);
+    free(jinja);
     assert_int_equal(json_integer_value(json_object_get(processor, "patch_size")), 8);
     assert_string_equal(json_string_value(json_object_get(pictures, "image_processor_type")),
                         "CLIPImageProcessor");

@@ -1,0 +1,82 @@
+"""Helper of tests/interop/run.sh.
+
+    pictures DIR                  class folders of generated pictures
+    case CASE FORWARD OUT         the inputs of CASE with the logits and loss of FORWARD (lcl forward)
+    differs CASE OTHER            the logits of two cases are not the same
+    inputs HF DIR OUT             a case's inputs for HF by its own processor and chat template
+    processor HF DIR              AutoProcessor: chat template, placeholders, pixels, and a forward pass"""
+import os, sys
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import numpy as np
+from PIL import Image
+
+
+def pictures(folder):
+    rng = np.random.default_rng(1)
+    for k in range(6):
+        path = os.path.join(folder, "train" if k < 4 else "test", f"thing-{'abcdef'[k]}")
+        os.makedirs(path)
+        colour = rng.integers(0, 256, 3)
+        for i in range(5):
+            noise = rng.integers(-40, 40, (40, 48, 3))
+            Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(f"{path}/{i}.png")
+
+
+def case(source, forward, out):
+    from safetensors.torch import load_file, save_file
+    inputs, computed = load_file(source), load_file(forward)
+    kept = {k: inputs[k] for k in ("input_ids", "attention_mask", "pixel_values", "labels") if k in inputs}
+    save_file(kept | {k: computed[k] for k in ("logits", "loss") if k in computed}, out)
+
+
+def differs(a, b):
+    from safetensors.torch import load_file
+    live = load_file(b)["attention_mask"].bool()
+    change = float((load_file(a)["logits"][live] - load_file(b)["logits"][live]).abs().max())
+    print(f"max abs change of logits {change:.3g}")
+    sys.exit(change < 0.01)
+
+
+def prepared(hf, folder):
+    """Two turns of a support set and a question, as the processor makes them. The tiny LLaVA brings a template of its
+    own, which takes plain strings; lcl's takes parts too."""
+    from transformers import AutoProcessor
+    processor = AutoProcessor.from_pretrained(hf)
+    own = "macro" not in processor.chat_template
+    def user(words):
+        parts = [{"type": "text", "text": words}, {"type": "image"}]
+        return {"role": "user", "content": words + "<image>" if own else parts}
+    answer = 'there is "dax" in the image.'
+    said = {"role": "assistant", "content": answer if own else [{"type": "text", "text": answer}]}
+    text = processor.apply_chat_template([user("what is in the image? "), said, user("what is in the image? ")],
+                                         add_generation_prompt=True)
+    images = [Image.open(f"{folder}/train/thing-{name}/0.png") for name in "ab"]
+    return processor, text, images, processor(text=text, images=images, return_tensors="pt")
+
+
+def inputs(hf, folder, out):
+    from safetensors.torch import save_file
+    _, _, _, x = prepared(hf, folder)
+    labels = x["input_ids"].clone()
+    save_file({"input_ids": x["input_ids"], "attention_mask": x["attention_mask"], "labels": labels,
+               "pixel_values": x["pixel_values"].contiguous()}, out)
+
+
+def processor(hf, folder):
+    import torch
+    from transformers import AutoModelForImageTextToText
+    made, text, images, x = prepared(hf, folder)
+    model = AutoModelForImageTextToText.from_pretrained(hf, dtype=torch.float32).eval()
+    c = model.config
+    per_image = (c.vision_config.image_size // c.vision_config.patch_size) ** 2
+    slots = int((x["input_ids"] == c.image_token_index).sum())
+    assert slots == 2 * per_image, f"{slots} placeholders, wanted {2 * per_image}"
+    assert text.count("ASSISTANT:") == 2 and text.endswith("ASSISTANT:"), text
+    assert "dax" in text and made.tokenizer.eos_token in text, text
+    new = model.generate(**x, do_sample=False, max_new_tokens=4)[0, x["input_ids"].shape[1]:]
+    assert 1 <= len(new) <= 4
+    print(f"max abs pixel {float(x['pixel_values'].abs().max()):.3g}, {slots} placeholders")
+
+
+if __name__ == "__main__":
+    {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "processor": processor}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,102 @@
+#!/bin/sh
+# What `lcl export` writes, read by transformers (`make test-interop`). usage: tests/interop/run.sh LCL
+#   re-saved   ../shared/golden/llava-tiny through `lcl export`: its own reference logits
+#   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
+#   folded     a fresh model with a linear projector and standardised features: the same
+# and each folder through AutoProcessor: chat template, tokens, pixels. Ends with `N passed, N failed`.
+# PIP_ARGS goes to pip install, for a wheel index of one's own. POSIX shell.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+lcl=${1:-build/lcl}
+golden=${LCL_SHARED:-../shared}/golden
+if [ ! -f "$golden/check_hf.py" ] || [ ! -f "$golden/llava-tiny/case.safetensors" ]; then
+    echo "test-interop: skipped: $golden/check_hf.py and llava-tiny are not here (LCL_SHARED names their folder's parent)"
+    exit 0
+fi
+
+works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, safetensors, PIL, numpy, jinja2' 2>/dev/null; }
+python=
+for venv in build/venv-interop build/venv; do
+    if [ -z "$python" ] && works $venv/bin/python; then python=$venv/bin/python; fi
+done
+if [ -z "$python" ]; then
+    echo "test-interop: making build/venv-interop (torch, transformers: a download of some minutes)"
+    python3 -m venv build/venv-interop || { echo 'error: python3 -m venv failed; hint: apt-get install python3-venv' >&2; exit 1; }
+    # shellcheck disable=SC2086
+    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers safetensors pillow numpy jinja2 || exit 1
+    python=build/venv-interop/bin/python
+fi
+
+work=build/interop
+rm -rf $work
+mkdir -p $work
+passed=0
+failed=0
+log=$work/log
+# check NAME COMMAND...: one line, and the command's words where it fails.
+check() {
+    name=$1
+    shift
+    if "$@" >$log 2>&1; then
+        passed=$((passed + 1))
+        echo "ok      $name$(sed -n 's/.*\(max abs.*\)/: \1/p' $log)"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name"
+        sed 's/^/        /' $log
+    fi
+}
+hf() { "$python" "$golden/check_hf.py" "$@"; }
+helper() { "$python" tests/interop/helper.py "$@"; }
+# The exported folder against what lcl computes on the same inputs.
+against_lcl() {
+    "$lcl" forward --model "$1" --case "$2" --out $work/forward.safetensors &&
+        helper case "$2" $work/forward.safetensors $work/case.safetensors && hf "$1" $work/case.safetensors --tol 8e-5
+}
+resave() { "$lcl" export "$golden/llava-tiny" --to hf --out $work/resaved --quiet; }
+tune() { "$lcl" train $work/"$1".yaml --quiet && "$lcl" export $work/"$1" --to hf --out $work/"$1"-hf --quiet; }
+
+helper pictures $work/pictures || exit 1
+"$lcl" pack --format imagefolder --images $work/pictures --out $work/pack.h5 --min-images 1 --quiet || exit 1
+cat >$work/tuned.yaml <<YAML
+output_dir: $work/tuned
+init_from: $golden/llava-tiny
+freeze_vision_tower: false
+learning_rate: 1e-3
+max_steps: 4
+lanes: 2
+per_device_train_batch_size: 1
+save_steps: 0
+data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0, layout: vicuna}
+eval: {shots: [2], negatives: random}
+YAML
+cat >$work/folded.yaml <<YAML
+output_dir: $work/folded
+vision: {image_size: 32, patch_size: 8, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2}
+text: {hidden_size: 48, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, tie_word_embeddings: true}
+mm_projector_type: linear
+mm_standardize: true
+init_scheme: fan_in
+learning_rate: 1e-3
+max_steps: 4
+lanes: 2
+per_device_train_batch_size: 1
+save_steps: 0
+data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0}
+eval: {shots: [2], negatives: random}
+YAML
+
+check 're-saved: lcl export' resave
+check 're-saved: logits and greedy answer of the golden case' hf $work/resaved "$golden/llava-tiny/case.safetensors" --tol 8e-5 --generate
+check 're-saved: processor' helper processor $work/resaved $work/pictures
+check 'tuned: lcl train, lcl export' tune tuned
+check 'tuned: logits' against_lcl $work/tuned-hf "$golden/llava-tiny/case.safetensors"
+check 'tuned: it is another model than before' helper differs $work/case.safetensors "$golden/llava-tiny/case.safetensors"
+check 'tuned: processor' helper processor $work/tuned-hf $work/pictures
+check 'folded: lcl train, lcl export' tune folded
+helper inputs $work/folded-hf $work/pictures $work/inputs.safetensors >$log 2>&1 || cat $log
+check 'folded: logits' against_lcl $work/folded-hf $work/inputs.safetensors
+check 'folded: processor' helper processor $work/folded-hf $work/pictures
+echo
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
