@@ -141,6 +141,18 @@ nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 	@+$(BUILD_TESTS)
 	@+$(SUB) run-nightly
 
+test-interop: ## exports read by transformers, in an environment under build/: PIP_ARGS
+	@sh tools/setup.sh
+	@+$(SUB) all
+	@PIP_ARGS='$(PIP_ARGS)' sh tests/interop/run.sh $B/lcl
+
+# Own products and the lowest instruction set: the same number on every processor of a kind.
+signature: ## one number for the maths of a tiny run
+	@+$(SUB) $B/tests/train/signature >&2
+	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2) LCL_GEMM=own $B/tests/train/signature
+-include $B/tests/train/signature.d
+.PHONY: test-interop signature
+
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
 SUITE ?= $(MODE)
