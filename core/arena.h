@@ -1,7 +1,9 @@
-/* Bump arenas: one reservation for each lifetime (parameters, gradients, optimizer, activations, scratch).
+/* Bump arenas: one reservation for each lifetime (parameters, gradients, optimizer, activations,
+ * scratch).
  *
- * An arena that was only `measured` hands out NULL and counts; running the same layout code on a measuring arena
- * therefore tells how many bytes it needs before anything is reserved. This is what `lcl plan` prints. */
+ * An arena that was only `measured` hands out NULL and counts; running the same layout code on a
+ * measuring arena therefore tells how many bytes it needs before anything is reserved. This is what
+ * `lcl plan` prints. */
 #ifndef LCL_CORE_ARENA_H
 #define LCL_CORE_ARENA_H
 
@@ -18,7 +20,8 @@ struct lcl_arena {
 };
 
 void lcl_arena_measure(struct lcl_arena *a, const char *name);
-/* Reserves size_bytes (zeroed on first touch by the kernel). LCL_MEMORY with a hint when it cannot be had. */
+/* Reserves size_bytes (zeroed on first touch by the kernel). LCL_MEMORY with a hint when it cannot
+ * be had. */
 LCL_CHECKED lcl_status lcl_arena_reserve(struct lcl_arena *a, const char *name, size_t size_bytes);
 void lcl_arena_free(struct lcl_arena *a);
 

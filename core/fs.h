@@ -1,4 +1,5 @@
-/* Files: whole reads, atomic writes, folders. Every message names the path and the system's reason. */
+/* Files: whole reads, atomic writes, folders. Every message names the path and the system's reason.
+ */
 #ifndef LCL_CORE_FS_H
 #define LCL_CORE_FS_H
 
@@ -8,13 +9,15 @@ bool lcl_fs_exists(const char *path);
 bool lcl_fs_is_dir(const char *path);
 LCL_CHECKED lcl_status lcl_fs_mkdirs(const char *path);
 LCL_CHECKED lcl_status lcl_fs_remove_tree(const char *path);
-/* Reads a whole file of at most max_bytes into malloc'd *data, with a NUL after it; the caller frees. LCL_RANGE when larger. */
+/* Reads a whole file of at most max_bytes into malloc'd *data, with a NUL after it; the caller
+ * frees. LCL_RANGE when larger. */
 LCL_CHECKED lcl_status lcl_fs_read(const char *path, size_t max_bytes, char **data, size_t *size);
 /* Writes beside `path` and renames into place after fsync of file and folder. */
 LCL_CHECKED lcl_status lcl_fs_write_atomic(const char *path, const void *data, size_t size);
 /* fsyncs an existing file, renames it to `to`, fsyncs the folder. */
 LCL_CHECKED lcl_status lcl_fs_commit(const char *from, const char *to);
-/* Names in a folder but for . and .., sorted by bytes; *names and each entry are malloc'd: lcl_fs_list_free. */
+/* Names in a folder but for . and .., sorted by bytes; *names and each entry are malloc'd:
+ * lcl_fs_list_free. */
 LCL_CHECKED lcl_status lcl_fs_list(const char *path, char ***names, size_t *count);
 void lcl_fs_list_free(char **names, size_t count);
 /* printf into a new string; NULL when memory ran out. The caller frees. */

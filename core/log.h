@@ -12,8 +12,9 @@ void lcl_log_info(const char *fmt, ...) LCL_PRINTF(1, 2);
 void lcl_log_warn(const char *fmt, ...) LCL_PRINTF(1, 2); /* prefixed "warning: " */
 void lcl_log_debug(const char *fmt, ...) LCL_PRINTF(1, 2);
 
-/* Progress: on a terminal the line is redrawn in place; elsewhere a line at most every 10 s and one at the end.
- * `done`/`total` in `unit`s give rate and ETA; `note` (may be NULL or "") is appended. Not thread-safe. */
+/* Progress: on a terminal the line is redrawn in place; elsewhere a line at most every 10 s and one
+ * at the end. `done`/`total` in `unit`s give rate and ETA; `note` (may be NULL or "") is appended.
+ * Not thread-safe. */
 struct lcl_progress {
     const char *label, *unit;
     int64_t total;

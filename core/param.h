@@ -1,9 +1,10 @@
-/* The parameter table: one row for each tensor of the model. It drives allocation, initialisation, optimizer groups,
- * freezing, checkpoints, import and export.
+/* The parameter table: one row for each tensor of the model. It drives allocation, initialisation,
+ * optimizer groups, freezing, checkpoints, import and export.
  *
- * Values, gradients and optimizer states lie in flat arrays over the same element offsets, in table order. A row begins
- * on a multiple of 16 elements unless it `follows` the one before without a gap (so that the q, k, v weights of a layer
- * are one [Cq + 2 Ckv, C] matrix for the GEMM). Names are those of transformers 5 on disk. */
+ * Values, gradients and optimizer states lie in flat arrays over the same element offsets, in table
+ * order. A row begins on a multiple of 16 elements unless it `follows` the one before without a gap
+ * (so that the q, k, v weights of a layer are one [Cq + 2 Ckv, C] matrix for the GEMM). Names are
+ * those of transformers 5 on disk. */
 #ifndef LCL_CORE_PARAM_H
 #define LCL_CORE_PARAM_H
 
@@ -58,7 +59,8 @@ LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, in
 /* NULL when there is none. */
 struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 
-/* Lays out value (and value16, grad, m + v where asked) in the arenas; run on measuring arenas it only counts. */
+/* Lays out value (and value16, grad, m + v where asked) in the arenas; run on measuring arenas it
+ * only counts. */
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
                        struct lcl_arena *moments, bool with_bf16);
 /* Draws every value from (seed, LCL_RNG_INIT, row name): independent of table order. */

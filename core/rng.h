@@ -1,24 +1,25 @@
-/* Counter-based randomness (Philox4x32-10, Salmon et al., SC 2011): a function of its key, not a state.
+/* Counter-based randomness (Philox4x32-10, Salmon et al., SC 2011): a function of its key, not a
+ * state.
  *
- * A stream is named by (seed, purpose, epoch, sample); the same name gives the same numbers on any number of ranks,
- * threads, and after a resume. */
+ * A stream is named by (seed, purpose, epoch, sample); the same name gives the same numbers on any
+ * number of ranks, threads, and after a resume. */
 #ifndef LCL_CORE_RNG_H
 #define LCL_CORE_RNG_H
 
 #include "core/status.h"
 
 enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
-    LCL_RNG_INIT = 1,
-    LCL_RNG_EPISODE = 2,
-    LCL_RNG_SHUFFLE = 3,
-    LCL_RNG_AUGMENT = 4,
-    LCL_RNG_DROPOUT = 5,
-    LCL_RNG_ROUNDING = 6,
-    LCL_RNG_EVAL = 7,
-    LCL_RNG_BOOTSTRAP = 8,
-    LCL_RNG_LANGUAGE = 9,
-    LCL_RNG_SAMPLING = 10,
-    LCL_RNG_TEST = 11
+                       LCL_RNG_INIT = 1,
+                       LCL_RNG_EPISODE = 2,
+                       LCL_RNG_SHUFFLE = 3,
+                       LCL_RNG_AUGMENT = 4,
+                       LCL_RNG_DROPOUT = 5,
+                       LCL_RNG_ROUNDING = 6,
+                       LCL_RNG_EVAL = 7,
+                       LCL_RNG_BOOTSTRAP = 8,
+                       LCL_RNG_LANGUAGE = 9,
+                       LCL_RNG_SAMPLING = 10,
+                       LCL_RNG_TEST = 11
 };
 
 struct lcl_rng {

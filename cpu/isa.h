@@ -1,5 +1,5 @@
-/* Names of this room's functions carry the instruction set that the file is compiled for: LCL_CPU(rmsnorm_fwd) is
- * lcl_cpu_rmsnorm_fwd_v3 when compiled with -DLCL_CPU_ISA=v3. */
+/* Names of this room's functions carry the instruction set that the file is compiled for:
+ * LCL_CPU(rmsnorm_fwd) is lcl_cpu_rmsnorm_fwd_v3 when compiled with -DLCL_CPU_ISA=v3. */
 #ifndef LCL_CPU_ISA_H
 #define LCL_CPU_ISA_H
 
@@ -14,10 +14,10 @@
 #define LCL_CPU(name) LCL_CPU_PASTE(name, LCL_CPU_ISA)
 
 /* Declarations of every op of the table for this instruction set. */
-#define DIFF(op)                                                                                   \
-    LCL_CHECKED lcl_status LCL_CPU(op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);   \
+#define DIFF(op)                                                                                 \
+    LCL_CHECKED lcl_status LCL_CPU(op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *); \
     LCL_CHECKED lcl_status LCL_CPU(op##_bwd)(struct lcl_exec *, const struct lcl_##op##_args *);
-#define FWD(op)                                                                                    \
+#define FWD(op) \
     LCL_CHECKED lcl_status LCL_CPU(op##_fwd)(struct lcl_exec *, const struct lcl_##op##_args *);
 LCL_OPS(DIFF, FWD)
 #undef DIFF

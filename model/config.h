@@ -25,7 +25,8 @@ struct lcl_text_config {
     bool tied; /* the head shares the embedding table */
 };
 
-/* LINEAR2: two layers with nothing between, as HF folders with projector_hidden_act "linear" have. */
+/* LINEAR2: two layers with nothing between, as HF folders with projector_hidden_act "linear" have.
+ */
 enum lcl_projector_kind { LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_MLP2, LCL_PROJECTOR_LINEAR2 };
 
 struct lcl_model_config {

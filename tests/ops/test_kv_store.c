@@ -1,6 +1,7 @@
 #include "tests/support/support.h"
 
-/* Rows land where they are sent, packed from strided rows; others keep what they had; a row outside is an error. */
+/* Rows land where they are sent, packed from strided rows; others keep what they had; a row outside
+ * is an error. */
 static void rows_land(void **state)
 {
     (void)state;

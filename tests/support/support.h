@@ -1,4 +1,5 @@
-/* What every test needs: cmocka's headers in their order, golden files, seeded noise, a temporary folder. */
+/* What every test needs: cmocka's headers in their order, golden files, seeded noise, a temporary
+ * folder. */
 #ifndef LCL_TESTS_SUPPORT_H
 #define LCL_TESTS_SUPPORT_H
 
@@ -15,21 +16,22 @@
 #include "core/ops.h"
 
 /* Fails the test with the library's own message unless the call succeeded. */
-#define ASSERT_OK(expr)                                                                            \
-    do {                                                                                           \
-        if ((expr) != LCL_OK)                                                                      \
-            fail_msg("%s: %s (%s)", #expr, lcl_error_message(), lcl_error_where());                \
+#define ASSERT_OK(expr)                                                             \
+    do {                                                                            \
+        if ((expr) != LCL_OK)                                                       \
+            fail_msg("%s: %s (%s)", #expr, lcl_error_message(), lcl_error_where()); \
     } while (0)
 /* The call must fail with this code and a message that contains `text`. */
-#define ASSERT_FAILS(expr, code, text)                                                             \
-    do {                                                                                           \
-        lcl_status s_ = (expr);                                                                    \
-        if (s_ != (code) || strstr(lcl_error_message(), (text)) == NULL)                           \
-            fail_msg("%s: status %d, message \"%s\"; wanted %d and \"%s\"", #expr, (int)s_,        \
-                     s_ == LCL_OK ? "" : lcl_error_message(), (int)(code), (text));                \
+#define ASSERT_FAILS(expr, code, text)                                                      \
+    do {                                                                                    \
+        lcl_status s_ = (expr);                                                             \
+        if (s_ != (code) || strstr(lcl_error_message(), (text)) == NULL)                    \
+            fail_msg("%s: status %d, message \"%s\"; wanted %d and \"%s\"", #expr, (int)s_, \
+                     s_ == LCL_OK ? "" : lcl_error_message(), (int)(code), (text));         \
     } while (0)
 
-/* Path of a file of ../shared (LCL_SHARED overrides the folder), in a static buffer; skips the test where it is absent. */
+/* Path of a file of ../shared (LCL_SHARED overrides the folder), in a static buffer; skips the test
+ * where it is absent. */
 const char *shared_path(const char *relative);
 bool shared_has(const char *relative);
 /* A fresh folder under build/tmp, removed at exit. */
