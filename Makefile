@@ -191,9 +191,13 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $(NIGHTLY_BIN)
 	@sh $(RUN) end $(SCORE)
 
-bench: all ## speed side by side with PyTorch: dev/bench/
-	@test -f dev/bench/run.sh || { echo 'error: dev/bench/run.sh is not there' >&2; exit 1; }
-	@sh dev/bench/run.sh
+$B/dev/bench/bench: $(patsubst %.c,$B/%.o,$(wildcard dev/bench/*.c)) $B/liblcl.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+bench: ## speed side by side with PyTorch: dev/bench/, CASES='a b c-small c-large'
+	@sh tools/setup.sh
+	@+$(SUB) $B/dev/bench/bench
+	@CASES='$(CASES)' sh dev/bench/run.sh
 
 docs: $B/lcl ## write docs/config.md anew from the schema
 	$B/lcl config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
@@ -222,4 +226,4 @@ help: ## list the targets
 .PHONY: all setup demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
         install clean dist-clean help FORCE
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(wildcard $B/dev/bench/*.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d)

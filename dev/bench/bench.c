@@ -1,0 +1,317 @@
+/* One side of the comparison: `bench CASE f32|bf16 DIR [dump|profile N]`.
+ *
+ * As a worker it prints a JSON line when it is ready, then does one repetition for each line "go"
+ * on its input and prints its times; at the end of input it prints its peak memory. `dump` writes
+ * what the other side needs to do the same work: parameters, batches, pictures. Cases: a, b,
+ * c-small, c-large. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "core/fs.h"
+#include "core/log.h"
+#include "core/threads.h"
+#include "dev/bench/profile.h"
+#include "dev/bench/world.h"
+#include "optim/optimizer.h"
+#include "train/generate.h"
+
+enum { STEPS = 4, QUERIES = 64, SHOTS = 16, NEW_TOKENS = 12 };
+
+struct bench {
+    struct world w;
+    const char *dir;
+    bool bf16, dump;
+    struct lcl_trainer trainer; /* a */
+    int64_t step;
+    struct lcl_batch_builder *builder; /* b, c */
+    const struct lcl_batch *batch;
+    struct lcl_pass pass;
+    struct lcl_generator generator;
+    float *pixels, *features;
+    struct lcl_ids *answer;
+    bool *is_branch;
+};
+
+struct outcome {
+    int64_t tokens;
+    double loss;
+    char note[512];
+};
+
+struct bench_case {
+    const char *name, *config;
+    int64_t stage, vocabulary;
+    const char *const *overrides;
+    lcl_status (*open)(struct bench *);
+    lcl_status (*repeat)(struct bench *, struct outcome *);
+};
+
+static lcl_status write_mean_and_scale(struct bench *b)
+{
+    return world_write(b->dir, "features.f32", b->w.features.data,
+                       (size_t)(b->w.features.n_images * b->w.features.views * b->w.features.row) *
+                           sizeof(float));
+}
+
+/* ---- a: a step of the demo's link-context stage ---- */
+
+static lcl_status open_a(struct bench *b)
+{
+    struct world *w = &b->w;
+    LCL_TRY(world_features(w));
+    LCL_TRY(lcl_trainer_open(&b->trainer, &w->env, &w->config, 3, &w->features, NULL));
+    if (!b->dump) return LCL_OK;
+    LCL_TRY(write_mean_and_scale(b));
+    for (int64_t s = 0; s < STEPS; s++)
+        for (int64_t i = 0; i < b->trainer.n_lanes; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "batch-%02d-%d.bin", (int)s, (int)i);
+            LCL_TRY(lcl_lane_fill(&b->trainer.lane[i], &b->trainer.source, s, 1000, i));
+            LCL_TRY(world_write_batch(b->trainer.lane[i].batch, b->dir, name));
+        }
+    return LCL_OK;
+}
+
+static lcl_status repeat_a(struct bench *b, struct outcome *o)
+{
+    for (int i = 0; i < STEPS; i++) {
+        struct lcl_step_result r;
+        b->step++;
+        LCL_TRY(lcl_trainer_step(&b->trainer, i, 1000, b->step, &r));
+        if (i == 0) o->loss = r.loss;
+        o->tokens += r.tokens;
+    }
+    return LCL_OK;
+}
+
+/* ---- b: forward, backward and AdamW on one 8-shot episode, the tower run each time ---- */
+
+static lcl_status open_b(struct bench *b)
+{
+    struct world *w = &b->w;
+    struct lcl_model *m = &w->env.model;
+    struct lcl_sampler sampler;
+    struct lcl_episode e;
+    lcl_step_set_trainable(&m->params, &w->config);
+    struct lcl_arena measure;
+    lcl_arena_measure(&measure, "gradients");
+    LCL_ARENA_NEW(&measure, float, m->params.n_elements);
+    LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
+    m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_elements);
+    b->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
+    LCL_TRY(
+        lcl_sampler_init(&sampler, &w->config, &w->env.pack, &w->env.neighbors, LCL_SPLIT_TRAIN));
+    lcl_status status = lcl_sampler_draw(&sampler, 0, 0, 0, &e);
+    if (status == LCL_OK) {
+        status = lcl_batch_append_episode(b->builder, &e, LCL_ENCODE_TRAIN,
+                                          (enum lcl_supervise)w->config.data_supervise, NULL, 0);
+        lcl_episode_free(&e);
+    }
+    lcl_sampler_free(&sampler);
+    LCL_TRY(status);
+    b->batch = lcl_batch_builder_get(b->builder);
+    int64_t side = m->config.vision.image_size, n = b->batch->n_images * 3 * side * side;
+    b->pixels = malloc((size_t)n * sizeof(float));
+    if (!b->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for pictures");
+    world_normals(b->pixels, n, 11);
+    if (!b->dump) return LCL_OK;
+    LCL_TRY(world_write(b->dir, "pixels.f32", b->pixels, (size_t)n * sizeof(float)));
+    return world_write_batch(b->batch, b->dir, "batch.bin");
+}
+
+static lcl_status repeat_b(struct bench *b, struct outcome *o)
+{
+    struct lcl_params *t = &b->w.env.model.params;
+    double sum, weight = 0;
+    for (int i = 0; i < t->n_rows; i++)
+        if (t->rows[i].trainable)
+            memset(t->grad + t->rows[i].offset, 0, t->rows[i].count * sizeof(float));
+    for (int64_t s = 0; s < b->batch->S; s++) weight += (double)b->batch->weight_S[s];
+    struct lcl_images images = {.pixels = b->pixels};
+    LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum));
+    struct lcl_update u = {.step = b->step, .n_steps = 1000, .adam_step = b->step + 1};
+    b->step++;
+    LCL_TRY(lcl_optimizer_update(&b->w.env.exec, t, &b->w.config, &u));
+    o->loss = sum / weight;
+    o->tokens = b->batch->T;
+    return LCL_OK;
+}
+
+/* ---- c: greedy answers to 64 queries on one 16-shot support set ---- */
+
+static lcl_status open_c(struct bench *b)
+{
+    struct world *w = &b->w;
+    struct lcl_sampler sampler;
+    struct lcl_episode e;
+    w->config.eval_queries = QUERIES;
+    LCL_TRY(world_features(w));
+    LCL_TRY(lcl_sampler_init_capped(&sampler, &w->config, &w->env.pack, &w->env.neighbors,
+                                    LCL_SPLIT_TEST));
+    lcl_status status = lcl_sampler_draw_eval(&sampler, SHOTS, 0, false, &e);
+    if (status == LCL_OK) {
+        status = lcl_batch_append_episode(b->builder, &e, LCL_ENCODE_PROMPT, LCL_SUPERVISE_LAST,
+                                          NULL, 0);
+        lcl_episode_free(&e);
+    }
+    lcl_sampler_free(&sampler);
+    LCL_TRY(status);
+    b->batch = lcl_batch_builder_get(b->builder);
+    lcl_generator_init(&b->generator, &w->env.exec, &w->env.model);
+    size_t row = (size_t)w->features.row;
+    b->features = malloc((size_t)b->batch->n_images * row * sizeof(float));
+    b->answer = calloc((size_t)b->batch->n_runs, sizeof *b->answer);
+    b->is_branch = calloc((size_t)b->batch->n_runs, sizeof *b->is_branch);
+    if (!b->features || !b->answer || !b->is_branch)
+        return LCL_FAIL(LCL_MEMORY, "no memory for queries");
+    for (int64_t i = 0; i < b->batch->n_images; i++)
+        memcpy(b->features + (size_t)i * row,
+               lcl_features_row(&w->features, b->batch->image_I[i], 0), row * sizeof(float));
+    for (int64_t r = 0; r < b->batch->n_runs; r++)
+        b->is_branch[r] = lcl_batch_builder_branches(b->builder)[r].query >= 0;
+    if (!b->dump) return LCL_OK;
+    LCL_TRY(world_write(b->dir, "features.f32", b->features,
+                        (size_t)b->batch->n_images * row * sizeof(float)));
+    return world_write_batch(b->batch, b->dir, "batch.bin");
+}
+
+static lcl_status repeat_c(struct bench *b, struct outcome *o)
+{
+    struct lcl_images images = {.features = b->features};
+    LCL_TRY(lcl_generate_greedy(&b->generator, b->batch, &images, b->is_branch, NEW_TOKENS, NULL,
+                                NULL, b->answer));
+    int used = snprintf(o->note, sizeof o->note, "[");
+    for (int64_t r = 0; r < b->batch->n_runs; r++) {
+        struct lcl_ids *ids = &b->answer[r];
+        for (size_t i = 0; i < (size_t)ids->n; i++)
+            if (used < 400 && r < 5)
+                used += snprintf(o->note + used, sizeof o->note - (size_t)used, "%s%d",
+                                 used > 1 ? ", " : "", (int)ids->v[i]);
+        o->tokens += (int64_t)ids->n;
+        lcl_ids_free(ids);
+    }
+    snprintf(o->note + used, sizeof o->note - (size_t)used, "]");
+    return LCL_OK;
+}
+
+static const char *const demo_sets[] = {"threads=2", "init_from=", "data.pack=", NULL};
+static const char *const large_sets[] = {"threads=2", NULL};
+static const char *const pooled_sets[] = {"threads=2", "mm_image_pool=mean", "data.shots=16", NULL};
+#define DEMO "configs/demo/3-link-context.yaml"
+#define LARGE "dev/bench/large.yaml"
+static const struct bench_case cases[] = {
+    {"a", DEMO, 2, 0, demo_sets, open_a, repeat_a},
+    {"b", LARGE, 0, LARGE_VOCABULARY, large_sets, open_b, repeat_b},
+    {"c-small", DEMO, 2, 0, demo_sets, open_c, repeat_c},
+    {"c-large", LARGE, 0, LARGE_VOCABULARY, pooled_sets, open_c, repeat_c},
+};
+
+static double cpu_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static long peak_kib(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_maxrss;
+}
+
+static lcl_status open_case(struct bench *b, const struct bench_case *k)
+{
+    struct world *w = &b->w;
+    int n = 0;
+    while (k->overrides[n]) n++;
+    LCL_TRY(world_open(w, k->config, k->stage, k->overrides, n));
+    LCL_TRY(world_model(w, k->vocabulary, b->bf16, k->name[0] != 'c'));
+    if (b->dump) {
+        lcl_params_initialise(&w->env.model.params, 1);
+        LCL_TRY(lcl_fs_mkdirs(b->dir));
+        LCL_TRY(world_write_params(w, b->dir));
+    } else {
+        LCL_TRY(world_read_params(w, b->dir));
+    }
+    LCL_TRY(lcl_batch_builder_create(w->env.tokenizer, (enum lcl_layout)w->config.data_layout,
+                                     lcl_tokens_per_image(&w->env.model.config), &b->builder));
+    return k->open(b);
+}
+
+static lcl_status one(struct bench *b, const struct bench_case *k, bool print)
+{
+    struct outcome o = {.loss = NAN, .note = "[]"};
+    double wall = lcl_time_s(), cpu = cpu_s();
+    LCL_TRY(k->repeat(b, &o));
+    wall = lcl_time_s() - wall;
+    cpu = cpu_s() - cpu;
+    int steps = k->name[0] == 'a' ? STEPS : 1;
+    if (print)
+        printf(
+            "{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"steps\": %d, \"tokens\": %lld, \"loss\": %.6f, "
+            "\"answers\": %s}\n",
+            wall, cpu, steps, (long long)o.tokens, isnan(o.loss) ? -1 : o.loss, o.note);
+    return LCL_OK;
+}
+
+static lcl_status profile(struct bench *b, const struct bench_case *k, int n)
+{
+    LCL_TRY(one(b, k, true));
+    b->w.env.exec.ops = profile_wrap(b->w.env.exec.ops);
+    double begin = lcl_time_s(), cpu = cpu_s();
+    for (int i = 0; i < n; i++) LCL_TRY(one(b, k, true));
+    profile_print(stdout, lcl_time_s() - begin);
+    printf("%.3f s wall, %.3f s of processors, %ld MiB at most\n", lcl_time_s() - begin,
+           cpu_s() - cpu, peak_kib() / 1024);
+    return LCL_OK;
+}
+
+static lcl_status work(struct bench *b, const struct bench_case *k)
+{
+    char line[64];
+    puts("{\"ready\": true}");
+    while (fgets(line, sizeof line, stdin)) LCL_TRY(one(b, k, true));
+    printf("{\"peak_kib\": %ld}\n", peak_kib());
+    return LCL_OK;
+}
+
+static void close_bench(struct bench *b)
+{
+    if (b->trainer.env) lcl_trainer_close(&b->trainer);
+    if (b->builder) lcl_batch_builder_free(b->builder);
+    lcl_pass_free(&b->pass);
+    if (b->answer) lcl_generator_free(&b->generator);
+    free(b->pixels);
+    free(b->features);
+    free(b->answer);
+    free(b->is_branch);
+    world_close(&b->w);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    const struct bench_case *k = NULL;
+    for (size_t i = 0; argc >= 4 && i < sizeof cases / sizeof *cases; i++)
+        if (strcmp(cases[i].name, argv[1]) == 0) k = &cases[i];
+    if (!k) {
+        fputs("usage: bench a|b|c-small|c-large f32|bf16 DIR [dump | profile N]\n", stderr);
+        return 2;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    b.bf16 = strcmp(argv[2], "bf16") == 0;
+    b.dir = argv[3];
+    b.dump = argc > 4 && strcmp(argv[4], "dump") == 0;
+    lcl_status status = open_case(&b, k);
+    if (status == LCL_OK && !b.dump)
+        status = argc > 5 ? profile(&b, k, atoi(argv[5])) : work(&b, k);
+    if (status != LCL_OK) fprintf(stderr, "error: %s\n", lcl_error_message());
+    close_bench(&b);
+    lcl_threads_stop();
+    return status == LCL_OK ? 0 : 1;
+}
