@@ -77,7 +77,7 @@
     K(BOOL, "mm_standardize", mm_standardize, false, 0, 1, "standardise image features by constants measured on the train pictures (folds into the projector on export)") \
     K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates") \
     K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it; 0: no limit") \
-    S("Data", "Pictures and episodes (METHOD.md names in docs/strategies.md).")                    \
+    S("Data", "Pictures and episodes; docs/strategies.md has the laws of the draws.")                    \
     K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
     K(STR, "data.neighbors", data_neighbors, "", 0, 0, "neighbor table made by lcl neighbors; empty: the pack's own") \
     E("data.images", data_images, "pack", "pack|none", "none: episodes are drawn and printed without opening pictures") \
@@ -106,6 +106,7 @@
     K(INT, "language.length", language_length, 64, 2, 1000000, "tokens of a sequence") \
     K(INT, "language.min_segment", language_min_segment, 6, 1, 1000000, "shortest repeated segment") \
     K(INT, "language.max_segment", language_max_segment, 32, 1, 1000000, "longest repeated segment") \
+    K(INT, "language.few_distinct", language_few_distinct, 0, 0, 1000000, "above 0: every second sequence, on average, is made of only this many different tokens or up to eight times as many, so that copying needs more than the token before; 0: all tokens always") \
     S("Vision warm-up", "task: vision.")                                                           \
     K(FLOAT, "classifier.scale", classifier_scale, 16, 0, 1000, "scale of the cosine logits") \
     K(INT, "classifier.shift", classifier_shift, 2, 0, 1000, "largest shift of the augmentation in pixels") \

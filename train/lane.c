@@ -112,34 +112,56 @@ static lcl_status fill_vision(struct lcl_lane *lane, struct lcl_source *s, int64
     return read_pixels(lane, s, lane->picture, lane->view, n);
 }
 
+enum { SPECIALS = 5 }; /* <unk> <s> </s> <image> <pad> come first in a vocabulary */
+
+/* The tokens that a sequence may use: all of them after the special ones, or a random few
+ * (language.few_distinct). */
+static uint32_t draw_subset(const struct lcl_config *c, struct lcl_rng *rng, int64_t vocab,
+                            int32_t *subset)
+{
+    uint32_t n = (uint32_t)vocab - SPECIALS, few = (uint32_t)c->language_few_distinct;
+    for (uint32_t i = 0; i < n; i++) subset[i] = (int32_t)(SPECIALS + i);
+    if (few == 0 || lcl_rng_below(rng, 2) == 0) return n;
+    uint32_t most = 8 * few < n ? 8 * few : n;
+    uint32_t wanted = few < most ? few + lcl_rng_below(rng, most - few + 1) : most;
+    for (uint32_t i = 0; i < wanted; i++) {
+        uint32_t j = i + lcl_rng_below(rng, n - i);
+        int32_t kept = subset[i];
+        subset[i] = subset[j];
+        subset[j] = kept;
+    }
+    return wanted;
+}
+
 /* A random segment of tokens repeated to the full length; the loss is on the repeats. It teaches
  * copying from the context. */
 static lcl_status append_repeats(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample)
 {
     const struct lcl_config *c = s->config;
     int64_t length = c->language_length, vocab = s->env->model.config.text.V;
-    uint32_t first = 5; /* after the special tokens */
-    if (vocab <= (int64_t)first)
+    if (vocab <= SPECIALS)
         return LCL_FAIL(LCL_CONFIG, "a vocabulary of %lld tokens leaves none for task: language",
                         (long long)vocab);
     struct lcl_rng rng = lcl_rng_stream((uint64_t)c->seed, LCL_RNG_LANGUAGE, s->epoch, sample);
     uint32_t span = (uint32_t)(c->language_max_segment - c->language_min_segment + 1);
     int64_t segment = c->language_min_segment + lcl_rng_below(&rng, span);
     int32_t *ids = malloc((size_t)length * sizeof *ids);
+    int32_t *subset = malloc((size_t)vocab * sizeof *subset);
     uint8_t *supervised = malloc((size_t)length);
-    lcl_status status = LCL_OK;
-    if (!ids || !supervised) {
+    lcl_status status;
+    if (!ids || !subset || !supervised) {
         status = LCL_FAIL(LCL_MEMORY, "no memory for a sequence of %lld tokens", (long long)length);
     } else {
+        uint32_t n_distinct = draw_subset(c, &rng, vocab, subset);
         for (int64_t i = 0; i < length; i++) {
-            ids[i] = i < segment ? (int32_t)(first + lcl_rng_below(&rng, (uint32_t)vocab - first))
-                                 : ids[i - segment];
+            ids[i] = i < segment ? subset[lcl_rng_below(&rng, n_distinct)] : ids[i - segment];
             supervised[i] =
-                i > segment; /* the first token of a repeat cannot be foreseen the first time */
+                i > segment; /* a repeat's first token cannot be foreseen the first time */
         }
         status = lcl_batch_append_tokens(lane->builder, ids, supervised, length);
     }
     free(ids);
+    free(subset);
     free(supervised);
     return status;
 }
