@@ -1,5 +1,5 @@
 /* Class-neighbor tables: for each class the others of its split from most to least similar
- * (METHOD.md 3). */
+ * (docs/strategies.md). */
 #ifndef LCL_DATA_NEIGHBORS_H
 #define LCL_DATA_NEIGHBORS_H
 
