@@ -148,6 +148,7 @@ test-interop: ## exports read by transformers, in an environment under build/: P
 
 # Own products and the lowest instruction set: the same number on every processor of a kind.
 signature: ## one number for the maths of a tiny run
+	@sh tools/setup.sh --dev >&2
 	@+$(SUB) $B/tests/train/signature >&2
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2) LCL_GEMM=own $B/tests/train/signature
 -include $B/tests/train/signature.d
