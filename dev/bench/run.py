@@ -1,0 +1,190 @@
+"""Runs both sides of each case in turns (A B C A B C ...), prints a table, writes build/bench.json.
+
+Environment: CASES ("a b c-small c-large"), REPEATS (3), DTYPES ("f32 bf16").
+"""
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+DIR, BENCH, TORCH = "build/bench", "build/dev/bench/bench", "dev/bench/torch_side.py"
+SLOW_S = 30  # a variant that takes longer than this in its first repetition is not repeated
+
+TITLES = {
+    "a": "a: training step of the demo model (8 lanes of 4 episodes, cached features)",
+    "b": "b: training step of ViT-B/16 (frozen, run each step) + 135M decoder, one 8-shot episode",
+    "c-small": "c: 64 queries on one 16-shot support set, greedy answers of 12 tokens: demo model",
+    "c-large": "c: the same: 135M decoder, one token a picture",
+}
+TRAIN = ["eager", "compile", "plain"]
+ANSWER = ["reread-64", "reread-16", "reuse-64", "reuse-static-64", "reuse-16"]
+TARGETS = {"a": [("", 1.5)], "b": [("", 1.8)]}
+TARGETS["c-small"] = TARGETS["c-large"] = [("reread", 10.0), ("reuse", 1.5)]
+
+
+class Side:
+    """A worker process; idle between repetitions."""
+
+    def __init__(self, name, command):
+        self.name, self.times, self.peak_kib = name, [], 0
+        environment = dict(os.environ, LCL_THREADS="2", OMP_NUM_THREADS="2", MKL_NUM_THREADS="2")
+        begin = time.monotonic()
+        self.log = open(f"{DIR}/{name.replace(' ', '-')}.log", "w")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                                        text=True, env=environment)
+        self.alive = "ready" in (self.read() or {})
+        self.launch_s = time.monotonic() - begin
+
+    def read(self):
+        line = self.process.stdout.readline()
+        return json.loads(line) if line.startswith("{") else None
+
+    def go(self, timed):
+        if not self.alive:
+            return
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+            out = self.read()
+        except OSError:
+            out = None
+        if out is None:
+            self.alive = False
+            print(f"  {self.name} failed: see {self.log.name}", file=sys.stderr)
+        elif timed:
+            self.times.append(out)
+        else:
+            self.first = out
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            out = self.read()
+            self.peak_kib = out["peak_kib"] if out else 0
+            self.process.wait()
+        self.log.close()
+
+    def summary(self):
+        steps = self.times[0]["steps"]
+        return {"tokens_per_s": statistics.median(t["tokens"] / t["wall_s"] for t in self.times),
+                "seconds": statistics.median(t["wall_s"] for t in self.times) / steps,
+                "processor_seconds": statistics.median(t["cpu_s"] for t in self.times) / steps,
+                "repetitions": len(self.times), "launch_s": self.launch_s, "peak_mib": self.peak_kib / 1024,
+                "first_loss": self.first["loss"], "answers": self.first.get("answers", [])}
+
+
+def variants(case, dtype):
+    """Of the training variants in bf16 only the best of f32's kinds; all of them where bf16 has hardware."""
+    names = ANSWER if case[0] == "c" else TRAIN
+    if case == "b" and dtype == "bf16" and not has_bf16():
+        return ["eager"]
+    return names
+
+
+def has_bf16():
+    with open("/proc/cpuinfo") as f:
+        return "avx512_bf16" in f.read()
+
+
+def together(case, dtype, names, repeats):
+    """One repetition to warm up, then `repeats` in turns. A variant too slow to repeat counts its first one."""
+    folder = f"{DIR}/{case}"
+    sides = [Side(f"{case} {dtype} lcl", [BENCH, case, dtype, folder])]
+    for v in names:
+        sides.append(Side(f"{case} {dtype} {v}", [sys.executable, TORCH, case, dtype, v, folder]))
+    for s in sides:
+        s.go(False)
+    for i in range(repeats):
+        for s in sides:
+            if s.alive and s.first["wall_s"] <= SLOW_S:
+                s.go(True)
+    for s in sides:
+        if s.alive and not s.times:
+            s.times = [s.first]
+        s.end()
+    return {s.name.split()[-1]: s.summary() for s in sides if s.times}
+
+
+def same_work(results):
+    """Both sides began from the same parameters: their first losses agree, as do f32's first answers."""
+    ours = results["lcl"]
+    notes = []
+    for name, r in results.items():
+        if ours["first_loss"] > 0 and abs(r["first_loss"] / ours["first_loss"] - 1) > 0.02:
+            notes.append(f"the first loss of {name} is {r['first_loss']:.4f}, not {ours['first_loss']:.4f}")
+        if ours["answers"] and r["answers"] != ours["answers"]:
+            notes.append(f"the first answers of {name} differ")
+    return notes
+
+
+def table(case, dtype, results):
+    ours = results["lcl"]
+    print(f"\n{TITLES[case]}, {dtype}")
+    print(f"  {'':18} {'tokens/s':>10} {'s':>9} {'CPU s':>9} {'lcl is':>8} {'by CPU':>8} {'peak MiB':>9} {'launch s':>9}")
+    for name, r in results.items():
+        faster = r["seconds"] / ours["seconds"]
+        cpu = r["processor_seconds"] / ours["processor_seconds"]
+        print(f"  {name:18} {r['tokens_per_s']:10.0f} {r['seconds']:9.4f} {r['processor_seconds']:9.4f} {faster:7.2f}x "
+              f"{cpu:7.2f}x {r['peak_mib']:9.0f} {r['launch_s']:9.2f}")
+    for line in same_work(results):
+        print(f"  note: {line}")
+    sys.stdout.flush()
+
+
+def verdicts(everything):
+    """Our best type against PyTorch's best type and variant."""
+    print("\nAgainst PyTorch's best variant of either type:")
+    out = []
+    for case, by_type in everything.items():
+        ours = min(r["lcl"]["seconds"] for r in by_type.values())
+        best_type = min(by_type, key=lambda t: by_type[t]["lcl"]["seconds"])
+        for prefix, target in TARGETS[case]:
+            theirs = [(r["seconds"], r["peak_mib"], f"{v} {t}") for t, by in by_type.items() for v, r in by.items()
+                      if v != "lcl" and v.startswith(prefix)]
+            if not theirs:
+                continue
+            seconds, peak, name = min(theirs)
+            line = {"case": case, "against": name, "ratio": seconds / ours, "target": target, "our_type": best_type,
+                    "memory": by_type[best_type]["lcl"]["peak_mib"] / peak if peak else 0}
+            out.append(line)
+            met = "met" if line["ratio"] >= target else "NOT met"
+            print(f"  {case:8} {best_type} against {name:20} {line['ratio']:6.2f}x, target {target:g}x: {met}; "
+                  f"memory {line['memory']:.2f}x")
+    launches = [r["lcl"]["launch_s"] for by_type in everything.values() for r in by_type.values()]
+    print(f"  launch to first step: at most {max(launches):.2f} s, target 1 s")
+    return out
+
+
+def main():
+    cases = (os.environ.get("CASES") or "a b c-small c-large").split()
+    dtypes = (os.environ.get("DTYPES") or "f32 bf16").split()
+    repeats = int(os.environ.get("REPEATS") or 3)
+    everything = {}
+    for case in cases:
+        folder = f"{DIR}/{case}"
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([BENCH, case, "f32", folder, "dump"], check=True)
+        everything[case] = {}
+        for dtype in dtypes:
+            results = together(case, dtype, variants(case, dtype), repeats)
+            everything[case][dtype] = results
+            table(case, dtype, results)
+        shutil.rmtree(folder, ignore_errors=True)
+    out = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "threads": 2, "results": everything,
+           "verdicts": verdicts(everything)}
+    with open("build/bench.json", "w") as f:
+        json.dump(out, f, indent=1)
+    print("\nwrote build/bench.json")
+
+
+def processor():
+    with open("/proc/cpuinfo") as f:
+        names = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} processors"
+
+
+main()
