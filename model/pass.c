@@ -61,7 +61,14 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     p->d_features = training && p->train_vision
                         ? lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e)
                         : NULL;
-    if (l->with_vision) lcl_vision_layout(p, l->images, training && p->train_vision);
+    if (l->with_vision) {
+        /* A frozen tower's buffers are free once its output is there: the rest lies over them. */
+        size_t rows = (size_t)(l->images * lcl_vision_tokens(&c->vision));
+        p->vision.out = lcl_arena_alloc(&p->arena, rows * (size_t)c->vision.C, e);
+        size_t mark = lcl_arena_mark(&p->arena);
+        lcl_vision_layout(p, l->images, training && p->train_vision);
+        if (!training || !p->train_vision) lcl_arena_release(&p->arena, mark);
+    }
     p->row_logprob = LCL_ARENA_NEW(&p->arena, float, (size_t)l->S);
     p->row_argmax = LCL_ARENA_NEW(&p->arena, int32_t, (size_t)l->S);
     if (!l->with_text) {

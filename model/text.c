@@ -255,6 +255,17 @@ static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const 
     return ops->rmsnorm_bwd(p->exec, &n);
 }
 
+enum { DROP_FROM_BYTES = 8 << 20 };
+
+/* What a layer saved makes room for the gradients of the layers below it. */
+static void drop_layer(struct lcl_pass *p, int64_t l)
+{
+    struct lcl_text_layer_saves *y = &p->text.layer[l];
+    char *end = (char *)y->gate_up + (size_t)(p->text.T * 2 * p->model->config.text.F) * elem(p);
+    size_t bytes = (size_t)(end - (char *)y->x);
+    if (!p->checkpointing && bytes >= DROP_FROM_BYTES) lcl_arena_drop(y->x, bytes);
+}
+
 lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
                         const struct lcl_attn_run *runs, const void *d_hidden)
 {
@@ -272,6 +283,7 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
         if (p->checkpointing) LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
         LCL_TRY(mlp_bwd(p, l, s->d_x));
         LCL_TRY(attention_bwd(p, l, s->d_x, &c));
+        drop_layer(p, l);
     }
     return LCL_OK;
 }

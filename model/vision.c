@@ -43,7 +43,6 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
         s->layer[l] = s->layer[0];
         if (training) s->layer[l].x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     }
-    s->out = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->half = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->act = lcl_arena_alloc(a, (size_t)(M * v->F), elem(p));

@@ -25,7 +25,7 @@ static void for_moving(const struct lcl_params *t, void (*body)(void *, size_t, 
 
 static void clear(void *grad, size_t offset, size_t count)
 {
-    memset((float *)grad + offset, 0, count * sizeof(float));
+    lcl_arena_zero((float *)grad + offset, count * sizeof(float));
 }
 
 struct sum {

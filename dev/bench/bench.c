@@ -127,9 +127,10 @@ static lcl_status repeat_b(struct bench *b, struct outcome *o)
 {
     struct lcl_params *t = &b->w.env.model.params;
     double sum, weight = 0;
-    for (int i = 0; i < t->n_rows; i++)
-        if (t->rows[i].trainable)
-            memset(t->grad + t->rows[i].offset, 0, t->rows[i].count * sizeof(float));
+    int first = 0;
+    while (!t->rows[first].trainable) first++; /* all rows after the tower's train */
+    lcl_arena_zero(t->grad + t->rows[first].offset,
+                   (t->n_elements - t->rows[first].offset) * sizeof(float));
     for (int64_t s = 0; s < b->batch->S; s++) weight += (double)b->batch->weight_S[s];
     struct lcl_images images = {.pixels = b->pixels};
     LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum));
