@@ -58,30 +58,38 @@ OUR_C := $(wildcard core/*.[ch] cpu/*.[ch] data/*.[ch] model/*.[ch] optim/*.[ch]
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $B/lcl ## build build/lcl
+# One short line a file; V=1 shows whole commands.
+Q := $(if $(V),,@)
+
+all: $B/lcl ## build build/lcl; V=1 shows the commands
 
 $B/lcl: $(TOOL_OBJ) $B/liblcl.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $B/liblcl.a $(LIBS)
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $B/liblcl.a $(LIBS)
 
 $B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR   $@'
+	$Qar rcs $@ $^
 
 $B/%.o: %.c $B/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(EXTRA_CFLAGS) -c -o $@ $<
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) $(EXTRA_CFLAGS) -c -o $@ $<
 
 $B/cpu/backend.o: EXTRA_CFLAGS := $(GEMM_CFLAGS_$(GEMM)) $(foreach i,$(ISAS),-DLCL_HAVE_ISA_$i=1)
 
 define isa_rule
 $B/cpu/%.$1.o: cpu/%.c $B/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $$(GEMM_CFLAGS_$$(GEMM)) $$(CPU_FLAGS) $$(ISA_FLAGS_$1) -DLCL_CPU_ISA=$1 -DLCL_CPU_ISA_$1=1 -c -o $$@ $$<
+	@echo '  CC   $$@'
+	$$Q$$(CC) $$(CFLAGS_ALL) $$(GEMM_CFLAGS_$$(GEMM)) $$(CPU_FLAGS) $$(ISA_FLAGS_$1) -DLCL_CPU_ISA=$1 -DLCL_CPU_ISA_$1=1 -c -o $$@ $$<
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$i)))
 
 $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_LIB) $B/liblcl.a -lcmocka $(LIBS)
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_LIB) $B/liblcl.a -lcmocka $(LIBS)
 
 # Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
 squeeze = $(strip $(subst ",,$1))

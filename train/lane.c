@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
+
 static lcl_status list_train_pictures(struct lcl_source *s)
 {
     const struct lcl_env *e = s->env;
@@ -178,6 +180,20 @@ static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source 
     return status;
 }
 
+/* Once a stage: rotary positions that the model was not made for work, but it has not learned them.
+ */
+static void warn_of_positions(struct lcl_source *s, const struct lcl_batch *b)
+{
+    int64_t most = s->env->model.config.text.max_positions, last = -1;
+    for (int64_t t = 0; t < b->T && !s->warned_of_positions; t++)
+        if (b->position_T[t] > last) last = b->position_T[t];
+    if (last < most) return;
+    lcl_log_warn("an episode is %lld tokens long, the model was made for "
+                 "max_position_embeddings %lld",
+                 (long long)(last + 1), (long long)most);
+    s->warned_of_positions = true;
+}
+
 lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t step, int64_t n_steps,
                          int64_t index)
 {
@@ -196,6 +212,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
                                              : append_episode(lane, s, sample, progress));
     }
     const struct lcl_batch *b = lane->batch = lcl_batch_builder_get(lane->builder);
+    warn_of_positions(s, b);
     lane->tokens = b->T;
     lane->weight = 0;
     for (int64_t i = 0; i < b->S; i++) lane->weight += (double)b->weight_S[i];

@@ -18,6 +18,7 @@ struct lcl_source {
     struct lcl_pictures *pictures; /* where pixels are read */
     int32_t *order;                /* vision: pictures of train classes, shuffled anew each pass */
     int64_t n_order, order_pass;
+    bool warned_of_positions;
 };
 
 struct lcl_lane {

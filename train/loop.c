@@ -32,7 +32,8 @@ struct interval {
 };
 
 struct loop {
-    const struct lcl_run_config *run;
+    struct lcl_run_config
+        *run; /* a copy: num_train_epochs becomes max_steps once the pack is known */
     struct lcl_env env;
     struct lcl_features features;
     struct lcl_pictures pictures;
@@ -461,6 +462,21 @@ static bool run_has_task(const struct lcl_run_config *run, int task)
 }
 
 /* What a later stage or an evaluation would refuse is refused before the first step. */
+/* Stages that count in passes over the train pictures: their steps. */
+static void count_epochs(struct loop *l)
+{
+    int64_t pictures = 0;
+    for (int64_t i = 0; l->env.has_pack && i < l->env.pack.n_images; i++)
+        pictures += l->env.class_label[l->env.pack.image_class[i]] >= 0;
+    for (int i = 0; i < l->run->n_stages; i++) {
+        struct lcl_config *c = &l->run->stages[i];
+        double a_step =
+            (double)(c->lanes * c->gradient_accumulation_steps * c->per_device_train_batch_size);
+        if (c->num_train_epochs > 0 && pictures > 0)
+            c->max_steps = (int64_t)ceil(c->num_train_epochs * (double)pictures / a_step);
+    }
+}
+
 static lcl_status check_stages(const struct loop *l)
 {
     const struct lcl_neighbors *neighbors = l->env.has_neighbors ? &l->env.neighbors : NULL;
@@ -486,6 +502,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
     bool resuming = resume[0] != '\0';
     if (run_has_task(l->run, LCL_TASK_VISION) || run_has_task(l->run, LCL_TASK_LINK_CONTEXT))
         LCL_TRY(lcl_env_open_data(&l->env, c));
+    count_epochs(l);
     LCL_TRY(check_stages(l));
     LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
     for (int i = 0; i < l->run->n_stages; i++)
@@ -509,8 +526,12 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     const struct lcl_config *c = &run->stages[0];
     const char *resume = options->resume ? options->resume : c->resume_from_checkpoint;
     struct loop *l = calloc(1, sizeof *l);
-    if (!l) return LCL_FAIL(LCL_MEMORY, "no memory for a run");
-    l->run = run;
+    if (l) l->run = malloc(sizeof *l->run);
+    if (!l || !l->run) {
+        free(l);
+        return LCL_FAIL(LCL_MEMORY, "no memory for a run");
+    }
+    *l->run = *run;
     l->lock = -1;
     l->best = l->last_accuracy = NAN;
     l->saved_step = l->good_step = -1;
@@ -535,6 +556,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     close_pictures(l);
     lcl_env_close(&l->env);
     free(l->yaml);
+    free(l->run);
     free(l);
     sigaction(SIGINT, &old_int, NULL);
     sigaction(SIGTERM, &old_term, NULL);
