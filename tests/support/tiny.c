@@ -30,10 +30,11 @@ void tiny_write_picture(const char *path, int kind, int number)
     int cx = 6 + number * 3 % 9, cy = 6 + number * 5 % 9;
     for (int y = 0; y < TINY_SIDE; y++)
         for (int x = 0; x < TINY_SIDE; x++)
-            for (int c = 0; c < 3; c++)
-                pixels[(y * TINY_SIDE + x) * 3 + c] =
-                    covers(kind, x - cx, y - cy) ? (uint8_t)(40 + (kind * (53 + 71 * c)) % 200)
-                                                 : (uint8_t)(230 - 3 * number);
+            for (int c = 0; c < 3; c++) {
+                int value = covers(kind, x - cx, y - cy) ? 40 + (kind * (53 + 71 * c)) % 200
+                                                         : 230 - 3 * number;
+                pixels[(y * TINY_SIDE + x) * 3 + c] = (uint8_t)(value & 255);
+            }
     uint8_t *bytes;
     size_t size;
     ASSERT_OK(lcl_image_encode_png(&image, &bytes, &size));
