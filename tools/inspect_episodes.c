@@ -70,8 +70,8 @@ lcl_status inspect_episodes(const struct lcl_config *config, int64_t n, bool jso
     LCL_TRY_GOTO(tokens_per_image(config, env.tokenizer, &slots));
     LCL_TRY_GOTO(lcl_batch_builder_create(env.tokenizer, (enum lcl_layout)config->data_layout,
                                           slots, &builder));
-    LCL_TRY_GOTO(lcl_sampler_init_capped(
-        &sampler, config, &env.pack, env.has_neighbors ? &env.neighbors : NULL, LCL_SPLIT_TRAIN));
+    LCL_TRY_GOTO(lcl_sampler_init(&sampler, config, &env.pack,
+                                  env.has_neighbors ? &env.neighbors : NULL, LCL_SPLIT_TRAIN));
     int64_t a_step =
         config->lanes * config->per_device_train_batch_size * config->gradient_accumulation_steps;
     double total = (double)a_step * (double)config->max_steps;
