@@ -183,8 +183,9 @@ static lcl_status run(int argc, char **argv)
                  "and how\nlikely it finds each label. Support pictures are shown in turns, one of "
                  "each label.",
         .options = options,
-        .notes = "Example:\n  lcl generate --model build/demo/link --support wug=a.png,b.png "
-                 "--support dax=c.png,d.png --query e.png"};
+        .notes =
+            "Example:\n  lcl generate --model build/demo/seed-1/link --support wug=a.png,b.png "
+            "--support dax=c.png,d.png --query e.png"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     return args.help ? LCL_OK : generate(&r);
