@@ -400,6 +400,10 @@ static lcl_status run_stage(struct loop *l)
     }
     lcl_progress_end(&progress, note);
     lcl_trainer_close(&trainer);
+    if (status == LCL_OK && c->stop_at_accuracy > 0 && l->stage_step >= c->max_steps &&
+        !l->ended_early)
+        lcl_log_warn("stage %s took all of its %lld steps and did not reach stop_at_accuracy %g",
+                     stage_name(l), (long long)c->max_steps, c->stop_at_accuracy);
     return status;
 }
 
