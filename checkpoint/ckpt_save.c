@@ -68,7 +68,7 @@ static lcl_status write_row(struct lcl_h5 *f, const struct lcl_params *t, const 
     LCL_TRY(write_array(f, "/params", p, t->value));
     snprintf(name, sizeof name, "/params/%s", p->name);
     LCL_TRY(lcl_h5_set_u64(f, name, "part", p->part));
-    LCL_TRY(lcl_h5_set_u64(f, name, "trainable", p->trainable && p->used));
+    LCL_TRY(lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p)));
     if (!with_optimizer ||
         (is_zero(t->m + p->offset, p->count) && is_zero(t->v + p->offset, p->count)))
         return LCL_OK;

@@ -116,7 +116,7 @@ size_t lcl_params_trainable_count(const struct lcl_params *t)
 {
     size_t n = 0;
     for (int i = 0; i < t->n_rows; i++)
-        if (t->rows[i].trainable && t->rows[i].used) n += t->rows[i].count;
+        if (lcl_param_moves(&t->rows[i])) n += t->rows[i].count;
     return n;
 }
 

@@ -30,6 +30,9 @@ struct lcl_param {
     bool used; /* false: outside the loss (layers after the selected one); never updated */
 };
 
+/* The optimizer updates it: it trains, and the loss depends on it. */
+static inline bool lcl_param_moves(const struct lcl_param *p) { return p->trainable && p->used; }
+
 struct lcl_params {
     struct lcl_param *rows; /* owned */
     int n_rows, cap_rows;

@@ -34,36 +34,16 @@ double lcl_lr_of_part(const struct lcl_config *c, enum lcl_part part)
     return c->learning_rate;
 }
 
-static bool moves(const struct lcl_param *p) { return p->trainable && p->used; }
-
 /* Rows [first, *end) that take one call: neighbours in the table with the same rate and decay. The
  * gaps between them are zeros in every array and stay zeros. */
 static int same_group_end(const struct lcl_params *t, const struct lcl_config *c, int first)
 {
     const struct lcl_param *p = &t->rows[first];
     int end = first + 1;
-    while (end < t->n_rows && moves(&t->rows[end]) && t->rows[end].decay == p->decay &&
+    while (end < t->n_rows && lcl_param_moves(&t->rows[end]) && t->rows[end].decay == p->decay &&
            lcl_lr_of_part(c, t->rows[end].part) == lcl_lr_of_part(c, p->part))
         end++;
     return end;
-}
-
-static lcl_status non_finite(struct lcl_exec *ex, const struct lcl_params *t)
-{
-    for (int i = 0; i < t->n_rows; i++) {
-        const struct lcl_param *p = &t->rows[i];
-        double sum;
-        int64_t bad;
-        if (!moves(p)) continue;
-        LCL_TRY(ex->ops->sumsq_fwd(
-            ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset, &sum, &bad}));
-        if (bad > 0)
-            return LCL_FAIL_HINT(LCL_NUMERIC,
-                                 "lower learning_rate or max_grad_norm, or look for bad data",
-                                 "the gradient of %s has %lld values that are NaN or infinite",
-                                 p->name, (long long)bad);
-    }
-    return LCL_FAIL(LCL_NUMERIC, "the gradient norm overflows");
 }
 
 /* Norm over the rows that move, each row by the op's fixed tree, rows in table order. */
@@ -74,14 +54,18 @@ static lcl_status grad_norm(struct lcl_exec *ex, const struct lcl_params *t, dou
         const struct lcl_param *p = &t->rows[i];
         double sum;
         int64_t bad;
-        if (!moves(p)) continue;
+        if (!lcl_param_moves(p)) continue;
         LCL_TRY(ex->ops->sumsq_fwd(
             ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset, &sum, &bad}));
-        if (bad > 0) return non_finite(ex, t);
+        if (bad > 0)
+            return LCL_FAIL_HINT(LCL_NUMERIC,
+                                 "lower learning_rate or max_grad_norm, or look for bad data",
+                                 "the gradient of %s has %lld values that are NaN or infinite",
+                                 p->name, (long long)bad);
         total += sum;
     }
     *norm = sqrt(total);
-    return isfinite(*norm) ? LCL_OK : non_finite(ex, t);
+    return isfinite(*norm) ? LCL_OK : LCL_FAIL(LCL_NUMERIC, "the gradient norm overflows");
 }
 
 lcl_status lcl_optimizer_update(struct lcl_exec *ex, struct lcl_params *t,
@@ -94,7 +78,7 @@ lcl_status lcl_optimizer_update(struct lcl_exec *ex, struct lcl_params *t,
     for (int i = 0, end; i < t->n_rows; i = end) {
         const struct lcl_param *p = &t->rows[i];
         end = i + 1;
-        if (!moves(p)) continue;
+        if (!lcl_param_moves(p)) continue;
         end = same_group_end(t, c, i);
         const struct lcl_param *last = &t->rows[end - 1];
         LCL_TRY(ex->ops->adamw_fwd(

@@ -9,16 +9,14 @@
 
 enum { SUM_GRAIN = 1 << 16 }; /* elements of a chunk of a gradient sum */
 
-static bool moves(const struct lcl_param *p) { return p->trainable && p->used; }
-
 /* Calls body for each run of rows that train: frozen ranges are never touched, and so take no
  * memory. */
 static void for_moving(const struct lcl_params *t, void (*body)(void *, size_t, size_t), void *ctx)
 {
     for (int i = 0; i < t->n_rows; i++) {
-        if (!moves(&t->rows[i])) continue;
+        if (!lcl_param_moves(&t->rows[i])) continue;
         size_t begin = t->rows[i].offset;
-        while (i + 1 < t->n_rows && moves(&t->rows[i + 1])) i++;
+        while (i + 1 < t->n_rows && lcl_param_moves(&t->rows[i + 1])) i++;
         body(ctx, begin, t->rows[i].offset + t->rows[i].count - begin);
     }
 }
@@ -72,7 +70,7 @@ void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
 static bool part_trains(const struct lcl_params *t, enum lcl_part part)
 {
     for (int i = 0; i < t->n_rows; i++)
-        if (t->rows[i].part == part && moves(&t->rows[i])) return true;
+        if (t->rows[i].part == part && lcl_param_moves(&t->rows[i])) return true;
     return false;
 }
 

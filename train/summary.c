@@ -11,7 +11,7 @@ void lcl_summary_print_trainable(const struct lcl_model *m)
             const struct lcl_param *p = &m->params.rows[i];
             if ((int)p->part != part) continue;
             total += (long long)p->count;
-            if (p->trainable && p->used) trainable += (long long)p->count;
+            if (lcl_param_moves(p)) trainable += (long long)p->count;
         }
         if (total > 0)
             lcl_log_info("  %-10s %14lld %14lld", lcl_part_name((enum lcl_part)part), total,
