@@ -80,31 +80,18 @@ struct eval {
     struct lcl_eval_outcome *o;
 };
 
-static lcl_status reserve(float **buffer, size_t *cap, size_t want)
-{
-    if (*cap >= want) return LCL_OK;
-    free(*buffer);
-    *buffer = malloc((want + want / 4) * sizeof **buffer);
-    *cap = *buffer ? want + want / 4 : 0;
-    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an evaluation's pictures");
-}
-
 /* The batch's pictures: cached rows gathered, or pixels read. */
 static lcl_status fetch(struct eval *v, struct worker *w, const struct lcl_batch *b,
                         struct lcl_images *images)
 {
     *images = (struct lcl_images){0};
     if (v->cached) {
-        size_t row = (size_t)v->cached->row;
-        LCL_TRY(reserve(&w->features, &w->features_cap, (size_t)b->n_images * row));
-        for (int64_t i = 0; i < b->n_images; i++)
-            memcpy(w->features + (size_t)i * row,
-                   lcl_features_row(v->cached, b->image_I[i], b->view_I[i]), row * sizeof(float));
+        LCL_TRY(lcl_features_gather(v->cached, b, &w->features, &w->features_cap));
         images->features = w->features;
         return LCL_OK;
     }
     size_t S = (size_t)v->env->preprocess.size;
-    LCL_TRY(reserve(&w->pixels, &w->pixels_cap, (size_t)b->n_images * 3 * S * S));
+    LCL_TRY(lcl_floats_reserve(&w->pixels, &w->pixels_cap, (size_t)b->n_images * 3 * S * S));
     images->pixels = w->pixels;
     return lcl_pictures_read(v->pictures, b->image_I, b->view_I, b->n_images, w->pixels);
 }

@@ -215,3 +215,14 @@ lcl_status lcl_features_standardize(const struct lcl_features *f, struct lcl_env
     lcl_params_changed(&m->params);
     return LCL_OK;
 }
+
+lcl_status lcl_features_gather(const struct lcl_features *f, const struct lcl_batch *b,
+                               float **buffer, size_t *cap)
+{
+    size_t row = (size_t)f->row;
+    LCL_TRY(lcl_floats_reserve(buffer, cap, (size_t)b->n_images * row));
+    for (int64_t i = 0; i < b->n_images; i++)
+        memcpy(*buffer + (size_t)i * row, lcl_features_row(f, b->image_I[i], b->view_I[i]),
+               row * sizeof **buffer);
+    return LCL_OK;
+}

@@ -23,6 +23,9 @@ static inline const float *lcl_features_row(const struct lcl_features *f, int64_
 {
     return f->data + (image * f->views + view) * f->row;
 }
+/* Copies the rows of a batch's pictures, in its order, to *buffer (grown by lcl_floats_reserve). */
+LCL_CHECKED lcl_status lcl_features_gather(const struct lcl_features *f, const struct lcl_batch *b,
+                                           float **buffer, size_t *cap);
 /* Mean and 1 / deviation of each column over the pictures of train classes: image_standardize.* of
  * the model. */
 LCL_CHECKED lcl_status lcl_features_standardize(const struct lcl_features *f, struct lcl_env *e);

@@ -65,20 +65,11 @@ void lcl_lane_free(struct lcl_lane *lane)
     *lane = (struct lcl_lane){0};
 }
 
-static lcl_status reserve(float **buffer, size_t *cap, size_t want)
-{
-    if (*cap >= want) return LCL_OK;
-    free(*buffer);
-    *buffer = malloc((want + want / 4) * sizeof **buffer);
-    *cap = *buffer ? want + want / 4 : 0;
-    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a lane's pictures");
-}
-
 static lcl_status read_pixels(struct lcl_lane *lane, struct lcl_source *s, const int64_t *picture,
                               const int32_t *view, int64_t n)
 {
     size_t S = (size_t)s->env->preprocess.size;
-    LCL_TRY(reserve(&lane->pixels, &lane->pixels_cap, (size_t)n * 3 * S * S));
+    LCL_TRY(lcl_floats_reserve(&lane->pixels, &lane->pixels_cap, (size_t)n * 3 * S * S));
     return lcl_pictures_read(s->pictures, picture, view, n, lane->pixels);
 }
 
@@ -228,10 +219,5 @@ lcl_status lcl_lane_gather(struct lcl_lane *lane, const struct lcl_source *s)
 {
     const struct lcl_batch *b = lane->batch;
     if (!s->features || !b) return LCL_OK;
-    size_t row = (size_t)s->features->row;
-    LCL_TRY(reserve(&lane->features, &lane->features_cap, (size_t)b->n_images * row));
-    for (int64_t i = 0; i < b->n_images; i++)
-        memcpy(lane->features + (size_t)i * row,
-               lcl_features_row(s->features, b->image_I[i], b->view_I[i]), row * sizeof(float));
-    return LCL_OK;
+    return lcl_features_gather(s->features, b, &lane->features, &lane->features_cap);
 }

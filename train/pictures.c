@@ -151,3 +151,12 @@ lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image, const
     struct read_ctx ctx = {p, image, view, out};
     return lcl_parallel(n, read_one, &ctx);
 }
+
+lcl_status lcl_floats_reserve(float **buffer, size_t *cap, size_t want)
+{
+    if (*cap >= want) return LCL_OK;
+    free(*buffer);
+    *buffer = malloc((want + want / 4) * sizeof **buffer);
+    *cap = *buffer ? want + want / 4 : 0;
+    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
+}

@@ -30,4 +30,8 @@ void lcl_pictures_close(struct lcl_pictures *p);
 LCL_CHECKED lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image,
                                          const int32_t *view, int64_t n, float *out);
 
+/* Makes a malloc'd buffer hold at least `want` floats, with room to grow; its content is not kept.
+ */
+LCL_CHECKED lcl_status lcl_floats_reserve(float **buffer, size_t *cap, size_t want);
+
 #endif
