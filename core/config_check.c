@@ -58,6 +58,9 @@ static lcl_status check_training(const struct lcl_config *c)
     CHECK(c->language_min_segment <= c->language_max_segment, "6 and 32 go with a length of 64",
           "language.min_segment %lld is above language.max_segment %lld",
           LL(c->language_min_segment), LL(c->language_max_segment));
+    CHECK(c->language_recall_ways <= c->language_recall_shots, "each of them comes once or more",
+          "language.recall_ways %lld is above language.recall_shots %lld",
+          LL(c->language_recall_ways), LL(c->language_recall_shots));
     CHECK(c->task != LCL_TASK_LANGUAGE || c->language_max_segment < c->language_length,
           "a segment must be shorter than the sequence that repeats it",
           "language.max_segment %lld is not below language.length %lld",

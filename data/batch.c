@@ -427,7 +427,7 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
 }
 
 lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *ids,
-                                   const uint8_t *supervised, int64_t n)
+                                   const uint8_t *target, int64_t n)
 {
     if (n < 1 || n > INT32_MAX)
         return LCL_FAIL(LCL_RANGE, "a sequence of %lld tokens", (long long)n);
@@ -440,12 +440,12 @@ lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *i
     int64_t begin = m->T;
     int32_t position = 0;
     put_ids(b, ids, n, &position);
-    for (int64_t i = 1; supervised && i < n; i++) {
-        if (!supervised[i]) continue;
+    for (int64_t i = 1; target && i < n; i++) {
+        if (target[i] == LCL_NO_TARGET) continue;
         m->row_S[m->S] = (int32_t)(begin + i - 1);
         m->target_S[m->S] = ids[i];
         m->weight_S[m->S] = 1;
-        m->is_label_S[m->S++] = 0;
+        m->is_label_S[m->S++] = target[i] == LCL_TARGET_LABEL;
     }
     put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
     b->n_groups++;

@@ -127,9 +127,15 @@ LCL_CHECKED lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b,
                                                 enum lcl_encode_mode mode,
                                                 enum lcl_supervise supervise, const int32_t *labels,
                                                 int64_t max_length);
-/* Appends plain tokens as one run; rows whose supervised[i + 1] is set predict token i + 1. */
+enum lcl_target {
+    LCL_NO_TARGET,
+    LCL_TARGET,
+    LCL_TARGET_LABEL /* accuracy counts it */
+};
+/* Appends plain tokens as one run; the row before token i predicts it where target[i] (an
+ * lcl_target) says so. target NULL: nothing is supervised. */
 LCL_CHECKED lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *ids,
-                                               const uint8_t *supervised, int64_t n);
+                                               const uint8_t *target, int64_t n);
 /* The batch so far; owned by the builder, valid until its next change. */
 const struct lcl_batch *lcl_batch_builder_get(struct lcl_batch_builder *b);
 /* Which branch (index in append order of all branches of ENCODE_PROMPT / CANDIDATES) each run is:

@@ -24,7 +24,8 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
     *s = (struct lcl_source){
         .env = e, .config = c, .epoch = epoch, .features = features, .pictures = pictures};
     if (c->task == LCL_TASK_VISION) return list_train_pictures(s);
-    if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
+    if (c->task == LCL_TASK_LANGUAGE)
+        return lcl_language_create(c, e->tokenizer, e->model.config.text.V, &s->language);
     LCL_TRY(lcl_sampler_init_capped(&s->sampler, c, &e->pack,
                                     e->has_neighbors ? &e->neighbors : NULL, LCL_SPLIT_TRAIN));
     s->has_sampler = true;
@@ -34,6 +35,7 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
 void lcl_source_close(struct lcl_source *s)
 {
     if (s->has_sampler) lcl_sampler_free(&s->sampler);
+    lcl_language_free(s->language);
     free(s->order);
     *s = (struct lcl_source){0};
 }
@@ -105,60 +107,6 @@ static lcl_status fill_vision(struct lcl_lane *lane, struct lcl_source *s, int64
     return read_pixels(lane, s, lane->picture, lane->view, n);
 }
 
-enum { SPECIALS = 5 }; /* <unk> <s> </s> <image> <pad> come first in a vocabulary */
-
-/* The tokens that a sequence may use: all of them after the special ones, or a random few
- * (language.few_distinct). */
-static uint32_t draw_subset(const struct lcl_config *c, struct lcl_rng *rng, int64_t vocab,
-                            int32_t *subset)
-{
-    uint32_t n = (uint32_t)vocab - SPECIALS, few = (uint32_t)c->language_few_distinct;
-    for (uint32_t i = 0; i < n; i++) subset[i] = (int32_t)(SPECIALS + i);
-    if (few == 0 || lcl_rng_below(rng, 2) == 0) return n;
-    uint32_t most = 8 * few < n ? 8 * few : n;
-    uint32_t wanted = few < most ? few + lcl_rng_below(rng, most - few + 1) : most;
-    for (uint32_t i = 0; i < wanted; i++) {
-        uint32_t j = i + lcl_rng_below(rng, n - i);
-        int32_t kept = subset[i];
-        subset[i] = subset[j];
-        subset[j] = kept;
-    }
-    return wanted;
-}
-
-/* A random segment of tokens repeated to the full length; the loss is on the repeats. It teaches
- * copying from the context. */
-static lcl_status append_repeats(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample)
-{
-    const struct lcl_config *c = s->config;
-    int64_t length = c->language_length, vocab = s->env->model.config.text.V;
-    if (vocab <= SPECIALS)
-        return LCL_FAIL(LCL_CONFIG, "a vocabulary of %lld tokens leaves none for task: language",
-                        (long long)vocab);
-    struct lcl_rng rng = lcl_rng_stream((uint64_t)c->seed, LCL_RNG_LANGUAGE, s->epoch, sample);
-    uint32_t span = (uint32_t)(c->language_max_segment - c->language_min_segment + 1);
-    int64_t segment = c->language_min_segment + lcl_rng_below(&rng, span);
-    int32_t *ids = malloc((size_t)length * sizeof *ids);
-    int32_t *subset = malloc((size_t)vocab * sizeof *subset);
-    uint8_t *supervised = malloc((size_t)length);
-    lcl_status status;
-    if (!ids || !subset || !supervised) {
-        status = LCL_FAIL(LCL_MEMORY, "no memory for a sequence of %lld tokens", (long long)length);
-    } else {
-        uint32_t n_distinct = draw_subset(c, &rng, vocab, subset);
-        for (int64_t i = 0; i < length; i++) {
-            ids[i] = i < segment ? subset[lcl_rng_below(&rng, n_distinct)] : ids[i - segment];
-            supervised[i] =
-                i > segment; /* a repeat's first token cannot be foreseen the first time */
-        }
-        status = lcl_batch_append_tokens(lane->builder, ids, supervised, length);
-    }
-    free(ids);
-    free(subset);
-    free(supervised);
-    return status;
-}
-
 static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample,
                                  double progress)
 {
@@ -199,8 +147,9 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
     lcl_batch_builder_reset(lane->builder);
     for (int64_t i = 0; i < n; i++) {
         uint64_t sample = (uint64_t)(first + i);
-        LCL_TRY(c->task == LCL_TASK_LANGUAGE ? append_repeats(lane, s, sample)
-                                             : append_episode(lane, s, sample, progress));
+        LCL_TRY(c->task == LCL_TASK_LANGUAGE
+                    ? lcl_language_append(s->language, s->epoch, sample, lane->builder)
+                    : append_episode(lane, s, sample, progress));
     }
     const struct lcl_batch *b = lane->batch = lcl_batch_builder_get(lane->builder);
     warn_of_positions(s, b);

@@ -348,6 +348,8 @@ static void contradictions_name_both_keys(void **state)
     ASSERT_OK(load("init_parts: vision, text\n"));
     ASSERT_FAILS(load("task: language\nlanguage.max_segment: 64\n"), LCL_CONFIG,
                  "language.max_segment");
+    ASSERT_FAILS(load("language.recall_ways: 9\n"), LCL_CONFIG,
+                 "language.recall_ways 9 is above language.recall_shots 8");
     ASSERT_FAILS(load("adam_epsilon: 0\n"), LCL_CONFIG, "adam_epsilon");
     ASSERT_FAILS(load("stages:\n  - name: a\n  - name: b\n    adam_beta2: 1\n"), LCL_CONFIG,
                  "run.yaml: stage b: adam_beta1");
