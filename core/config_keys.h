@@ -106,7 +106,7 @@
     K(INT, "language.length", language_length, 64, 2, 1000000, "tokens of a sequence") \
     K(INT, "language.min_segment", language_min_segment, 6, 1, 1000000, "shortest repeated segment") \
     K(INT, "language.max_segment", language_max_segment, 32, 1, 1000000, "longest repeated segment") \
-    K(INT, "language.few_distinct", language_few_distinct, 0, 0, 1000000, "above 0: every second sequence, on average, is made of only this many different tokens or up to eight times as many, so that copying needs more than the token before; 0: all tokens always") \
+    K(INT, "language.few_distinct", language_few_distinct, 0, 0, 1000000, "above 0: every second sequence, on average, is made of only this many different tokens or up to eight times as many, so that copying needs more than the token before, and the labels of every second recall sequence of 3 to 8 letters; 0: all tokens always") \
     K(FLOAT, "language.recall_fraction", language_recall_fraction, 0, 0, 1, "share of sequences that are link-context text without pictures: a random token stands where a picture would, and its label is asked for again; the others are repeats") \
     K(INT, "language.recall_ways", language_recall_ways, 4, 2, 64, "most such tokens in a sequence") \
     K(INT, "language.recall_shots", language_recall_shots, 8, 2, 100000, "most turns before the last of a sequence") \

@@ -184,14 +184,29 @@ static bool is_taken(const struct links *k, int way)
     return false;
 }
 
+/* Spells a label anew with the first n of 26 shuffled letters. */
+static void narrow(char *label, const int32_t *letters, uint32_t n)
+{
+    for (char *at = label; *at; at++) *at = (char)('a' + letters[(uint32_t)(*at - 'a') % n]);
+}
+
+/* With language.few_distinct half of the sequences spell their labels with few letters. */
 static void draw_links(const struct lcl_language *l, struct lcl_rng *rng, struct links *k)
 {
     const struct lcl_config *c = l->config;
+    int32_t letters[26];
+    uint32_t n_letters = 26;
+    for (int32_t i = 0; i < 26; i++) letters[i] = i;
+    if (c->language_few_distinct > 0 && lcl_rng_below(rng, 2)) {
+        n_letters = 3 + lcl_rng_below(rng, 6);
+        lcl_rng_shuffle(rng, letters, 26);
+    }
     k->n_ways = 2 + (int)lcl_rng_below(rng, (uint32_t)c->language_recall_ways - 1);
     for (int w = 0; w < k->n_ways; w++) do {
             k->key[w] = l->key[lcl_rng_below(rng, l->n_keys)];
             lcl_draw_label(rng, (int)c->data_label_min_letters, (int)c->data_label_max_letters,
                            k->label[w]);
+            narrow(k->label[w], letters, n_letters);
         } while (is_taken(k, w));
     const struct batch_part *turn = &l->words->part[PART_SUPPORT];
     int64_t most = turn->ids.n - turn->image_at - 1 + l->words->part[PART_ANSWER_HEAD].ids.n;
