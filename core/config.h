@@ -39,6 +39,7 @@ enum lcl_strategy { LCL_2WAY, LCL_2WAY_RANDOM, LCL_2WAY_WEIGHT, LCL_NWAY };
 enum lcl_label_kind { LCL_LABEL_MADE_UP, LCL_LABEL_NAME };
 enum lcl_supervise { LCL_SUPERVISE_LAST, LCL_SUPERVISE_REPEATS };
 enum lcl_layout { LCL_LAYOUT_PLAIN, LCL_LAYOUT_VICUNA };
+enum lcl_checkpointing { LCL_CHECKPOINT_NONE, LCL_CHECKPOINT_MLP, LCL_CHECKPOINT_LAYERS };
 enum lcl_negatives { LCL_NEG_HARDEST, LCL_NEG_TABLE, LCL_NEG_RANDOM };
 enum lcl_split { LCL_SPLIT_TRAIN, LCL_SPLIT_TEST };
 

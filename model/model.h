@@ -118,8 +118,8 @@ struct lcl_classify_saves {
 struct lcl_pass {
     struct lcl_exec *exec;
     const struct lcl_model *model;
-    float *grad;        /* [n_elements] of the table, accumulated; NULL: inference */
-    bool checkpointing; /* gradient_checkpointing */
+    float *grad; /* [n_elements] of the table, accumulated; NULL: inference */
+    enum lcl_checkpointing checkpointing;
     bool train_vision, train_projector, train_text;
     struct lcl_arena arena;
     struct lcl_vision_saves vision;

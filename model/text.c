@@ -9,17 +9,23 @@ static size_t elem(const struct lcl_pass *p) { return lcl_dtype_bytes(lcl_model_
 
 static int64_t qkv_width(const struct lcl_text_config *t) { return (t->H + 2 * t->G) * t->D; }
 
-static void layer_layout(struct lcl_pass *p, struct lcl_text_layer_saves *s, int64_t T)
+static void attention_layout(struct lcl_pass *p, struct lcl_text_layer_saves *s, int64_t T)
 {
     const struct lcl_text_config *t = &p->model->config.text;
     struct lcl_arena *a = &p->arena;
     s->x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
-    s->mid = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
     s->rstd1 = LCL_ARENA_NEW(a, float, (size_t)T);
-    s->rstd2 = LCL_ARENA_NEW(a, float, (size_t)T);
     s->qkv = lcl_arena_alloc(a, (size_t)(T * qkv_width(t)), elem(p));
     s->attn = lcl_arena_alloc(a, (size_t)(T * t->H * t->D), elem(p));
     s->lse = LCL_ARENA_NEW(a, float, (size_t)(T * t->H));
+}
+
+static void mlp_layout(struct lcl_pass *p, struct lcl_text_layer_saves *s, int64_t T)
+{
+    const struct lcl_text_config *t = &p->model->config.text;
+    struct lcl_arena *a = &p->arena;
+    s->mid = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+    s->rstd2 = LCL_ARENA_NEW(a, float, (size_t)T);
     s->gate_up = lcl_arena_alloc(a, (size_t)(T * 2 * t->F), elem(p));
 }
 
@@ -31,12 +37,13 @@ void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training)
     int64_t wide = t->C > t->H * t->D ? t->C : t->H * t->D;
     s->T = T;
     for (int64_t l = 0; l < t->n_layers; l++) {
-        if (l == 0 || (training && !p->checkpointing)) {
-            layer_layout(p, &s->layer[l], T);
-            continue;
-        }
-        s->layer[l] = s->layer[0];
-        if (training) s->layer[l].x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+        struct lcl_text_layer_saves *y = &s->layer[l];
+        *y = s->layer[0];
+        if (l == 0 || (training && p->checkpointing != LCL_CHECKPOINT_LAYERS))
+            attention_layout(p, y, T);
+        else if (training)
+            y->x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
+        if (l == 0 || (training && p->checkpointing == LCL_CHECKPOINT_NONE)) mlp_layout(p, y, T);
     }
     s->sum = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
     s->hidden = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
@@ -133,6 +140,26 @@ static lcl_status attend(struct lcl_pass *p, int64_t l, const struct text_ctx *c
     return p->exec->ops->attention_fwd(p->exec, &att);
 }
 
+/* From attention's output to the feed-forward block's gate. */
+static lcl_status gate_fwd(struct lcl_pass *p, int64_t l)
+{
+    struct lcl_text_saves *s = &p->text;
+    struct lcl_text_layer_saves *y = &s->layer[l];
+    const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
+    const struct lcl_text_config *t = &p->model->config.text;
+    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
+                            y->attn, s->half));
+    struct lcl_rmsnorm_args n2 = norm_args(p, r->norm2);
+    n2.x_MC = y->x;
+    n2.add_MC = s->half;
+    n2.sum_MC = y->mid;
+    n2.y_MC = s->norm;
+    n2.rstd_M = y->rstd2;
+    LCL_TRY(p->exec->ops->rmsnorm_fwd(p->exec, &n2));
+    return lcl_pass_linear(p, (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
+                           s->norm, y->gate_up);
+}
+
 static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const void *add,
                             const struct text_ctx *c)
 {
@@ -153,17 +180,7 @@ static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const 
     struct lcl_rotary_args rot = rotary_args(p, y->qkv, c->position_T);
     LCL_TRY(ops->rotary_fwd(p->exec, &rot));
     LCL_TRY(attend(p, l, c));
-    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
-                            y->attn, s->half));
-    struct lcl_rmsnorm_args n2 = norm_args(p, r->norm2);
-    n2.x_MC = y->x;
-    n2.add_MC = s->half;
-    n2.sum_MC = y->mid;
-    n2.y_MC = s->norm;
-    n2.rstd_M = y->rstd2;
-    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n2));
-    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
-                            s->norm, y->gate_up));
+    LCL_TRY(gate_fwd(p, l));
     LCL_TRY(ops->swiglu_fwd(
         p->exec,
         &(struct lcl_swiglu_args){
@@ -261,9 +278,13 @@ enum { DROP_FROM_BYTES = 8 << 20 };
 static void drop_layer(struct lcl_pass *p, int64_t l)
 {
     struct lcl_text_layer_saves *y = &p->text.layer[l];
-    char *end = (char *)y->gate_up + (size_t)(p->text.T * 2 * p->model->config.text.F) * elem(p);
+    const struct lcl_text_config *t = &p->model->config.text;
+    char *end = p->checkpointing == LCL_CHECKPOINT_NONE
+                    ? (char *)y->gate_up + (size_t)(p->text.T * 2 * t->F) * elem(p)
+                    : (char *)(y->lse + p->text.T * t->H);
     size_t bytes = (size_t)(end - (char *)y->x);
-    if (!p->checkpointing && bytes >= DROP_FROM_BYTES) lcl_arena_drop(y->x, bytes);
+    if (p->checkpointing != LCL_CHECKPOINT_LAYERS && bytes >= DROP_FROM_BYTES)
+        lcl_arena_drop(y->x, bytes);
 }
 
 lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
@@ -280,7 +301,9 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
     n.d_weight_C = lcl_pass_grad(p, p->model->rows.final_norm, p->train_text);
     LCL_TRY(p->exec->ops->rmsnorm_bwd(p->exec, &n));
     for (int64_t l = t->n_layers; l-- > 0;) {
-        if (p->checkpointing) LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
+        if (p->checkpointing == LCL_CHECKPOINT_LAYERS)
+            LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
+        if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(gate_fwd(p, l));
         LCL_TRY(mlp_bwd(p, l, s->d_x));
         LCL_TRY(attention_bwd(p, l, s->d_x, &c));
         drop_layer(p, l);

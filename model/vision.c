@@ -7,19 +7,25 @@
 
 static size_t elem(const struct lcl_pass *p) { return lcl_dtype_bytes(lcl_model_dtype(p->model)); }
 
-static void layer_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int64_t M)
+static void attention_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int64_t M)
 {
     const struct lcl_vision_config *v = &p->model->config.vision;
     struct lcl_arena *a = &p->arena;
     s->x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
-    s->mid = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->mean1 = LCL_ARENA_NEW(a, float, (size_t)M);
     s->rstd1 = LCL_ARENA_NEW(a, float, (size_t)M);
-    s->mean2 = LCL_ARENA_NEW(a, float, (size_t)M);
-    s->rstd2 = LCL_ARENA_NEW(a, float, (size_t)M);
     s->qkv = lcl_arena_alloc(a, (size_t)(M * 3 * v->C), elem(p));
     s->attn = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->lse = LCL_ARENA_NEW(a, float, (size_t)(M * v->H));
+}
+
+static void mlp_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int64_t M)
+{
+    const struct lcl_vision_config *v = &p->model->config.vision;
+    struct lcl_arena *a = &p->arena;
+    s->mid = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
+    s->mean2 = LCL_ARENA_NEW(a, float, (size_t)M);
+    s->rstd2 = LCL_ARENA_NEW(a, float, (size_t)M);
     s->fc1 = lcl_arena_alloc(a, (size_t)(M * v->F), elem(p));
 }
 
@@ -36,12 +42,13 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
     s->mean0 = LCL_ARENA_NEW(a, float, (size_t)M);
     s->rstd0 = LCL_ARENA_NEW(a, float, (size_t)M);
     for (int64_t l = 0; l < lcl_vision_layers_used(&p->model->config); l++) {
-        if (l == 0 || (training && !p->checkpointing)) {
-            layer_layout(p, &s->layer[l], M);
-            continue;
-        }
-        s->layer[l] = s->layer[0];
-        if (training) s->layer[l].x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
+        struct lcl_vision_layer_saves *y = &s->layer[l];
+        *y = s->layer[0];
+        if (l == 0 || (training && p->checkpointing != LCL_CHECKPOINT_LAYERS))
+            attention_layout(p, y, M);
+        else if (training)
+            y->x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
+        if (l == 0 || (training && p->checkpointing == LCL_CHECKPOINT_NONE)) mlp_layout(p, y, M);
     }
     s->norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->half = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
@@ -89,6 +96,28 @@ static struct lcl_attention_args attention_args(const struct lcl_pass *p,
 
 /* The block on s->x = x (+ add); leaves the stream's second half in vision.half (to be added to
  * s->mid). */
+/* From attention's output to the feed-forward block's first layer. */
+static lcl_status fc1_fwd(struct lcl_pass *p, int64_t l)
+{
+    struct lcl_vision_saves *s = &p->vision;
+    struct lcl_vision_layer_saves *y = &s->layer[l];
+    const struct lcl_vision_layer_rows *r = &p->model->rows.vision[l];
+    const struct lcl_vision_config *v = &p->model->config.vision;
+    int64_t M = s->I * lcl_vision_tokens(v);
+    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->out_w, r->out_b, M, v->C, v->C},
+                            y->attn, s->half));
+    struct lcl_layernorm_args n2 = norm_args(p, r->ln2_w, r->ln2_b);
+    n2.x_MC = y->x;
+    n2.add_MC = s->half;
+    n2.sum_MC = y->mid;
+    n2.y_MC = s->norm;
+    n2.mean_M = y->mean2;
+    n2.rstd_M = y->rstd2;
+    LCL_TRY(p->exec->ops->layernorm_fwd(p->exec, &n2));
+    return lcl_pass_linear(p, (struct lcl_layer_linear){r->fc1_w, r->fc1_b, M, v->F, v->C}, s->norm,
+                           y->fc1);
+}
+
 static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const void *add)
 {
     struct lcl_vision_saves *s = &p->vision;
@@ -109,18 +138,7 @@ static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const 
                             s->norm, y->qkv));
     struct lcl_attention_args att = attention_args(p, y);
     LCL_TRY(ops->attention_fwd(p->exec, &att));
-    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->out_w, r->out_b, M, v->C, v->C},
-                            y->attn, s->half));
-    struct lcl_layernorm_args n2 = norm_args(p, r->ln2_w, r->ln2_b);
-    n2.x_MC = y->x;
-    n2.add_MC = s->half;
-    n2.sum_MC = y->mid;
-    n2.y_MC = s->norm;
-    n2.mean_M = y->mean2;
-    n2.rstd_M = y->rstd2;
-    LCL_TRY(ops->layernorm_fwd(p->exec, &n2));
-    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->fc1_w, r->fc1_b, M, v->F, v->C},
-                            s->norm, y->fc1));
+    LCL_TRY(fc1_fwd(p, l));
     LCL_TRY(ops->gelu_fwd(
         p->exec,
         &(struct lcl_gelu_args){
@@ -197,7 +215,8 @@ static lcl_status layer_bwd(struct lcl_pass *p, int64_t l, void *d_x)
     const struct lcl_ops *ops = p->exec->ops;
     int64_t M = s->I * lcl_vision_tokens(v);
     bool train = p->train_vision;
-    if (p->checkpointing) LCL_TRY(layer_fwd(p, l, y->x, NULL));
+    if (p->checkpointing == LCL_CHECKPOINT_LAYERS) LCL_TRY(layer_fwd(p, l, y->x, NULL));
+    if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(fc1_fwd(p, l));
 
     struct lcl_gelu_args gelu = {.count = M * v->F,
                                  .dtype = lcl_model_dtype(p->model),

@@ -218,8 +218,9 @@ static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struc
     const struct lcl_vision_config *v = &m->vision;
     const struct lcl_text_config *t = &m->text;
     struct lcl_pass pass = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
-    double lanes = (double)(c->lanes * c->gradient_accumulation_steps),
-           again = c->gradient_checkpointing;
+    double lanes = (double)(c->lanes * c->gradient_accumulation_steps);
+    bool layers = c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS;
+    bool mlp = c->gradient_checkpointing == LCL_CHECKPOINT_MLP;
     double T = s->tokens / (double)s->n * lanes, I = s->images / (double)s->n * lanes;
     double S = s->supervised / (double)s->n * lanes, pairs = s->pairs / (double)s->n * lanes;
     double vt = (double)lcl_vision_tokens(v), vc = (double)v->C, tc = (double)t->C;
@@ -235,12 +236,19 @@ static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struc
     double head = 2 * S * tc * (double)t->V;
     p->tokens = T;
     p->images = I;
-    if (p->largest.with_vision) p->flops += tower * (pass.train_vision ? 3 + again : 1);
+    double tower_again =
+        layers ? tower
+        : mlp  ? I * (double)lcl_vision_layers_used(m) * 2 * vt * vc * (vc + (double)v->F)
+               : 0;
+    double text_again = layers ? text
+                        : mlp  ? (double)t->n_layers * 2 * T * tc * (double)(t->H * t->D + 2 * t->F)
+                               : 0;
+    if (p->largest.with_vision) p->flops += pass.train_vision ? 3 * tower + tower_again : tower;
     if (!p->largest.with_text) {
         p->flops += 6 * I * vc * (double)m->n_classes;
     } else {
         p->flops += projector * (1 + pass.train_projector + pass.train_vision);
-        p->flops += text * (2 + pass.train_text + again) + head * (2 + pass.train_text);
+        p->flops += text * (2 + pass.train_text) + text_again + head * (2 + pass.train_text);
     }
     struct lcl_pass_limits mean = p->largest;
     mean.T = (int64_t)(s->tokens / (double)s->n);
@@ -325,7 +333,9 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
     snprintf(batch, sizeof batch, "lower per_device_train_batch_size (%lld)%s%s%s",
              (long long)c->per_device_train_batch_size, c->lanes > 1 ? " or lanes" : "",
              c->task == LCL_TASK_LINK_CONTEXT ? " or data.shots" : "",
-             c->gradient_checkpointing ? "" : ", or set gradient_checkpointing: true");
+             c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS
+                 ? ""
+                 : ", or set gradient_checkpointing: true");
     const char *keys[] = {"choose a smaller model (text.*, vision.*)",
                           "lower lanes, or set freeze_text or freeze_vision_tower: true",
                           "set freeze_text or freeze_vision_tower: true",

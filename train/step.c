@@ -91,7 +91,7 @@ struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
     return (struct lcl_pass){.exec = exec,
                              .model = m,
                              .grad = grad,
-                             .checkpointing = c->gradient_checkpointing,
+                             .checkpointing = (enum lcl_checkpointing)c->gradient_checkpointing,
                              .train_vision = part_trains(&m->params, LCL_PART_VISION),
                              .train_projector = part_trains(&m->params, LCL_PART_PROJECTOR),
                              .train_text = part_trains(&m->params, LCL_PART_TEXT)};

@@ -201,12 +201,14 @@ static lcl_status repeat_c(struct bench *b, struct outcome *o)
 
 static const char *const demo_sets[] = {"threads=2", "init_from=", "data.pack=", NULL};
 static const char *const large_sets[] = {"threads=2", NULL};
+static const char *const mlp_sets[] = {"threads=2", "gradient_checkpointing=mlp", NULL};
 static const char *const pooled_sets[] = {"threads=2", "mm_image_pool=mean", "data.shots=16", NULL};
 #define DEMO "configs/demo/3-link-context.yaml"
 #define LARGE "dev/bench/large.yaml"
 static const struct bench_case cases[] = {
     {"a", DEMO, 2, 0, demo_sets, open_a, repeat_a},
     {"b", LARGE, 0, LARGE_VOCABULARY, large_sets, open_b, repeat_b},
+    {"b-mlp", LARGE, 0, LARGE_VOCABULARY, mlp_sets, open_b, repeat_b},
     {"c-small", DEMO, 2, 0, demo_sets, open_c, repeat_c},
     {"c-large", LARGE, 0, LARGE_VOCABULARY, pooled_sets, open_c, repeat_c},
 };
@@ -301,7 +303,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc >= 4 && i < sizeof cases / sizeof *cases; i++)
         if (strcmp(cases[i].name, argv[1]) == 0) k = &cases[i];
     if (!k) {
-        fputs("usage: bench a|b|c-small|c-large f32|bf16 DIR [dump | profile N]\n", stderr);
+        fputs("usage: bench a|b|b-mlp|c-small|c-large f32|bf16 DIR [dump | profile N]\n", stderr);
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
