@@ -41,6 +41,7 @@ enum lcl_supervise { LCL_SUPERVISE_LAST, LCL_SUPERVISE_REPEATS };
 enum lcl_layout { LCL_LAYOUT_PLAIN, LCL_LAYOUT_VICUNA };
 enum lcl_checkpointing { LCL_CHECKPOINT_NONE, LCL_CHECKPOINT_MLP, LCL_CHECKPOINT_LAYERS };
 enum lcl_negatives { LCL_NEG_HARDEST, LCL_NEG_TABLE, LCL_NEG_RANDOM };
+enum lcl_image_source { LCL_IMAGES_PACK, LCL_IMAGES_NONE };
 enum lcl_split { LCL_SPLIT_TRAIN, LCL_SPLIT_TEST };
 
 /* A file resolved: the stages in order (one when the file has none), each with every key set. */

@@ -80,7 +80,7 @@
     S("Data", "Pictures and episodes; docs/strategies.md has the laws of the draws.")                    \
     K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
     K(STR, "data.neighbors", data_neighbors, "", 0, 0, "neighbor table made by lcl neighbors; empty: the pack's own") \
-    E("data.images", data_images, "pack", "pack|none", "none: episodes are drawn and printed without opening pictures") \
+    E("data.images", data_images, "pack", "pack|none", "none: episodes are drawn and printed (lcl inspect CONFIG --episodes), never trained on") \
     E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way", "how an episode's shots and classes are drawn") \
     K(INT, "data.shots", data_shots, 16, 1, 100000, "support pictures in all, the most of a draw") \
     K(INT, "data.min_shots", data_min_shots, 2, 1, 100000, "the fewest of a draw") \
@@ -106,7 +106,7 @@
     K(INT, "language.length", language_length, 64, 2, 1000000, "tokens of a sequence") \
     K(INT, "language.min_segment", language_min_segment, 6, 1, 1000000, "shortest repeated segment") \
     K(INT, "language.max_segment", language_max_segment, 32, 1, 1000000, "longest repeated segment") \
-    K(INT, "language.few_distinct", language_few_distinct, 0, 0, 1000000, "above 0: every second sequence, on average, is made of only this many different tokens or up to eight times as many, so that copying needs more than the token before, and the labels of every second recall sequence of 3 to 8 letters; 0: all tokens always") \
+    K(INT, "language.few_distinct", language_few_distinct, 0, 0, 1000000, "above 0: every second sequence, on average, is made of only this many different tokens or up to eight times as many, so that copying needs more than the token before, and the labels of every second recall sequence of 2 to 6 letters; 0: all tokens always") \
     K(FLOAT, "language.recall_fraction", language_recall_fraction, 0, 0, 1, "share of sequences that are link-context text without pictures: a random token stands where a picture would, and its label is asked for again; the others are repeats") \
     K(INT, "language.recall_ways", language_recall_ways, 4, 2, 64, "most such tokens in a sequence") \
     K(INT, "language.recall_shots", language_recall_shots, 8, 2, 100000, "most turns before the last of a sequence") \

@@ -198,7 +198,7 @@ static void draw_links(const struct lcl_language *l, struct lcl_rng *rng, struct
     uint32_t n_letters = 26;
     for (int32_t i = 0; i < 26; i++) letters[i] = i;
     if (c->language_few_distinct > 0 && lcl_rng_below(rng, 2)) {
-        n_letters = 3 + lcl_rng_below(rng, 6);
+        n_letters = 2 + lcl_rng_below(rng, 5);
         lcl_rng_shuffle(rng, letters, 26);
     }
     k->n_ways = 2 + (int)lcl_rng_below(rng, (uint32_t)c->language_recall_ways - 1);

@@ -465,7 +465,6 @@ static bool run_has_task(const struct lcl_run_config *run, int task)
     return false;
 }
 
-/* What a later stage or an evaluation would refuse is refused before the first step. */
 /* Stages that count in passes over the train pictures: their steps. */
 static void count_epochs(struct loop *l)
 {
@@ -481,6 +480,7 @@ static void count_epochs(struct loop *l)
     }
 }
 
+/* What a later stage or an evaluation would refuse is refused before the first step. */
 static lcl_status check_stages(const struct loop *l)
 {
     const struct lcl_neighbors *neighbors = l->env.has_neighbors ? &l->env.neighbors : NULL;
@@ -489,6 +489,11 @@ static lcl_status check_stages(const struct loop *l)
         struct lcl_config eval = *c;
         struct lcl_sampler sampler;
         eval.data_queries = 1;
+        if (c->task != LCL_TASK_LANGUAGE && c->data_images == LCL_IMAGES_NONE)
+            return LCL_FAIL_HINT(LCL_CONFIG,
+                                 "set data.images: pack; without pictures, lcl inspect CONFIG "
+                                 "--episodes N prints what training would draw",
+                                 "data.images: none leaves no pictures to train on");
         if (c->task != LCL_TASK_LINK_CONTEXT) continue;
         LCL_TRY(lcl_sampler_init_capped(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
         lcl_sampler_free(&sampler);

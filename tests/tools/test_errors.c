@@ -347,6 +347,9 @@ static void nothing_supervised(void **state)
 static void nothing_trains(void **state)
 {
     (void)state;
+    fails("train %s --set data.images=none", config("no-pictures"));
+    says("data.images: none leaves no pictures to train on");
+    says("hint: set data.images: pack");
     fails("train %s --set freeze_text=true --set freeze_projector=true", config("frozen"));
     says("nothing trains: every part is frozen");
     says("hint: set one of the freeze_ keys to false");
