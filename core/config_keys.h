@@ -36,7 +36,7 @@
     K(INT, "lanes", lanes, 1, 1, 1024, "packed batches of a step; their gradients are summed in one fixed tree") \
     K(INT, "per_device_train_batch_size", per_device_train_batch_size, 4, 1, 65536, "samples (episodes, pictures, sequences) in a lane") \
     K(INT, "gradient_accumulation_steps", gradient_accumulation_steps, 1, 1, 65536, "rounds of lanes before an optimizer step") \
-    E("gradient_checkpointing", gradient_checkpointing, "false", "false|mlp|true", "what the backward recomputes to need less memory: nothing; the wide half of each layer (most of the memory for a sixth of the time); whole layers, of which inputs alone are kept") \
+    E("gradient_checkpointing", gradient_checkpointing, "false", "false|mlp|true", "what the backward recomputes to need less memory: nothing; the wide half of each layer; whole layers, of which inputs alone are kept") \
     K(BOOL, "freeze_vision_tower", freeze_vision_tower, true, 0, 1, "leave the vision tower as it is (its features are then computed once)") \
     K(BOOL, "freeze_projector", freeze_projector, false, 0, 1, "leave the projector as it is") \
     K(BOOL, "freeze_text", freeze_text, false, 0, 1, "leave the language model as it is") \
