@@ -7,8 +7,6 @@
 
 #include "core/log.h"
 
-enum { DROP_BYTES = 2 << 20, ZERO_DROPS_FROM = 16 << 20 };
-
 void lcl_arena_measure(struct lcl_arena *a, const char *name)
 {
     *a = (struct lcl_arena){.name = name, .size_bytes = SIZE_MAX};
@@ -46,30 +44,4 @@ void *lcl_arena_alloc(struct lcl_arena *a, size_t count, size_t elem_bytes)
     a->used_bytes += bytes;
     if (a->used_bytes > a->peak_bytes) a->peak_bytes = a->used_bytes;
     return a->base ? a->base + begin : NULL;
-}
-
-/* The whole blocks of a range; false where they could not be dropped. */
-static bool drop_blocks(uintptr_t begin, uintptr_t end)
-{
-    return begin >= end || madvise((void *)begin, end - begin, MADV_DONTNEED) == 0;
-}
-
-static uintptr_t block_up(uintptr_t at) { return (at + DROP_BYTES - 1) / DROP_BYTES * DROP_BYTES; }
-
-void lcl_arena_drop(void *from, size_t bytes)
-{
-    uintptr_t begin = (uintptr_t)from, end = (begin + bytes) / DROP_BYTES * DROP_BYTES;
-    (void)drop_blocks(block_up(begin), end); /* memory that stays is only not saved */
-}
-
-void lcl_arena_zero(void *from, size_t bytes)
-{
-    uintptr_t begin = (uintptr_t)from, end = begin + bytes;
-    uintptr_t first = block_up(begin), last = end / DROP_BYTES * DROP_BYTES;
-    if (bytes < ZERO_DROPS_FROM || !drop_blocks(first, last)) {
-        memset(from, 0, bytes);
-        return;
-    }
-    memset(from, 0, first - begin);
-    memset((void *)last, 0, end - last);
 }

@@ -30,13 +30,6 @@ void lcl_arena_free(struct lcl_arena *a);
 void *lcl_arena_alloc(struct lcl_arena *a, size_t count, size_t elem_bytes);
 #define LCL_ARENA_NEW(arena, type, count) ((type *)lcl_arena_alloc((arena), (count), sizeof(type)))
 
-/* Gives the memory of [from, from + bytes) back to the system, in whole blocks of 2 MiB; what is
- * given back reads as zeros when it is next touched. The range must be part of an arena. */
-void lcl_arena_drop(void *from, size_t bytes);
-/* Zeroes a range of an arena; large ones are dropped, and so take no memory until they are written.
- */
-void lcl_arena_zero(void *from, size_t bytes);
-
 static inline size_t lcl_arena_mark(const struct lcl_arena *a) { return a->used_bytes; }
 static inline void lcl_arena_release(struct lcl_arena *a, size_t mark) { a->used_bytes = mark; }
 

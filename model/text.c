@@ -272,21 +272,6 @@ static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const 
     return ops->rmsnorm_bwd(p->exec, &n);
 }
 
-enum { DROP_FROM_BYTES = 8 << 20 };
-
-/* What a layer saved makes room for the gradients of the layers below it. */
-static void drop_layer(struct lcl_pass *p, int64_t l)
-{
-    struct lcl_text_layer_saves *y = &p->text.layer[l];
-    const struct lcl_text_config *t = &p->model->config.text;
-    char *end = p->checkpointing == LCL_CHECKPOINT_NONE
-                    ? (char *)y->gate_up + (size_t)(p->text.T * 2 * t->F) * elem(p)
-                    : (char *)(y->lse + p->text.T * t->H);
-    size_t bytes = (size_t)(end - (char *)y->x);
-    if (p->checkpointing != LCL_CHECKPOINT_LAYERS && bytes >= DROP_FROM_BYTES)
-        lcl_arena_drop(y->x, bytes);
-}
-
 lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
                         const struct lcl_attn_run *runs, const void *d_hidden)
 {
@@ -306,7 +291,6 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
         if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(gate_fwd(p, l));
         LCL_TRY(mlp_bwd(p, l, s->d_x));
         LCL_TRY(attention_bwd(p, l, s->d_x, &c));
-        drop_layer(p, l);
     }
     return LCL_OK;
 }

@@ -21,16 +21,27 @@ static void for_moving(const struct lcl_params *t, void (*body)(void *, size_t, 
     }
 }
 
-static void clear(void *grad, size_t offset, size_t count)
-{
-    lcl_arena_zero((float *)grad + offset, count * sizeof(float));
-}
-
 struct sum {
     float *into;
     const float *from;
     size_t offset, count;
 };
+
+static lcl_status clear_chunk(void *arg, int64_t chunk)
+{
+    const struct sum *s = arg;
+    size_t begin = (size_t)chunk * SUM_GRAIN, end = begin + SUM_GRAIN;
+    if (end > s->count) end = s->count;
+    memset(s->into + s->offset + begin, 0, (end - begin) * sizeof(float));
+    return LCL_OK;
+}
+
+static void clear(void *grad, size_t offset, size_t count)
+{
+    struct sum s = {grad, NULL, offset, count};
+    lcl_status ignored = lcl_parallel(lcl_chunk_count((int64_t)count, SUM_GRAIN), clear_chunk, &s);
+    (void)ignored; /* clear_chunk cannot fail */
+}
 
 static lcl_status sum_chunk(void *arg, int64_t chunk)
 {

@@ -129,8 +129,8 @@ static lcl_status repeat_b(struct bench *b, struct outcome *o)
     double sum, weight = 0;
     int first = 0;
     while (!t->rows[first].trainable) first++; /* all rows after the tower's train */
-    lcl_arena_zero(t->grad + t->rows[first].offset,
-                   (t->n_elements - t->rows[first].offset) * sizeof(float));
+    memset(t->grad + t->rows[first].offset, 0,
+           (t->n_elements - t->rows[first].offset) * sizeof(float));
     for (int64_t s = 0; s < b->batch->S; s++) weight += (double)b->batch->weight_S[s];
     struct lcl_images images = {.pixels = b->pixels};
     LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum));
