@@ -15,8 +15,6 @@ enum {
 #else
     TILE_COLS_STEP = 48,
 #endif
-    OWN_ROWS_MAX = 960, /* of a tile of the own product: bounds its scratch, keeps c in cache */
-    OWN_COLS_MAX = 384,
     SMALL_PIECES = 16, /* pieces of a middling problem; a large one has up to LARGE_PIECES */
     LARGE_PIECES = 64,
 };
@@ -65,15 +63,16 @@ static int forced_kernel(void)
     return known;
 }
 
-/* Where the own f32 product is clearly the faster (cpu/README.md has the numbers). oneDNN's AVX2
- * product reads a transposed a column by column: rows a multiple of 2 KiB apart then share few
- * cache sets, and it falls to half its speed. OpenBLAS loses a sixth on small problems. */
+/* Where the own f32 product is the faster (cpu/README.md has the numbers): on AVX2, where its
+ * copies of a and b are used often enough, and everywhere beside OpenBLAS. */
 static bool own_is_faster(const struct lcl_gemm_call *c)
 {
 #if defined(__AVX2__) && !defined(__AVX512F__) && defined(LCL_GEMM_ONEDNN)
-    return c->trans_a && c->lda >= 1024 && c->lda % 512 == 0;
+    const int64_t least = 384;
+    bool shares_sets = c->trans_a && c->lda >= 1024 && c->lda % 512 == 0; /* read by columns */
+    return shares_sets || (c->M >= least && c->N >= least && c->K >= least);
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-    return !c->trans_a && 2.0 * (double)c->M * (double)c->N * (double)c->K < 64e6;
+    return true;
 #else
     (void)c;
     return false;
@@ -111,10 +110,6 @@ static void choose_tiles(struct plan *p)
     }
     p->rows = round_up(ceil_div(M, best_rows), TILE_ROWS_STEP);
     p->cols = round_up(ceil_div(N, best_cols), TILE_COLS_STEP);
-    if (p->kernel == BY_OWN) {
-        p->rows = min64(p->rows, OWN_ROWS_MAX);
-        p->cols = min64(p->cols, OWN_COLS_MAX);
-    }
     p->n_row_tiles = ceil_div(M, p->rows);
     p->n_col_tiles = ceil_div(N, p->cols);
 }
@@ -131,7 +126,6 @@ static lcl_status run_tile(void *ctx, int64_t chunk)
     t.b = row_at_const(call->b, call->b_type, call->trans_b ? col * call->ldb : col);
     t.c = row_at(call->c, call->c_type, row * call->ldc + col);
     if (call->bias) t.bias = call->bias + col;
-    if (p->kernel == BY_OWN) return LCL_CPU(gemm_own)(&t);
     if (p->kernel == BY_LIBRARY_BF16) {
         lcl_status status = LCL_CPU(gemm_library_native)(&t);
         return status == LCL_UNSUPPORTED ? LCL_CPU(gemm_own)(&t) : status;
@@ -169,6 +163,7 @@ lcl_status LCL_CPU(gemm_bias)(const struct lcl_gemm_call *call)
     }
     struct plan p = {.call = *call};
     p.kernel = choose_kernel(call);
+    if (p.kernel == BY_OWN) return LCL_CPU(gemm_own)(call);
     choose_tiles(&p);
     int64_t tiles = p.n_row_tiles * p.n_col_tiles;
     return tiles == 1 ? run_tile(&p, 0) : lcl_parallel(tiles, run_tile, &p);

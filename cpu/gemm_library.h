@@ -31,7 +31,7 @@ LCL_CHECKED lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *cal
 bool LCL_CPU(gemm_library_has_bf16)(void);
 LCL_CHECKED lcl_status LCL_CPU(gemm_library_native)(const struct lcl_gemm_call *call);
 
-/* Any types, any strides; uses the first GEMM scratch slot. */
+/* Any types, any strides, over the pool; uses three GEMM scratch slots. */
 LCL_CHECKED lcl_status LCL_CPU(gemm_own)(const struct lcl_gemm_call *call);
 
 /* The GEMM of cpu/gemm.h with a bias row (or NULL) added before c is rounded: the epilogue of

@@ -1,7 +1,9 @@
-/* GFLOP/s of cpu/gemm.c on the shapes of training steps: `bench [threads [seconds a case]]`. */
+/* GFLOP/s of cpu/gemm.c on the shapes of training steps, operands in cache and not: `bench [threads
+ * [seconds a case]]`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "cpu/gemm.h"
@@ -41,11 +43,43 @@ static const struct shape shapes[] = {
     {"small batch", 0, 1, 33, 64, 192},
 };
 
-static double best_seconds(const struct shape *s, lcl_dtype t, lcl_dtype c_type, void *a, void *b,
-                           void *c, double budget)
+/* Where the operands of one call lie: always the same place, or each time the next one of a ring
+ * that no cache holds. */
+enum { RING_BYTES = 256 << 20 };
+struct ring {
+    char *base;
+    size_t at;
+};
+
+static bool ring_new(struct ring *r)
 {
-    double best = 1e9, total = 0;
-    for (int i = 0; i < 3 || total < budget; i++) {
+    r->base = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (r->base == MAP_FAILED) return false;
+    madvise(r->base, RING_BYTES, MADV_HUGEPAGE);
+    memset(r->base, 0, RING_BYTES);
+    return true;
+}
+
+static void *ring_next(struct ring *r, int64_t elements, bool cold)
+{
+    size_t bytes = ((size_t)elements * 4 + 4095) / 4096 * 4096;
+    if (!cold || r->at + 2 * bytes > RING_BYTES)
+        r->at = 0;
+    else
+        r->at += bytes;
+    return r->base + r->at;
+}
+
+static double mean_seconds(const struct shape *s, lcl_dtype t, struct ring ring[3], bool cold,
+                           double budget)
+{
+    lcl_dtype c_type = s->trans_a ? LCL_F32 : t;
+    double total = 0;
+    int n = 0;
+    for (; n < 3 || total < budget; n++) {
+        void *a = ring_next(&ring[0], s->M * s->K, cold),
+             *b = ring_next(&ring[1], s->N * s->K, cold),
+             *c = ring_next(&ring[2], s->M * s->N, cold);
         double start = now();
         if (LCL_CPU(gemm)(s->trans_a, s->trans_b, s->M, s->N, s->K, 1.0f, a, t,
                           s->trans_a ? s->M : s->K, b, t, s->trans_b ? s->K : s->N, 0.0f, c, c_type,
@@ -53,43 +87,31 @@ static double best_seconds(const struct shape *s, lcl_dtype t, lcl_dtype c_type,
             fprintf(stderr, "%s\n", lcl_error_message());
             exit(1);
         }
-        double d = now() - start;
-        total += d;
-        if (d < best) best = d;
+        total += now() - start;
     }
-    return best;
+    return total / n;
 }
 
 int main(int argc, char **argv)
 {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
     double budget = argc > 2 ? atof(argv[2]) : 0.2;
+    struct ring ring[3] = {0};
     if (lcl_threads_start(threads) != LCL_OK) return 1;
-    printf("%s, %d threads\n%-24s %-18s %8s %8s\n", LCL_CPU(gemm_library)(), threads, "",
-           "M x N x K", "f32", "bf16");
+    for (int i = 0; i < 3; i++)
+        if (!ring_new(&ring[i])) return 1;
+    printf("%s, %d threads\n%-24s %-18s %8s %8s %10s %10s\n", LCL_CPU(gemm_library)(), threads, "",
+           "M x N x K", "f32", "bf16", "f32 cold", "bf16 cold");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const struct shape *s = &shapes[i];
-        double flop = 2e-9 * (double)s->M * (double)s->N * (double)s->K;
-        float *a = aligned_alloc(64, (size_t)(s->M * s->K * 4 + 63) / 64 * 64);
-        float *b = aligned_alloc(64, (size_t)(s->N * s->K * 4 + 63) / 64 * 64);
-        float *c = aligned_alloc(64, (size_t)(s->M * s->N * 4 + 63) / 64 * 64);
-        if (!a || !b || !c) return 1;
-        for (int64_t j = 0; j < s->M * s->K; j++) a[j] = (float)(j % 7) - 3;
-        for (int64_t j = 0; j < s->N * s->K; j++) b[j] = (float)(j % 5) - 2;
-        memset(c, 0, (size_t)(s->M * s->N * 4));
-        double f32 = best_seconds(s, LCL_F32, LCL_F32, a, b, c, budget);
-        for (int64_t j = 0; j < s->M * s->K; j++)
-            ((lcl_bf16 *)a)[j] = lcl_f32_to_bf16((float)(j % 7) - 3);
-        for (int64_t j = 0; j < s->N * s->K; j++)
-            ((lcl_bf16 *)b)[j] = lcl_f32_to_bf16((float)(j % 5) - 2);
-        double bf16 = best_seconds(s, LCL_BF16, s->trans_a ? LCL_F32 : LCL_BF16, a, b, c, budget);
+        double flop = 2e-9 * (double)s->M * (double)s->N * (double)s->K, rate[4];
+        for (int j = 0; j < 4; j++)
+            rate[j] = flop / mean_seconds(s, j % 2 ? LCL_BF16 : LCL_F32, ring, j >= 2, budget);
         char size[32];
         snprintf(size, sizeof size, "%lldx%lldx%lld", (long long)s->M, (long long)s->N,
                  (long long)s->K);
-        printf("%-24s %-18s %8.1f %8.1f\n", s->what, size, flop / f32, flop / bf16);
-        free(a);
-        free(b);
-        free(c);
+        printf("%-24s %-18s %8.1f %8.1f %10.1f %10.1f\n", s->what, size, rate[0], rate[1], rate[2],
+               rate[3]);
     }
     lcl_threads_stop();
     return 0;

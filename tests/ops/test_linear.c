@@ -133,34 +133,57 @@ static void test_backward_finite_differences(void **state)
     }
 }
 
+static void check_backward(struct problem *p, lcl_dtype dtype)
+{
+    struct lcl_exec *ex = test_exec();
+    struct lcl_linear_args a = args_of(p, dtype, dtype);
+    double *d_w = dbl_new((size_t)(p->N * p->K)), *d_b = dbl_new((size_t)p->N);
+    a.d_weight_NK = buf_of(d_w, (size_t)(p->N * p->K), LCL_F32); /* zeros at first */
+    a.d_bias_N = buf_of(d_b, (size_t)p->N, LCL_F32);
+    ASSERT_OK(ex->ops->linear_bwd(ex, &a));
+    double *d_x = dbl_new((size_t)(p->M * p->K));
+    for (int64_t m = 0; m < p->M; m++)
+        for (int64_t n = 0; n < p->N; n++) {
+            double d = p->d_y[m * p->N + n];
+            d_b[n] += d;
+            for (int64_t k = 0; k < p->K; k++) {
+                d_x[m * p->K + k] += d * p->w[n * p->K + k];
+                d_w[n * p->K + k] += d * p->x[m * p->K + k];
+            }
+        }
+    check_close("d_x", a.d_x_MK, dtype, d_x, (size_t)(p->M * p->K), 4e-6);
+    check_close("d_weight", a.d_weight_NK, LCL_F32, d_w, (size_t)(p->N * p->K), 4e-6);
+    check_close("d_bias", a.d_bias_N, LCL_F32, d_b, (size_t)p->N, 4e-6);
+}
+
 /* Shapes that are cut in tiles, depth blocks and, for a row of 1024 outputs, multiplied by the
  * other product. */
 static void test_backward_large(void **state)
 {
     (void)state;
-    struct lcl_exec *ex = test_exec();
     static const int64_t large[][3] = {{300, 200, 97}, {530, 100, 33}, {70, 1024, 40}};
     for (int i = 0; i < 6; i++) {
-        lcl_dtype dtype = i < 3 ? LCL_F32 : LCL_BF16;
         struct problem p = problem_new(large[i % 3][0], large[i % 3][1], large[i % 3][2], 13);
+        check_backward(&p, i < 3 ? LCL_F32 : LCL_BF16);
+        buf_end();
+    }
+}
+
+/* Shapes that the own product cuts in passes of depth (M or K of 5000), of columns, and, for a bf16
+ * y, in columns and rows of sums; the last one is its own in f32 too. */
+static void test_passes(void **state)
+{
+    (void)state;
+    struct lcl_exec *ex = test_exec();
+    static const int64_t shape[][3] = {{30, 400, 5000}, {5000, 30, 400}, {31, 1500, 760},
+                                       {6000, 776, 3},  {12000, 400, 2}, {390, 401, 385}};
+    for (int i = 0; i < 12; i++) {
+        lcl_dtype dtype = i < 6 ? LCL_F32 : LCL_BF16;
+        struct problem p = problem_new(shape[i % 6][0], shape[i % 6][1], shape[i % 6][2], 19);
         struct lcl_linear_args a = args_of(&p, dtype, dtype);
-        double *zero_w = dbl_new((size_t)(p.N * p.K)), *zero_b = dbl_new((size_t)p.N);
-        a.d_weight_NK = buf_of(zero_w, (size_t)(p.N * p.K), LCL_F32);
-        a.d_bias_N = buf_of(zero_b, (size_t)p.N, LCL_F32);
-        ASSERT_OK(ex->ops->linear_bwd(ex, &a));
-        double *d_x = dbl_new((size_t)(p.M * p.K)), *d_w = zero_w, *d_b = zero_b;
-        for (int64_t m = 0; m < p.M; m++)
-            for (int64_t n = 0; n < p.N; n++) {
-                double d = p.d_y[m * p.N + n];
-                d_b[n] += d;
-                for (int64_t k = 0; k < p.K; k++) {
-                    d_x[m * p.K + k] += d * p.w[n * p.K + k];
-                    d_w[n * p.K + k] += d * p.x[m * p.K + k];
-                }
-            }
-        check_close("d_x", a.d_x_MK, dtype, d_x, (size_t)(p.M * p.K), 4e-6);
-        check_close("d_weight", a.d_weight_NK, LCL_F32, d_w, (size_t)(p.N * p.K), 4e-6);
-        check_close("d_bias", a.d_bias_N, LCL_F32, d_b, (size_t)p.N, 4e-6);
+        ASSERT_OK(ex->ops->linear_fwd(ex, &a));
+        check_close("y", a.y_MN, dtype, want_y(&p, true, false), (size_t)(p.M * p.N), 4e-6);
+        check_backward(&p, dtype);
         buf_end();
     }
 }
@@ -184,7 +207,7 @@ static void test_same_bits_for_any_threads(void **state)
     struct lcl_exec *ex = test_exec();
     for (int i = 0; i < 2; i++) {
         lcl_dtype dtype = i ? LCL_BF16 : LCL_F32;
-        struct problem p = problem_new(700, 288, 200, 17);
+        struct problem p = problem_new(700, 388, 400, 17);
         struct lcl_linear_args a[3];
         for (int t = 0; t < 3; t++) {
             a[t] = args_of(&p, dtype, dtype);
@@ -247,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_forward_bf16),
         cmocka_unit_test(test_backward_finite_differences),
         cmocka_unit_test(test_backward_large),
+        cmocka_unit_test(test_passes),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_empty_and_bad),
     };
