@@ -106,7 +106,7 @@ static struct lcl_head_xent_args head_args(struct lcl_pass *p, const struct lcl_
 {
     const struct lcl_text_config *t = &p->model->config.text;
     lcl_dtype dtype = lcl_model_dtype(p->model);
-    return (struct lcl_head_xent_args){.T = b->T,
+    return (struct lcl_head_xent_args){.T = p->text.R,
                                        .C = t->C,
                                        .V = t->V,
                                        .S = b->S,
@@ -116,7 +116,7 @@ static struct lcl_head_xent_args head_args(struct lcl_pass *p, const struct lcl_
                                        .hidden_TC = p->text.hidden,
                                        .weight_VC =
                                            lcl_model_weight(p->model, p->model->rows.head_w),
-                                       .row_S = b->row_S,
+                                       .row_S = p->text.R < b->T ? p->text.index_R : b->row_S,
                                        .target_S = b->target_S,
                                        .weight_S = b->weight_S,
                                        .logprob_S = p->row_logprob,
@@ -128,7 +128,7 @@ static lcl_status forward(struct lcl_pass *p, const struct lcl_batch *b,
 {
     LCL_TRY(lcl_pass_layout_batch(p, b, images && images->pixels && b->n_images > 0));
     LCL_TRY(lcl_model_embed(p, b, images));
-    return lcl_text_fwd(p, b->position_T, b->n_runs, b->runs, NULL, NULL);
+    return lcl_text_fwd(p, b->position_T, b->row_S, b->n_runs, b->runs, NULL, NULL);
 }
 
 lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,

@@ -92,11 +92,16 @@ struct lcl_text_layer_saves {
 };
 struct lcl_text_saves {
     int64_t T;
+    int64_t R; /* rows whose hidden state is wanted: past attention the last layer has no others */
+    const int32_t *row_R; /* their tokens, of the batch; where R = T all rows in their order */
+    int32_t *index_R;     /* 0, 1 .. R-1 */
     struct lcl_text_layer_saves *layer;
-    void *sum, *hidden; /* [T, C] residual stream at the end; normed */
+    void *last_x, *last_attn; /* [R, C], [R, H D] what the last layer goes on with, where R < T */
+    void *sum, *hidden;       /* [R, C] residual stream at the end; normed */
     float *rstd;
     void *norm, *half, *act;            /* temporaries: [T, C], [T, C], [T, F] */
     void *d_x, *d_norm, *d_act, *d_qkv; /* backward temporaries */
+    void *d_last_x, *d_last_attn;       /* [R, C], [R, H D] */
 };
 
 struct lcl_projector_saves {
@@ -121,6 +126,7 @@ struct lcl_pass {
     float *grad; /* [n_elements] of the table, accumulated; NULL: inference */
     enum lcl_checkpointing checkpointing;
     bool train_vision, train_projector, train_text;
+    bool all_rows; /* hidden states of all tokens, not of the supervised ones alone */
     struct lcl_arena arena;
     struct lcl_vision_saves vision;
     struct lcl_projector_saves projector;
@@ -128,7 +134,7 @@ struct lcl_pass {
     struct lcl_classify_saves classify;
     void *features;      /* [R, Cv] pooled features of the batch's images */
     void *d_features;    /* their gradient, when the vision tower trains */
-    void *d_hidden;      /* [T, C] */
+    void *d_hidden;      /* [R, C] of text.R */
     float *row_logprob;  /* [S] */
     int32_t *row_argmax; /* [S] */
 };
@@ -188,7 +194,7 @@ void lcl_projector_layout(struct lcl_pass *p, int64_t R, bool training);
 LCL_CHECKED lcl_status lcl_projector_fwd(struct lcl_pass *p, const void *features);
 LCL_CHECKED lcl_status lcl_projector_bwd(struct lcl_pass *p,
                                          void *d_features); /* NULL: not wanted */
-void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training);
+void lcl_text_layout(struct lcl_pass *p, int64_t T, int64_t R, bool training);
 
 /* Key/value cache for generation: rows of all layers; the caller says which row a token takes. */
 struct lcl_kv_cache {
@@ -199,12 +205,16 @@ struct lcl_kv_cache {
 LCL_CHECKED lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *m,
                                             int64_t rows);
 void lcl_kv_cache_free(struct lcl_kv_cache *c);
-/* Decoder layers on p->text.layer[0].x (embedded tokens); with a cache, keys and values go to cache
- * rows cache_row[T] and the runs' key ranges are cache rows. */
-LCL_CHECKED lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
+/* Decoder layers on p->text.layer[0].x (embedded tokens) to p->text.hidden: of the tokens row_R,
+ * distinct and as many as the batch laid out has supervised rows, or of all tokens where
+ * p->text.R = p->text.T. With a cache, keys and values go to cache rows cache_row[T] and the runs'
+ * key ranges are cache rows. */
+LCL_CHECKED lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T,
+                                    const int32_t *row_R, int64_t n_runs,
                                     const struct lcl_attn_run *runs, struct lcl_kv_cache *cache,
                                     const int32_t *cache_row);
-/* d_hidden [T, C] (overwritten) to d_embedded: left in p->text.d_x. */
+/* d_hidden [R, C] (overwritten) to d_embedded: left in p->text.d_x. row_R of the forward must still
+ * be there. */
 LCL_CHECKED lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
                                     const struct lcl_attn_run *runs, const void *d_hidden);
 /* Embeds the batch's ids and splices the projected pictures in. */

@@ -83,8 +83,9 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
         return;
     }
     lcl_projector_layout(p, R, training);
-    lcl_text_layout(p, l->T, training);
-    p->d_hidden = training ? lcl_arena_alloc(&p->arena, (size_t)(l->T * c->text.C), e) : NULL;
+    int64_t rows = p->all_rows || l->S > l->T ? l->T : l->S;
+    lcl_text_layout(p, l->T, rows, training);
+    p->d_hidden = training ? lcl_arena_alloc(&p->arena, (size_t)(rows * c->text.C), e) : NULL;
 }
 
 size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits *limits)

@@ -29,13 +29,14 @@ static void mlp_layout(struct lcl_pass *p, struct lcl_text_layer_saves *s, int64
     s->gate_up = lcl_arena_alloc(a, (size_t)(T * 2 * t->F), elem(p));
 }
 
-void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training)
+void lcl_text_layout(struct lcl_pass *p, int64_t T, int64_t R, bool training)
 {
     const struct lcl_text_config *t = &p->model->config.text;
     struct lcl_text_saves *s = &p->text;
     struct lcl_arena *a = &p->arena;
     int64_t wide = t->C > t->H * t->D ? t->C : t->H * t->D;
     s->T = T;
+    s->R = R;
     for (int64_t l = 0; l < t->n_layers; l++) {
         struct lcl_text_layer_saves *y = &s->layer[l];
         *y = s->layer[0];
@@ -43,11 +44,15 @@ void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training)
             attention_layout(p, y, T);
         else if (training)
             y->x = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
-        if (l == 0 || (training && p->checkpointing == LCL_CHECKPOINT_NONE)) mlp_layout(p, y, T);
+        if (l == 0 || (training && p->checkpointing == LCL_CHECKPOINT_NONE))
+            mlp_layout(p, y, l > 0 && l == t->n_layers - 1 ? R : T);
     }
-    s->sum = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
-    s->hidden = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
-    s->rstd = LCL_ARENA_NEW(a, float, (size_t)T);
+    s->index_R = LCL_ARENA_NEW(a, int32_t, (size_t)R);
+    s->last_x = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));
+    s->last_attn = lcl_arena_alloc(a, (size_t)(R * t->H * t->D), elem(p));
+    s->sum = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));
+    s->hidden = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));
+    s->rstd = LCL_ARENA_NEW(a, float, (size_t)R);
     s->norm = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
     s->half = lcl_arena_alloc(a, (size_t)(T * t->C), elem(p));
     s->act = lcl_arena_alloc(a, (size_t)(T * t->F), elem(p));
@@ -56,12 +61,55 @@ void lcl_text_layout(struct lcl_pass *p, int64_t T, bool training)
     s->d_norm = lcl_arena_alloc(a, (size_t)(T * wide), elem(p));
     s->d_act = lcl_arena_alloc(a, (size_t)(T * t->F), elem(p));
     s->d_qkv = lcl_arena_alloc(a, (size_t)(T * qkv_width(t)), elem(p));
+    s->d_last_x = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));
+    s->d_last_attn = lcl_arena_alloc(a, (size_t)(R * t->H * t->D), elem(p));
 }
 
-static struct lcl_rmsnorm_args norm_args(const struct lcl_pass *p, int weight)
+/* Whether a layer goes on with the wanted rows alone once attention has read all. */
+static bool narrows(const struct lcl_pass *p, int64_t l)
+{
+    return l == p->model->config.text.n_layers - 1 && p->text.R < p->text.T;
+}
+
+static int64_t rows_after_attention(const struct lcl_pass *p, int64_t l)
+{
+    return narrows(p, l) ? p->text.R : p->text.T;
+}
+
+/* The wanted rows of `all` [T, width] as `some` [R, width]; backward: d_all of d_some, zeros in
+ * other rows. */
+static struct lcl_splice_args narrow_args(const struct lcl_pass *p, int64_t width)
+{
+    const struct lcl_text_saves *s = &p->text;
+    return (struct lcl_splice_args){.n = s->R,
+                                    .T = s->R,
+                                    .R = s->T,
+                                    .C = width,
+                                    .dtype = lcl_model_dtype(p->model),
+                                    .slot = s->index_R,
+                                    .src_row = s->row_R};
+}
+
+static lcl_status narrow(struct lcl_pass *p, int64_t width, const void *all, void *some)
+{
+    struct lcl_splice_args a = narrow_args(p, width);
+    a.src_RC = all;
+    a.dst_TC = some;
+    return p->exec->ops->splice_fwd(p->exec, &a);
+}
+
+static lcl_status narrow_bwd(struct lcl_pass *p, int64_t width, void *d_some, void *d_all)
+{
+    struct lcl_splice_args a = narrow_args(p, width);
+    a.d_dst_TC = d_some;
+    a.d_src_RC = d_all;
+    return p->exec->ops->splice_bwd(p->exec, &a);
+}
+
+static struct lcl_rmsnorm_args norm_args(const struct lcl_pass *p, int weight, int64_t rows)
 {
     const struct lcl_text_config *t = &p->model->config.text;
-    return (struct lcl_rmsnorm_args){.M = p->text.T,
+    return (struct lcl_rmsnorm_args){.M = rows,
                                      .C = t->C,
                                      .dtype = lcl_model_dtype(p->model),
                                      .eps = (float)t->eps,
@@ -147,16 +195,24 @@ static lcl_status gate_fwd(struct lcl_pass *p, int64_t l)
     struct lcl_text_layer_saves *y = &s->layer[l];
     const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
     const struct lcl_text_config *t = &p->model->config.text;
-    LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
-                            y->attn, s->half));
-    struct lcl_rmsnorm_args n2 = norm_args(p, r->norm2);
-    n2.x_MC = y->x;
+    int64_t rows = rows_after_attention(p, l), wide = t->H * t->D;
+    const void *x = y->x, *attn = y->attn;
+    if (narrows(p, l)) {
+        LCL_TRY(narrow(p, t->C, x, s->last_x));
+        LCL_TRY(narrow(p, wide, attn, s->last_attn));
+        x = s->last_x;
+        attn = s->last_attn;
+    }
+    LCL_TRY(
+        lcl_pass_linear(p, (struct lcl_layer_linear){r->o_w, -1, rows, t->C, wide}, attn, s->half));
+    struct lcl_rmsnorm_args n2 = norm_args(p, r->norm2, rows);
+    n2.x_MC = x;
     n2.add_MC = s->half;
     n2.sum_MC = y->mid;
     n2.y_MC = s->norm;
     n2.rstd_M = y->rstd2;
     LCL_TRY(p->exec->ops->rmsnorm_fwd(p->exec, &n2));
-    return lcl_pass_linear(p, (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
+    return lcl_pass_linear(p, (struct lcl_layer_linear){r->gate_up_w, -1, rows, 2 * t->F, t->C},
                            s->norm, y->gate_up);
 }
 
@@ -168,7 +224,8 @@ static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const 
     const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
     const struct lcl_text_config *t = &p->model->config.text;
     const struct lcl_ops *ops = p->exec->ops;
-    struct lcl_rmsnorm_args n1 = norm_args(p, r->norm1);
+    int64_t rows = rows_after_attention(p, l);
+    struct lcl_rmsnorm_args n1 = norm_args(p, r->norm1, s->T);
     n1.x_MC = x;
     n1.add_MC = add;
     n1.sum_MC = y->x;
@@ -184,22 +241,24 @@ static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const 
     LCL_TRY(ops->swiglu_fwd(
         p->exec,
         &(struct lcl_swiglu_args){
-            .M = s->T, .F = t->F, .dtype = n1.dtype, .gate_up_M2F = y->gate_up, .y_MF = s->act}));
-    return lcl_pass_linear(p, (struct lcl_layer_linear){r->down_w, -1, s->T, t->C, t->F}, s->act,
+            .M = rows, .F = t->F, .dtype = n1.dtype, .gate_up_M2F = y->gate_up, .y_MF = s->act}));
+    return lcl_pass_linear(p, (struct lcl_layer_linear){r->down_w, -1, rows, t->C, t->F}, s->act,
                            s->half);
 }
 
-lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, int64_t n_runs,
-                        const struct lcl_attn_run *runs, struct lcl_kv_cache *cache,
+lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, const int32_t *row_R,
+                        int64_t n_runs, const struct lcl_attn_run *runs, struct lcl_kv_cache *cache,
                         const int32_t *cache_row)
 {
     struct lcl_text_saves *s = &p->text;
     const struct lcl_text_config *t = &p->model->config.text;
     struct text_ctx c = {position_T, n_runs, runs, cache, cache_row};
+    s->row_R = row_R;
+    for (int64_t i = 0; i < s->R; i++) s->index_R[i] = (int32_t)i;
     LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL, &c));
     for (int64_t l = 1; l < t->n_layers; l++)
         LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half, &c));
-    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm);
+    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm, s->R);
     n.x_MC = s->layer[t->n_layers - 1].mid;
     n.add_MC = s->half;
     n.sum_MC = s->sum;
@@ -215,7 +274,8 @@ static lcl_status mlp_bwd(struct lcl_pass *p, int64_t l, void *d_x)
     const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
     const struct lcl_text_config *t = &p->model->config.text;
     const struct lcl_ops *ops = p->exec->ops;
-    struct lcl_swiglu_args glu = {.M = s->T,
+    int64_t rows = rows_after_attention(p, l);
+    struct lcl_swiglu_args glu = {.M = rows,
                                   .F = t->F,
                                   .dtype = lcl_model_dtype(p->model),
                                   .gate_up_M2F = y->gate_up,
@@ -223,21 +283,38 @@ static lcl_status mlp_bwd(struct lcl_pass *p, int64_t l, void *d_x)
                                   .d_y_MF = s->d_act,
                                   .d_gate_up_M2F = y->gate_up};
     LCL_TRY(ops->swiglu_fwd(p->exec, &glu));
-    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->down_w, -1, s->T, t->C, t->F},
+    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->down_w, -1, rows, t->C, t->F},
                                 s->act, d_x, s->d_act, p->train_text));
     LCL_TRY(ops->swiglu_bwd(p->exec, &glu));
-    struct lcl_rmsnorm_args n = norm_args(p, r->norm2);
+    struct lcl_rmsnorm_args n = norm_args(p, r->norm2, rows);
     n.x_MC = n.sum_MC = y->mid;
     n.y_MC = s->norm;
     n.rstd_M = y->rstd2;
     LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
     LCL_TRY(lcl_pass_linear_bwd(p,
-                                (struct lcl_layer_linear){r->gate_up_w, -1, s->T, 2 * t->F, t->C},
+                                (struct lcl_layer_linear){r->gate_up_w, -1, rows, 2 * t->F, t->C},
                                 s->norm, y->gate_up, s->d_norm, p->train_text));
     n.d_y_MC = s->d_norm;
     n.d_sum_MC = n.d_x_MC = d_x;
     n.d_weight_C = lcl_pass_grad(p, r->norm2, p->train_text);
     return ops->rmsnorm_bwd(p->exec, &n);
+}
+
+/* d_x and, in d_norm, the gradient of attention's output, of all rows; d_some: that of the rows
+ * after attention, d_x itself where they are all. */
+static lcl_status out_bwd(struct lcl_pass *p, int64_t l, void *d_some)
+{
+    struct lcl_text_saves *s = &p->text;
+    const struct lcl_text_config *t = &p->model->config.text;
+    bool some = narrows(p, l);
+    int64_t wide = t->H * t->D;
+    struct lcl_layer_linear o = {p->model->rows.text[l].o_w, -1, rows_after_attention(p, l), t->C,
+                                 wide};
+    LCL_TRY(lcl_pass_linear_bwd(p, o, some ? s->last_attn : s->layer[l].attn, d_some,
+                                some ? s->d_last_attn : s->d_norm, p->train_text));
+    if (!some) return LCL_OK;
+    LCL_TRY(narrow_bwd(p, wide, s->d_last_attn, s->d_norm));
+    return narrow_bwd(p, t->C, d_some, s->d_x);
 }
 
 static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const struct text_ctx *c)
@@ -247,8 +324,6 @@ static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const 
     const struct lcl_text_layer_rows *r = &p->model->rows.text[l];
     const struct lcl_text_config *t = &p->model->config.text;
     const struct lcl_ops *ops = p->exec->ops;
-    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->o_w, -1, s->T, t->C, t->H * t->D},
-                                y->attn, d_x, s->d_norm, p->train_text));
     struct lcl_attention_args att = attention_args(p, y, c->n_runs, c->runs);
     unsigned char *d_qkv = s->d_qkv;
     att.d_out = s->d_norm;
@@ -258,7 +333,7 @@ static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const 
     LCL_TRY(ops->attention_bwd(p->exec, &att));
     struct lcl_rotary_args rot = rotary_args(p, d_qkv, c->position_T);
     LCL_TRY(ops->rotary_bwd(p->exec, &rot));
-    struct lcl_rmsnorm_args n = norm_args(p, r->norm1);
+    struct lcl_rmsnorm_args n = norm_args(p, r->norm1, s->T);
     n.x_MC = n.sum_MC = y->x;
     n.y_MC = s->norm;
     n.rstd_M = y->rstd1;
@@ -278,18 +353,21 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
     struct lcl_text_saves *s = &p->text;
     const struct lcl_text_config *t = &p->model->config.text;
     struct text_ctx c = {position_T, n_runs, runs, NULL, NULL};
-    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm);
+    void *d_last = narrows(p, t->n_layers - 1) ? s->d_last_x : s->d_x;
+    struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm, s->R);
     n.sum_MC = s->sum;
     n.rstd_M = s->rstd;
     n.d_y_MC = d_hidden;
-    n.d_x_MC = s->d_x;
+    n.d_x_MC = d_last;
     n.d_weight_C = lcl_pass_grad(p, p->model->rows.final_norm, p->train_text);
     LCL_TRY(p->exec->ops->rmsnorm_bwd(p->exec, &n));
     for (int64_t l = t->n_layers; l-- > 0;) {
         if (p->checkpointing == LCL_CHECKPOINT_LAYERS)
             LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
         if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(gate_fwd(p, l));
-        LCL_TRY(mlp_bwd(p, l, s->d_x));
+        void *d_some = l == t->n_layers - 1 ? d_last : s->d_x;
+        LCL_TRY(mlp_bwd(p, l, d_some));
+        LCL_TRY(out_bwd(p, l, d_some));
         LCL_TRY(attention_bwd(p, l, s->d_x, &c));
     }
     return LCL_OK;

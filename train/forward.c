@@ -235,7 +235,8 @@ lcl_status lcl_forward_case(struct lcl_exec *exec, struct lcl_model *m,
                          .grad = m->params.grad,
                          .train_vision = true,
                          .train_projector = true,
-                         .train_text = true};
+                         .train_text = true,
+                         .all_rows = true};
     const struct lcl_model_config *k = &m->config;
     lcl_dtype dtype = lcl_model_dtype(m);
     lcl_status status = LCL_OK;

@@ -89,24 +89,26 @@ static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
     return LCL_OK;
 }
 
-/* Token with the highest logit after each of n hidden rows row[]. */
+/* Token with the highest logit after each of the n tokens last_row[], whose hidden states are there
+ * in that order. */
 static lcl_status pick(struct lcl_generator *g, int64_t n)
 {
     struct lcl_pass *p = &g->pass;
     const struct lcl_model *m = p->model;
     lcl_dtype dtype = lcl_model_dtype(m);
     return p->exec->ops->head_xent_fwd(
-        p->exec, &(struct lcl_head_xent_args){.T = p->text.T,
-                                              .C = m->config.text.C,
-                                              .V = m->config.text.V,
-                                              .S = n,
-                                              .dtype = dtype,
-                                              .weight_dtype = dtype,
-                                              .logit_scale = 1,
-                                              .hidden_TC = p->text.hidden,
-                                              .weight_VC = lcl_model_weight(m, m->rows.head_w),
-                                              .row_S = g->last_row,
-                                              .argmax_S = g->argmax});
+        p->exec,
+        &(struct lcl_head_xent_args){.T = p->text.R,
+                                     .C = m->config.text.C,
+                                     .V = m->config.text.V,
+                                     .S = n,
+                                     .dtype = dtype,
+                                     .weight_dtype = dtype,
+                                     .logit_scale = 1,
+                                     .hidden_TC = p->text.hidden,
+                                     .weight_VC = lcl_model_weight(m, m->rows.head_w),
+                                     .row_S = p->text.R < p->text.T ? p->text.index_R : g->last_row,
+                                     .argmax_S = g->argmax});
 }
 
 static lcl_status decode_step(struct lcl_generator *g, int64_t n, const struct lcl_attn_run *runs)
@@ -115,11 +117,13 @@ static lcl_status decode_step(struct lcl_generator *g, int64_t n, const struct l
                           .id_T = g->id,
                           .position_T = g->position,
                           .n_runs = n,
-                          .runs = (void *)(uintptr_t)runs};
+                          .runs = (void *)(uintptr_t)runs,
+                          .S = n,
+                          .row_S = g->last_row};
     LCL_TRY(lcl_pass_layout_batch(&g->pass, &b, false));
     LCL_TRY(lcl_model_embed(&g->pass, &b, NULL));
-    LCL_TRY(lcl_text_fwd(&g->pass, g->position, n, runs, &g->cache, g->slot_of));
     for (int64_t i = 0; i < n; i++) g->last_row[i] = (int32_t)i;
+    LCL_TRY(lcl_text_fwd(&g->pass, g->position, b.row_S, n, runs, &g->cache, g->slot_of));
     return pick(g, n);
 }
 
@@ -148,15 +152,19 @@ lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *
 {
     struct lcl_pass *p = &g->pass;
     LCL_TRY(place_runs(g, b, is_branch, max_new));
-    LCL_TRY(lcl_pass_layout_batch(p, b, images && images->pixels && b->n_images > 0));
-    LCL_TRY(lcl_model_embed(p, b, images));
-    LCL_TRY(lcl_text_fwd(p, b->position_T, b->n_runs, g->runs, &g->cache, g->cache_row));
     int64_t n = 0;
     for (int64_t r = 0; r < b->n_runs; r++) {
         if (!is_branch[r]) continue;
         g->last_row[n] = b->runs[r].q_end - 1;
         g->map[n++] = (int32_t)r;
     }
+    struct lcl_batch wanted = *b; /* the branches' last tokens alone */
+    wanted.S = n;
+    wanted.row_S = g->last_row;
+    LCL_TRY(lcl_pass_layout_batch(p, &wanted, images && images->pixels && b->n_images > 0));
+    LCL_TRY(lcl_model_embed(p, b, images));
+    LCL_TRY(
+        lcl_text_fwd(p, b->position_T, wanted.row_S, b->n_runs, g->runs, &g->cache, g->cache_row));
     LCL_TRY(pick(g, n));
     struct lcl_attn_run *decode = malloc((size_t)(n ? n : 1) * sizeof *decode);
     if (!decode) return LCL_FAIL(LCL_MEMORY, "no memory for %lld answers", (long long)n);

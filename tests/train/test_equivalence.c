@@ -172,6 +172,34 @@ static void shared_prefix_repeats(void **state)
     shared_prefix_equals_separate("data.queries=3 data.supervise=repeats data.layout=vicuna");
 }
 
+/* The last layer goes on with the supervised rows alone, or with all. */
+static void wanted_rows_equal_all(void **state)
+{
+    (void)state;
+    const enum lcl_checkpointing ways[] = {LCL_CHECKPOINT_NONE, LCL_CHECKPOINT_MLP,
+                                           LCL_CHECKPOINT_LAYERS};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct bench b;
+        struct lcl_episode e;
+        set_up(&b, "data.supervise=repeats");
+        b.pass.checkpointing = ways[i];
+        float *all = calloc(b.env.model.params.n_elements, sizeof *all);
+        assert_non_null(all);
+        ASSERT_OK(lcl_sampler_draw(&b.sampler, 0, 5, 0, &e));
+        append(&b, &e, LCL_ENCODE_TRAIN);
+        double some_loss = step(&b, b.grad);
+        assert_true(b.pass.text.R > 0 && b.pass.text.R < b.pass.text.T);
+        b.pass.all_rows = true;
+        double all_loss = step(&b, all);
+        assert_true(b.pass.text.R == b.pass.text.T);
+        assert_near(all_loss, some_loss, 1e-6);
+        assert_same_grads(&b, all, b.grad);
+        free(all);
+        lcl_episode_free(&e);
+        tear_down(&b);
+    }
+}
+
 static void packed_equals_single(void **state)
 {
     (void)state;
@@ -539,6 +567,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prefix_last),
         cmocka_unit_test(shared_prefix_repeats),
+        cmocka_unit_test(wanted_rows_equal_all),
         cmocka_unit_test(packed_equals_single),
         cmocka_unit_test(candidates_equal_teacher_forcing),
         cmocka_unit_test(queries_together_equal_one_at_a_time),
