@@ -32,7 +32,7 @@ struct work {
     float lse_L[LANES],
         delta_L[LANES]; /* log2 units; sum over D of d_out * out, d_q's scale at the end */
     float *q_DL, *d_out_DL, *d_q_DL;    /* panels */
-    float *q_LD, *d_out_LD;             /* rows, padded to width */
+    float *q_LD, *d_out_LD;             /* row panels (below), padded to width */
     float *p_KL, *d_s_KL;               /* [TILE_KEYS, LANES] */
     float *k_tile, *v_tile, *d_k, *d_v; /* d_k, d_v: [rows of the group, width] */
 };
@@ -63,17 +63,42 @@ static struct work *work_new(const struct backward *b)
     return w;
 }
 
+/* Row panels: rows of lanes cut in columns of at most MK_VECS vectors, [column][LANES][its
+ * vectors]: what a product of lanes reads again and again lies without gaps in the first-level
+ * cache. */
+static int panel_vecs(int64_t width, int64_t col)
+{
+    return width - col < PANEL ? (int)((width - col) / VL) : MK_VECS;
+}
+
 static void load_rows(float *dst, int64_t width, const struct attn_lanes *l, const void *x,
                       lcl_dtype dtype, int64_t stride, int64_t D)
 {
-    float temp[128];
+    float padded[128 + VL] = {0}, temp[128];
     for (int32_t i = 0; i < l->panels * PANEL; i++) {
-        float *row = dst + i * width;
-        int64_t used = i < l->n ? D : 0;
-        if (used)
-            memcpy(row, row_load(x, dtype, l->row[i] * stride + l->head[i] * D, D, temp),
-                   (size_t)D * sizeof(float));
-        memset(row + used, 0, (size_t)(width - used) * sizeof(float));
+        const float *row = padded;
+        if (i < l->n)
+            row = row_load(x, dtype, l->row[i] * stride + l->head[i] * D, D, temp);
+        else
+            memset(padded, 0, (size_t)D * sizeof(float));
+        if (i < l->n && D < width) row = memcpy(padded, row, (size_t)D * sizeof(float));
+        for (int64_t col = 0; col < width; col += PANEL) {
+            int vecs = panel_vecs(width, col);
+            float *at = dst + col * LANES + (int64_t)i * vecs * VL;
+            for (int v = 0; v < vecs; v++) v_store(at + v * VL, v_load(row + col + v * VL));
+        }
+    }
+}
+
+/* d_rows [rows, width] += weights_KL of lanes [lane, end) times their row panels. */
+static void add_rows(const struct backward *b, int64_t rows, const float *weights_KL, int32_t lane,
+                     int32_t end, const float *panels, float *d_rows)
+{
+    for (int64_t col = 0, n; col < b->width; col += n) {
+        int vecs = panel_vecs(b->width, col);
+        n = vecs * VL;
+        mk_rows(rows, vecs, end - lane, weights_KL + lane, LANES, panels + col * LANES + lane * n,
+                n, d_rows + col, b->width, true);
     }
 }
 
@@ -82,7 +107,7 @@ static void load_block(const struct backward *b, struct work *w, const struct at
 {
     const struct lcl_attention_args *a = b->a;
     struct attn_lanes *l = &w->lanes;
-    float temp[128];
+    float temp[2][128];
     attn_set_lanes(l, a, block, kv_head);
     attn_load_lanes(w->q_DL, l, a->q, a->dtype, a->q_stride, a->D, a->scale * ATTN_LOG2E);
     attn_load_lanes(w->d_out_DL, l, a->d_out, a->dtype, a->out_stride, a->D, 1.0f);
@@ -92,9 +117,9 @@ static void load_block(const struct backward *b, struct work *w, const struct at
     for (int32_t i = 0; i < l->panels * PANEL; i++) {
         w->lse_L[i] = w->delta_L[i] = 0;
         if (i >= l->n) continue;
-        const float *out =
-            row_load(a->out, a->dtype, l->row[i] * a->out_stride + l->head[i] * a->D, a->D, temp);
-        const float *d_out = w->d_out_LD + i * b->width;
+        int64_t at = l->row[i] * a->out_stride + l->head[i] * a->D;
+        const float *out = row_load(a->out, a->dtype, at, a->D, temp[0]);
+        const float *d_out = row_load(a->d_out, a->dtype, at, a->D, temp[1]);
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t d = 0; d < a->D; d++) sum += out[d] * d_out[d];
@@ -139,7 +164,6 @@ static void key_range(const struct backward *b, struct work *w, int64_t kv_head,
 {
     const struct lcl_attention_args *a = b->a;
     const struct attn_lanes *l = &w->lanes;
-    int vecs = (int)(b->width / VL);
     for (int32_t first = 0; first < end - begin && first <= l->most[l->panels - 1];
          first += TILE_KEYS) {
         int32_t left = end - begin - first, n = left < TILE_KEYS ? left : TILE_KEYS;
@@ -158,10 +182,8 @@ static void key_range(const struct backward *b, struct work *w, int64_t kv_head,
                 lane = (p + 1) * PANEL;
         }
         int64_t at = (begin + first - base) * b->width;
-        mk_rows(rows, vecs, lanes - lane, w->p_KL + lane, LANES, w->d_out_LD + lane * b->width,
-                b->width, w->d_v + at, b->width, true);
-        mk_rows(rows, vecs, lanes - lane, w->d_s_KL + lane, LANES, w->q_LD + lane * b->width,
-                b->width, w->d_k + at, b->width, true);
+        add_rows(b, rows, w->p_KL, lane, lanes, w->d_out_LD, w->d_v + at);
+        add_rows(b, rows, w->d_s_KL, lane, lanes, w->q_LD, w->d_k + at);
     }
 }
 

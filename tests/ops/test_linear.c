@@ -175,11 +175,11 @@ static void test_passes(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    static const int64_t shape[][3] = {{30, 400, 5000}, {5000, 30, 400}, {31, 1500, 760},
-                                       {6000, 776, 3},  {12000, 400, 2}, {390, 401, 385}};
-    for (int i = 0; i < 12; i++) {
-        lcl_dtype dtype = i < 6 ? LCL_F32 : LCL_BF16;
-        struct problem p = problem_new(shape[i % 6][0], shape[i % 6][1], shape[i % 6][2], 19);
+    static const int64_t shape[][3] = {{9, 400, 5000}, {5000, 9, 400},  {9, 1500, 760},
+                                       {6000, 776, 3}, {12000, 400, 2}, {390, 401, 385}};
+    for (int i = 0; i < 6; i++) {
+        lcl_dtype dtype = i < 5 ? LCL_BF16 : LCL_F32;
+        struct problem p = problem_new(shape[i][0], shape[i][1], shape[i][2], 19);
         struct lcl_linear_args a = args_of(&p, dtype, dtype);
         ASSERT_OK(ex->ops->linear_fwd(ex, &a));
         check_close("y", a.y_MN, dtype, want_y(&p, true, false), (size_t)(p.M * p.N), 4e-6);
