@@ -7,6 +7,7 @@
 
 #include "core/threads.h"
 #include "train/generate.h"
+#include "train/stop.h"
 
 enum { ITEM_EPISODES = 16, MAX_WORKERS = 256 };
 
@@ -284,6 +285,8 @@ static lcl_status run_item(void *arg, int64_t index)
     struct eval *v = arg;
     struct worker *w = &v->worker[v->n_workers > 1 ? lcl_thread_index() : 0];
     struct item item;
+    if (lcl_stop_signal)
+        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
     double(*score)[2] = calloc((size_t)(ITEM_EPISODES * v->queries), sizeof *score);
     if (!score) return LCL_FAIL(LCL_MEMORY, "no memory for scores");
     lcl_status status = draw_item(v, index, &item);

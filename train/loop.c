@@ -50,6 +50,7 @@ struct loop {
     struct interval interval;
     double stage_start_s;
     bool stage_done, ended_early;
+    bool evaluation_due; /* a signal stopped the evaluation after this step */
 };
 
 static const struct lcl_config *config_of(const struct loop *l)
@@ -90,6 +91,8 @@ static lcl_status resolve_yaml(struct loop *l)
 
 /* ---- checkpoints ---- */
 
+enum { EVALUATION_DUE = 4 }; /* a bit of stage_done in the file; below it 1: done, 2: early */
+
 static lcl_status save(struct loop *l, bool is_best)
 {
     if (l->saved_step == l->step) return LCL_OK;
@@ -98,7 +101,7 @@ static lcl_status save(struct loop *l, bool is_best)
         "\"label_total\": %lld, \"stage_done\": %d}",
         (long long)l->adam_step, l->interval.loss, l->interval.weight,
         (long long)l->interval.label_correct, (long long)l->interval.label_total,
-        l->stage_done + l->ended_early);
+        l->stage_done + l->ended_early + (l->evaluation_due ? EVALUATION_DUE : 0));
     if (!extra) return LCL_FAIL(LCL_MEMORY, "no memory for a checkpoint's state");
     struct lcl_run_state s = {.step = l->step,
                               .stage = l->stage,
@@ -145,6 +148,8 @@ static lcl_status restore(struct loop *l, const char *from)
     l->adam_step = adam;
     l->interval.label_correct = correct;
     l->interval.label_total = total;
+    l->evaluation_due = done & EVALUATION_DUE;
+    done &= ~EVALUATION_DUE;
     l->ended_early = done == 2;
     /* Steps may have been added to a stage that had run all of its own. */
     l->stage_done = l->ended_early || (done == 1 && l->stage_step >= config_of(l)->max_steps);
@@ -235,23 +240,29 @@ static lcl_status open_pictures(struct loop *l)
 static lcl_status evaluate(struct loop *l)
 {
     const struct lcl_config *c = config_of(l);
-    double sum = 0;
-    for (int i = 0; i < c->eval_shots.n; i++) {
+    enum { MOST = sizeof c->eval_shots.v / sizeof *c->eval_shots.v };
+    double sum = 0, greedy[MOST], likelihood[MOST];
+    int n = c->eval_shots.n;
+    for (int i = 0; i < n; i++) {
         struct lcl_eval_request q = {.shots = c->eval_shots.v[i],
                                      .episodes = c->eval_episodes,
                                      .greedy = true,
                                      .likelihood = true};
         struct lcl_eval_outcome o;
         LCL_TRY(lcl_eval_run(&l->env, c, l->has_features ? &l->features : NULL, &q, &o));
-        struct lcl_metric values[] = {{"shots", (double)q.shots},
-                                      {"greedy", o.greedy.mean},
-                                      {"likelihood", o.likelihood.mean},
-                                      {"episodes", (double)q.episodes}};
-        LCL_TRY(lcl_metrics_log(l->metrics, "eval", stage_name(l), l->step, values, 4));
-        sum += o.likelihood.mean;
+        greedy[i] = o.greedy.mean;
+        likelihood[i] = o.likelihood.mean;
         lcl_eval_outcome_free(&o);
     }
-    l->last_accuracy = sum / c->eval_shots.n;
+    for (int i = 0; i < n; i++) { /* once it is whole: one that was stopped leaves no lines */
+        struct lcl_metric values[] = {{"shots", (double)c->eval_shots.v[i]},
+                                      {"greedy", greedy[i]},
+                                      {"likelihood", likelihood[i]},
+                                      {"episodes", (double)c->eval_episodes}};
+        LCL_TRY(lcl_metrics_log(l->metrics, "eval", stage_name(l), l->step, values, 4));
+        sum += likelihood[i];
+    }
+    l->last_accuracy = sum / n;
     return LCL_OK;
 }
 
@@ -343,24 +354,36 @@ static lcl_status log_stage(struct loop *l)
     return lcl_metrics_log(l->metrics, "stage", stage_name(l), l->step, values, 2);
 }
 
-/* After a step: metrics, evaluation, checkpoint. The order matters for resume: lines of a step are
- * written before its checkpoint. */
+/* After a step's metrics: evaluation, checkpoint. The order matters for resume: lines of a step are
+ * written before its checkpoint. An evaluation that a signal stops is made anew after a resume. */
+static lcl_status finish_step(struct loop *l)
+{
+    const struct lcl_config *c = config_of(l);
+    bool was_due = l->evaluation_due;
+    l->evaluation_due = false;
+    if (c->eval_steps > 0 && c->task == LCL_TASK_LINK_CONTEXT &&
+        (l->stage_step % c->eval_steps == 0 || l->stage_done)) {
+        lcl_status status = evaluate(l);
+        l->evaluation_due = status == LCL_INTERRUPTED;
+        if (l->evaluation_due) return save(l, false);
+        LCL_TRY(status);
+    }
+    if (l->stage_done) LCL_TRY(log_stage(l));
+    bool due = c->save_steps > 0 && l->stage_step % c->save_steps == 0;
+    if (!due && !l->stage_done && !lcl_stop_signal && !was_due) return LCL_OK;
+    bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
+    if (best) l->best = l->last_accuracy;
+    if (was_due) l->saved_step = -1; /* its checkpoint says that the evaluation is due */
+    return save(l, best);
+}
+
 static lcl_status after_step(struct loop *l, const struct lcl_step_result *r)
 {
     const struct lcl_config *c = config_of(l);
     bool last = l->stage_step >= c->max_steps;
     if (l->stage_step % c->logging_steps == 0 || last) LCL_TRY(log_interval(l, r));
-    last = last || l->stage_done;
-    l->stage_done = last;
-    if (c->eval_steps > 0 && c->task == LCL_TASK_LINK_CONTEXT &&
-        (l->stage_step % c->eval_steps == 0 || last))
-        LCL_TRY(evaluate(l));
-    if (last) LCL_TRY(log_stage(l));
-    bool due = c->save_steps > 0 && l->stage_step % c->save_steps == 0;
-    if (!due && !last && !lcl_stop_signal) return LCL_OK;
-    bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
-    if (best) l->best = l->last_accuracy;
-    return save(l, best);
+    l->stage_done = l->stage_done || last;
+    return finish_step(l);
 }
 
 static void progress_note(const struct loop *l, const struct lcl_step_result *r, char *note,
@@ -391,7 +414,7 @@ static lcl_status run_stage(struct loop *l)
     l->stage_start_s = l->interval.start_s = lcl_time_s();
     lcl_progress_begin(&progress, stage_name(l), "steps", c->max_steps);
     progress.base = l->stage_step;
-    lcl_status status = LCL_OK;
+    lcl_status status = l->evaluation_due ? finish_step(l) : LCL_OK;
     while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
         status = one_step(l, &trainer, &r);
         if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
@@ -431,10 +454,10 @@ static void forget_moments(struct loop *l)
 
 static lcl_status run_stages(struct loop *l)
 {
-    if (l->stage_done && l->stage + 1 == l->run->n_stages)
+    if (l->stage_done && !l->evaluation_due && l->stage + 1 == l->run->n_stages)
         lcl_log_info("%s is complete: raise max_steps to train on", config_of(l)->output_dir);
     for (;;) {
-        if (!l->stage_done) LCL_TRY(run_stage(l));
+        if (!l->stage_done || l->evaluation_due) LCL_TRY(run_stage(l));
         if (lcl_stop_signal || l->stage + 1 >= l->run->n_stages) return LCL_OK;
         if (!same_parts_train(config_of(l), config_of(l) + 1)) forget_moments(l);
         l->stage++;
@@ -526,7 +549,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
     LCL_TRY(lcl_output_set_finished(c->output_dir, false));
     LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
     LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
-    return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, &l->metrics);
+    return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, l->evaluation_due, &l->metrics);
 }
 
 lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_train_options *options,

@@ -37,8 +37,15 @@ static json_t *parse_line(const char *line, size_t length, int64_t *step)
     return object;
 }
 
-/* Rewrites `path` without the lines past `last_step` and without what cannot be read. */
-static lcl_status keep_until(const char *path, int64_t last_step)
+static bool is_train_line(const json_t *object)
+{
+    const char *kind = json_string_value(json_object_get(object, "kind"));
+    return kind && strcmp(kind, "train") == 0;
+}
+
+/* Rewrites `path` without the lines past `last_step`, those of last_step that are not of its
+ * training where train_only, and without what cannot be read. */
+static lcl_status keep_until(const char *path, int64_t last_step, bool train_only)
 {
     lcl_status status = LCL_OK;
     struct lcl_text kept = {0};
@@ -53,7 +60,7 @@ static lcl_status keep_until(const char *path, int64_t last_step)
         json_t *object = parse_line(at, (size_t)(newline - at), &step);
         if (!object)
             unreadable++;
-        else if (step <= last_step)
+        else if (step < last_step || (step == last_step && (!train_only || is_train_line(object))))
             lcl_text_bytes(&kept, at, (size_t)(newline + 1 - at));
         json_decref(object);
         at = newline + 1;
@@ -80,7 +87,8 @@ static lcl_status write_all(int fd, const char *path, const char *data, size_t s
     return LCL_OK;
 }
 
-lcl_status lcl_metrics_open(const char *output_dir, int64_t resume_step, struct lcl_metrics **out)
+lcl_status lcl_metrics_open(const char *output_dir, int64_t resume_step, bool evaluation_due,
+                            struct lcl_metrics **out)
 {
     lcl_status status = LCL_OK;
     char *runs = NULL;
@@ -98,7 +106,7 @@ lcl_status lcl_metrics_open(const char *output_dir, int64_t resume_step, struct 
     if (resume_step < 0)
         LCL_TRY_GOTO(lcl_fs_write_atomic(m->path, "", 0));
     else
-        LCL_TRY_GOTO(keep_until(m->path, resume_step));
+        LCL_TRY_GOTO(keep_until(m->path, resume_step, evaluation_due));
     m->fd = open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (m->fd < 0) {
         status = LCL_FAIL(LCL_IO, "cannot open %s: %s", m->path, strerror(errno));

@@ -34,9 +34,10 @@ struct lcl_metrics;
 /* Opens output_dir/metrics.jsonl and an event file in output_dir/runs. resume_step < 0: a new run,
  * an old file is emptied. Else lines past resume_step, and a last line cut short, are removed
  * (atomically), so that the lines go on as if the run had never stopped; log a step's lines before
- * saving its checkpoint. */
+ * saving its checkpoint. evaluation_due: of resume_step only the "train" line is kept, what follows
+ * it comes anew. */
 LCL_CHECKED lcl_status lcl_metrics_open(const char *output_dir, int64_t resume_step,
-                                        struct lcl_metrics **out);
+                                        bool evaluation_due, struct lcl_metrics **out);
 /* One line and one event; n <= LCL_METRICS_PER_LINE. */
 LCL_CHECKED lcl_status lcl_metrics_log(struct lcl_metrics *m, const char *kind, const char *stage,
                                        int64_t step, const struct lcl_metric *values, size_t n);

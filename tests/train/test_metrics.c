@@ -55,7 +55,7 @@ static void logged_lines_are_read_back(void **state)
     (void)state;
     char *dir = run_dir();
     struct lcl_metrics *m;
-    ASSERT_OK(lcl_metrics_open(dir, -1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, -1, false, &m));
     const struct lcl_metric train[] = {
         {"loss", 1.25}, {"label_accuracy", (double)NAN}, {"memory_bytes", 3e11}, {"extra", 5}};
     const struct lcl_metric eval[] = {{"shots", 16}, {"greedy", 0.9375}};
@@ -82,10 +82,10 @@ static void resume_drops_lines_past_its_step(void **state)
     (void)state;
     char *dir = run_dir();
     struct lcl_metrics *m;
-    ASSERT_OK(lcl_metrics_open(dir, -1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, -1, false, &m));
     log_steps(m, 1, 9);
     lcl_metrics_close(m);
-    ASSERT_OK(lcl_metrics_open(dir, 5, &m));
+    ASSERT_OK(lcl_metrics_open(dir, 5, false, &m));
     log_steps(m, 6, 8);
     lcl_metrics_close(m);
     struct lcl_metrics_table t = load(dir);
@@ -95,13 +95,34 @@ static void resume_drops_lines_past_its_step(void **state)
     free(dir);
 }
 
+static void a_due_evaluation_comes_anew(void **state)
+{
+    (void)state;
+    char *dir = run_dir();
+    write_lines(dir, "{\"kind\":\"eval\",\"stage\":\"a\",\"step\":1}\n"
+                     "{\"kind\":\"train\",\"stage\":\"a\",\"step\":2}\n"
+                     "{\"kind\":\"eval\",\"stage\":\"a\",\"step\":2}\n"
+                     "{\"kind\":\"stage\",\"stage\":\"a\",\"step\":2}\n");
+    for (int due = 0; due <= 1; due++) {
+        struct lcl_metrics *m;
+        ASSERT_OK(lcl_metrics_open(dir, 2, due, &m));
+        lcl_metrics_close(m);
+        struct lcl_metrics_table t = load(dir);
+        assert_int_equal(t.n, due ? 2 : 4);
+        assert_string_equal(t.rows[0].kind, "eval");
+        assert_string_equal(t.rows[1].kind, "train");
+        lcl_metrics_table_free(&t);
+    }
+    free(dir);
+}
+
 static void resume_drops_a_line_cut_short(void **state)
 {
     (void)state;
     char *dir = run_dir();
     write_lines(dir, "{\"kind\":\"train\",\"stage\":\"a\",\"step\":1}\n{\"kind\":\"tra");
     struct lcl_metrics *m;
-    ASSERT_OK(lcl_metrics_open(dir, 1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, 1, false, &m));
     log_steps(m, 2, 2);
     lcl_metrics_close(m);
     struct lcl_metrics_table t = load(dir);
@@ -116,10 +137,10 @@ static void a_new_run_empties_an_old_file(void **state)
     (void)state;
     char *dir = run_dir();
     struct lcl_metrics *m;
-    ASSERT_OK(lcl_metrics_open(dir, -1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, -1, false, &m));
     log_steps(m, 1, 3);
     lcl_metrics_close(m);
-    ASSERT_OK(lcl_metrics_open(dir, -1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, -1, false, &m));
     lcl_metrics_close(m);
     struct lcl_metrics_table t = load(dir);
     assert_int_equal(t.n, 0);
@@ -152,7 +173,7 @@ static void a_failed_write_is_an_error(void **state)
     struct lcl_metrics *m;
     struct rlimit before, small;
     lcl_status status = LCL_OK;
-    ASSERT_OK(lcl_metrics_open(dir, -1, &m));
+    ASSERT_OK(lcl_metrics_open(dir, -1, false, &m));
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     small = before;
@@ -173,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(logged_lines_are_read_back),
                                        cmocka_unit_test(resume_drops_lines_past_its_step),
+                                       cmocka_unit_test(a_due_evaluation_comes_anew),
                                        cmocka_unit_test(resume_drops_a_line_cut_short),
                                        cmocka_unit_test(a_new_run_empties_an_old_file),
                                        cmocka_unit_test(bad_lines_are_named),

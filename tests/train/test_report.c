@@ -62,7 +62,7 @@ static void log_run(const char *dir, const char *name, const char *stage)
 {
     char *run = lcl_strdupf("%s/%s", dir, name);
     struct lcl_metrics *m;
-    ASSERT_OK(lcl_metrics_open(run, -1, &m));
+    ASSERT_OK(lcl_metrics_open(run, -1, false, &m));
     for (int step = 10; step <= 200; step += 10) {
         const struct lcl_metric train[] = {
             {"loss", 4.0 / step}, {"label_accuracy", step / 250.0}, {"tokens_per_s", 54321}};

@@ -198,7 +198,7 @@ static void metrics_write_tagged_scalars(void **state)
     (void)state;
     struct lcl_metrics *m;
     char *dir = lcl_strdupf("%s/metrics", temp_dir()), *runs = lcl_strdupf("%s/runs", dir);
-    ASSERT_OK(lcl_metrics_open(dir, 6, &m));
+    ASSERT_OK(lcl_metrics_open(dir, 6, false, &m));
     const struct lcl_metric train = {"loss", 2};
     const struct lcl_metric eval[] = {{"shots", 16}, {"greedy", 0.5}};
     ASSERT_OK(lcl_metrics_log(m, "train", "a", 7, &train, 1));
