@@ -365,7 +365,11 @@ static lcl_status finish_step(struct loop *l)
         (l->stage_step % c->eval_steps == 0 || l->stage_done)) {
         lcl_status status = evaluate(l);
         l->evaluation_due = status == LCL_INTERRUPTED;
-        if (l->evaluation_due) return save(l, false);
+        if (l->evaluation_due) {
+            lcl_log_info("the evaluation after step %lld was stopped: a resumed run makes it anew",
+                         (long long)l->step);
+            return save(l, false);
+        }
         LCL_TRY(status);
     }
     if (l->stage_done) LCL_TRY(log_stage(l));
