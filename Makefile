@@ -165,7 +165,9 @@ signature: ## one number for the maths of a tiny run
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
 SUITE ?= $(MODE)
-QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
+# Seconds of damaged files a format: many where the address sanitizer looks on.
+FUZZ_SECONDS ?= $(if $(filter asan,$(MODE)),10,1)
+QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(FUZZ_SECONDS) LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
 ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))
@@ -198,6 +200,7 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@+$(SUB) MODE=tsan run-mode
 	@+$(SUB) B=build/openblas GEMM=openblas SUITE=openblas run-mode
 	@LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $(NIGHTLY_BIN)
+	@FUZZ_FIRST=1000000 FUZZ_SECONDS=60 TEST_TIMEOUT=1200 sh $(RUN) suite $(SCORE) nightly build/asan/tests/fuzz/test_fuzz
 	@sh $(RUN) end $(SCORE)
 
 $B/dev/bench/bench: $(patsubst %.c,$B/%.o,$(wildcard dev/bench/*.c)) $B/liblcl.a
