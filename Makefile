@@ -50,7 +50,8 @@ TOOL_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tools/*.c))
 TEST_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/test_*.c))
 SLOW_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/slow_*.c))
 NIGHTLY_BIN := $(patsubst %.c,$B/%,$(wildcard tests/*/nightly_*.c))
-TEST_LIB    := $(patsubst %.c,$B/%.o,$(wildcard tests/support/*.c))
+TEST_SHARED := $(patsubst %.c,$B/%.o,$(filter-out tests/support/backend_%,$(wildcard tests/support/*.c)))
+TEST_LIB    := $(TEST_SHARED) $B/tests/support/backend_cpu.o
 OUR_C := $(wildcard core/*.[ch] cpu/*.[ch] data/*.[ch] model/*.[ch] optim/*.[ch] checkpoint/*.[ch] train/*.[ch] \
          tools/*.[ch] tests/*/*.[ch])
 

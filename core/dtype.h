@@ -6,6 +6,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef uint16_t lcl_bf16;
 typedef uint16_t lcl_f16;
 
@@ -46,4 +50,7 @@ lcl_f16 lcl_f32_to_f16(float f);
 LCL_CHECKED lcl_status lcl_convert(void *dst, lcl_dtype dst_type, const void *src,
                                    lcl_dtype src_type, size_t n);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

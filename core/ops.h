@@ -9,6 +9,10 @@
  *  - sums accumulate in f32 (statistics of long sums in f64) in an order that depends on shapes
  * alone;
  *  - a NULL gradient pointer means that it is not wanted;
+ *  - tensors are memory of the backend; index arrays (int32_t: ids, slots, rows, positions,
+ * targets), attention's runs, inv_freq and head_xent's weight_S are the host's in every backend,
+ * and so are results that a person reads (loss_sum, logprob_S, argmax_S, logits_SV, sum,
+ * non_finite);
  *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on
  * failure.
  *
@@ -19,6 +23,10 @@
 #define LCL_CORE_OPS_H
 
 #include "core/dtype.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct lcl_exec;
 
@@ -346,4 +354,7 @@ struct lcl_exec {
     void *device; /* backend's own; NULL on the CPU */
 };
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -61,15 +61,6 @@ static void gelu_bwd_block(enum lcl_gelu_kind kind, const float *x, const float 
     }
 }
 
-static lcl_status gelu_check(const struct lcl_gelu_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("gelu", a->dtype));
-    if (a->count < 0) return LCL_FAIL(LCL_SHAPE, "gelu: %lld elements", (long long)a->count);
-    if (a->kind != LCL_GELU_ERF && a->kind != LCL_GELU_QUICK && a->kind != LCL_GELU_TANH)
-        return LCL_FAIL(LCL_SHAPE, "gelu: no kind %d", (int)a->kind);
-    return LCL_OK;
-}
-
 static lcl_status gelu_fwd_chunk(void *ctx, int64_t chunk)
 {
     const struct rows *r = ctx;
@@ -88,7 +79,7 @@ static lcl_status gelu_fwd_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(gelu_fwd)(struct lcl_exec *ex, const struct lcl_gelu_args *a)
 {
     (void)ex;
-    LCL_TRY(gelu_check(a));
+    LCL_TRY(lcl_check_gelu(a));
     return rows_over(gelu_fwd_chunk, a, a->count, 1);
 }
 
@@ -111,17 +102,8 @@ static lcl_status gelu_bwd_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(gelu_bwd)(struct lcl_exec *ex, const struct lcl_gelu_args *a)
 {
     (void)ex;
-    LCL_TRY(gelu_check(a));
+    LCL_TRY(lcl_check_gelu(a));
     return a->d_x ? rows_over(gelu_bwd_chunk, a, a->count, 1) : LCL_OK;
-}
-
-static lcl_status swiglu_check(const struct lcl_swiglu_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("swiglu", a->dtype));
-    if (a->M < 0 || a->F <= 0)
-        return LCL_FAIL(LCL_SHAPE, "swiglu: %lld rows of width %lld", (long long)a->M,
-                        (long long)a->F);
-    return LCL_OK;
 }
 
 static lcl_status swiglu_fwd_rows(void *ctx, int64_t chunk)
@@ -146,7 +128,7 @@ static lcl_status swiglu_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(swiglu_fwd)(struct lcl_exec *ex, const struct lcl_swiglu_args *a)
 {
     (void)ex;
-    LCL_TRY(swiglu_check(a));
+    LCL_TRY(lcl_check_swiglu(a));
     return rows_over(swiglu_fwd_rows, a, a->M, 2 * a->F);
 }
 
@@ -180,6 +162,6 @@ static lcl_status swiglu_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(swiglu_bwd)(struct lcl_exec *ex, const struct lcl_swiglu_args *a)
 {
     (void)ex;
-    LCL_TRY(swiglu_check(a));
+    LCL_TRY(lcl_check_swiglu(a));
     return a->d_gate_up_M2F ? rows_over(swiglu_bwd_rows, a, a->M, 2 * a->F) : LCL_OK;
 }

@@ -38,9 +38,7 @@ static lcl_status adamw_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(adamw_fwd)(struct lcl_exec *ex, const struct lcl_adamw_args *a)
 {
     (void)ex;
-    if (a->count < 0 || a->step < 1)
-        return LCL_FAIL(LCL_SHAPE, "adamw: %lld elements at step %lld; steps count from 1",
-                        (long long)a->count, (long long)a->step);
+    LCL_TRY(lcl_check_adamw(a));
     double correction1 = 1.0 - pow(a->beta1, (double)a->step);
     double correction2 = 1.0 - pow(a->beta2, (double)a->step);
     struct adamw k = {
@@ -88,7 +86,7 @@ static lcl_status sumsq_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(sumsq_fwd)(struct lcl_exec *ex, const struct lcl_sumsq_args *a)
 {
     (void)ex;
-    if (a->count < 0) return LCL_FAIL(LCL_SHAPE, "sumsq: %lld elements", (long long)a->count);
+    LCL_TRY(lcl_check_count("sumsq", a->count));
     int64_t n = lcl_chunk_count(a->count, SUM_GRAIN), bad = 0;
     double *sum = lcl_thread_scratch(ROW_SCRATCH_PARTIAL, (size_t)(n + 1) * 16);
     if (!sum) return LCL_FAIL(LCL_MEMORY, "sumsq: no memory for %lld sums", (long long)n);
@@ -124,9 +122,9 @@ static lcl_status add_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(add_fwd)(struct lcl_exec *ex, const struct lcl_add_args *a)
 {
     (void)ex;
-    LCL_TRY(LCL_CPU(check_dtype)("add", a->x_dtype));
-    LCL_TRY(LCL_CPU(check_dtype)("add", a->y_dtype));
-    if (a->count < 0) return LCL_FAIL(LCL_SHAPE, "add: %lld elements", (long long)a->count);
+    LCL_TRY(lcl_check_dtype("add", a->x_dtype));
+    LCL_TRY(lcl_check_dtype("add", a->y_dtype));
+    LCL_TRY(lcl_check_count("add", a->count));
     return rows_over(add_chunk, a, a->count, 1);
 }
 
@@ -152,6 +150,6 @@ static lcl_status cast_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(cast_fwd)(struct lcl_exec *ex, const struct lcl_cast_args *a)
 {
     (void)ex;
-    if (a->count < 0) return LCL_FAIL(LCL_SHAPE, "cast: %lld elements", (long long)a->count);
+    LCL_TRY(lcl_check_count("cast", a->count));
     return rows_over(cast_chunk, a, a->count, 1);
 }

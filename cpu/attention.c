@@ -3,37 +3,6 @@
  * attention_kernels.h explains the layout. */
 #include "cpu/attention_kernels.h"
 
-lcl_status LCL_CPU(attention_check)(const struct lcl_attention_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("attention", a->dtype));
-    if (a->D < 4 || a->D > 128 || a->D % 4 != 0)
-        return LCL_FAIL_HINT(LCL_SHAPE, "choose hidden_size / num_attention_heads accordingly",
-                             "attention: head width %lld, wanted a multiple of 4 in 4..128",
-                             (long long)a->D);
-    if (a->G < 1 || a->H < 1 || a->H % a->G != 0)
-        return LCL_FAIL(LCL_SHAPE, "attention: %lld query heads over %lld key/value heads",
-                        (long long)a->H, (long long)a->G);
-    if (a->q_stride < a->H * a->D || a->kv_stride < a->G * a->D || a->out_stride < a->H * a->D)
-        return LCL_FAIL(
-            LCL_SHAPE, "attention: strides %lld, %lld, %lld, wanted at least %lld, %lld, %lld",
-            (long long)a->q_stride, (long long)a->kv_stride, (long long)a->out_stride,
-            (long long)(a->H * a->D), (long long)(a->G * a->D), (long long)(a->H * a->D));
-    for (int64_t i = 0; i < a->n_runs; i++) {
-        const struct lcl_attn_run *r = &a->runs[i];
-        bool ordered = r->q_begin >= 0 && r->q_begin <= r->q_end && r->prefix_begin >= 0 &&
-                       r->prefix_begin <= r->prefix_end && r->own_begin >= 0 &&
-                       r->own_begin <= r->own_end;
-        if (!ordered)
-            return LCL_FAIL(LCL_SHAPE, "attention: run %lld has a range that is not one",
-                            (long long)i);
-        int32_t own = r->own_end - r->own_begin, q = r->q_end - r->q_begin;
-        bool sees = r->prefix_begin < r->prefix_end || (a->causal ? own >= q : own > 0);
-        if (q > 0 && !sees)
-            return LCL_FAIL(LCL_SHAPE, "attention: a query of run %lld sees no key", (long long)i);
-    }
-    return LCL_OK;
-}
-
 static int64_t run_lanes(const struct lcl_attention_args *a, int64_t run)
 {
     return (int64_t)(a->runs[run].q_end - a->runs[run].q_begin) * (a->H / a->G);
@@ -206,7 +175,7 @@ static lcl_status forward_chunk(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(attention_fwd)(struct lcl_exec *ex, const struct lcl_attention_args *a)
 {
     (void)ex;
-    LCL_TRY(LCL_CPU(attention_check)(a));
+    LCL_TRY(lcl_check_attention(a));
     int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, true, NULL);
     if (n == 0) return LCL_OK;
     struct attn_block *blocks = lcl_thread_scratch(ATTN_SCRATCH_BLOCKS, (size_t)n * sizeof *blocks);

@@ -377,7 +377,7 @@ static lcl_status plan(struct backward *b)
 lcl_status LCL_CPU(attention_bwd)(struct lcl_exec *ex, const struct lcl_attention_args *a)
 {
     (void)ex;
-    LCL_TRY(LCL_CPU(attention_check)(a));
+    LCL_TRY(lcl_check_attention(a));
     if (!a->lse_TH || !a->out)
         return LCL_FAIL(LCL_SHAPE, "attention backward: needs out and lse of the forward");
     int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, false, NULL);

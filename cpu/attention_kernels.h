@@ -189,7 +189,6 @@ static inline void attn_mask(float *scores, int64_t ld, int32_t n, int vecs, con
 }
 
 /* Fails where shapes, ranges or strides cannot be; counts the blocks, at most LANES lanes each. */
-LCL_CHECKED lcl_status LCL_CPU(attention_check)(const struct lcl_attention_args *a);
 /* Fills the list of blocks of runs [first, last) in order and returns their number; NULL blocks:
  * only counts. With `join` consecutive small runs of one prefix share a block. */
 int64_t LCL_CPU(attention_blocks)(const struct lcl_attention_args *a, int64_t first, int64_t last,

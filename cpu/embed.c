@@ -2,16 +2,6 @@
  * vocabulary, R source rows. */
 #include "cpu/rows.h"
 
-static lcl_status check_indices(const char *op, const char *what, const int32_t *index, int64_t n,
-                                int64_t limit)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (index[i] < 0 || index[i] >= limit)
-            return LCL_FAIL(LCL_RANGE, "%s: %s %lld is %d, outside 0..%lld", op, what, (long long)i,
-                            (int)index[i], (long long)(limit - 1));
-    return LCL_OK;
-}
-
 /* One row between types: a copy where they are the same. */
 static void copy_row(void *dst, lcl_dtype dst_type, int64_t dst_at, const void *src,
                      lcl_dtype src_type, int64_t src_at, int64_t C)
@@ -23,16 +13,6 @@ static void copy_row(void *dst, lcl_dtype dst_type, int64_t dst_at, const void *
         row_widen((float *)dst + dst_at, (const lcl_bf16 *)src + src_at, C);
     else
         row_narrow((lcl_bf16 *)dst + dst_at, (const float *)src + src_at, C);
-}
-
-static lcl_status embed_check(const struct lcl_embed_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("embed", a->dtype));
-    LCL_TRY(LCL_CPU(check_dtype)("embed", a->table_dtype));
-    if (a->T < 0 || a->C <= 0 || a->V <= 0)
-        return LCL_FAIL(LCL_SHAPE, "embed: %lld tokens, width %lld, vocabulary %lld",
-                        (long long)a->T, (long long)a->C, (long long)a->V);
-    return check_indices("embed", "id of token", a->id_T, a->T, a->V);
 }
 
 static lcl_status embed_fwd_rows(void *ctx, int64_t chunk)
@@ -48,7 +28,7 @@ static lcl_status embed_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(embed_fwd)(struct lcl_exec *ex, const struct lcl_embed_args *a)
 {
     (void)ex;
-    LCL_TRY(embed_check(a));
+    LCL_TRY(lcl_check_embed(a));
     return rows_over(embed_fwd_rows, a, a->T, a->C);
 }
 
@@ -73,20 +53,10 @@ static lcl_status embed_bwd_columns(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(embed_bwd)(struct lcl_exec *ex, const struct lcl_embed_args *a)
 {
     (void)ex;
-    LCL_TRY(embed_check(a));
+    LCL_TRY(lcl_check_embed(a));
     if (!a->d_table_VC || a->T == 0) return LCL_OK;
     struct rows r = {.args = a, .n = a->C, .grain = (rows_grain(a->T) + 63) / 64 * 64};
     return rows_run(embed_bwd_columns, &r);
-}
-
-static lcl_status splice_check(const struct lcl_splice_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("splice", a->dtype));
-    if (a->n < 0 || a->T < 0 || a->R < 0 || a->C <= 0)
-        return LCL_FAIL(LCL_SHAPE, "splice: %lld slots in %lld tokens from %lld rows of width %lld",
-                        (long long)a->n, (long long)a->T, (long long)a->R, (long long)a->C);
-    LCL_TRY(check_indices("splice", "slot", a->slot, a->n, a->T));
-    return check_indices("splice", "source row of slot", a->src_row, a->n, a->R);
 }
 
 static lcl_status splice_fwd_rows(void *ctx, int64_t chunk)
@@ -102,7 +72,7 @@ static lcl_status splice_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(splice_fwd)(struct lcl_exec *ex, const struct lcl_splice_args *a)
 {
     (void)ex;
-    LCL_TRY(splice_check(a));
+    LCL_TRY(lcl_check_splice(a));
     return rows_over(splice_fwd_rows, a, a->n, a->C);
 }
 
@@ -136,7 +106,7 @@ static lcl_status splice_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(splice_bwd)(struct lcl_exec *ex, const struct lcl_splice_args *a)
 {
     (void)ex;
-    LCL_TRY(splice_check(a));
+    LCL_TRY(lcl_check_splice(a));
     if (a->d_src_RC) {
         size_t bytes = (size_t)(a->R + 1 + a->n) * sizeof(int32_t);
         int32_t *start = lcl_thread_scratch(ROW_SCRATCH_INDEX, bytes);

@@ -1,14 +1,6 @@
 /* Features standardised by column, and normalised by row. Legend: M rows, C width. */
 #include "cpu/rows.h"
 
-static lcl_status check(const char *op, lcl_dtype dtype, int64_t M, int64_t C)
-{
-    LCL_TRY(LCL_CPU(check_dtype)(op, dtype));
-    if (M < 0 || C <= 0)
-        return LCL_FAIL(LCL_SHAPE, "%s: %lld rows of width %lld", op, (long long)M, (long long)C);
-    return LCL_OK;
-}
-
 static lcl_status standardize_fwd_rows(void *ctx, int64_t chunk)
 {
     const struct rows *r = ctx;
@@ -29,7 +21,7 @@ static lcl_status standardize_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(standardize_fwd)(struct lcl_exec *ex, const struct lcl_standardize_args *a)
 {
     (void)ex;
-    LCL_TRY(check("standardize", a->dtype, a->M, a->C));
+    LCL_TRY(lcl_check_rows("standardize", a->dtype, a->M, a->C));
     return rows_over(standardize_fwd_rows, a, a->M, a->C);
 }
 
@@ -53,7 +45,7 @@ static lcl_status standardize_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(standardize_bwd)(struct lcl_exec *ex, const struct lcl_standardize_args *a)
 {
     (void)ex;
-    LCL_TRY(check("standardize", a->dtype, a->M, a->C));
+    LCL_TRY(lcl_check_rows("standardize", a->dtype, a->M, a->C));
     return a->d_x_MC ? rows_over(standardize_bwd_rows, a, a->M, a->C) : LCL_OK;
 }
 
@@ -79,7 +71,7 @@ static lcl_status l2norm_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(l2norm_fwd)(struct lcl_exec *ex, const struct lcl_l2norm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("l2norm", a->dtype, a->M, a->C));
+    LCL_TRY(lcl_check_rows("l2norm", a->dtype, a->M, a->C));
     return rows_over(l2norm_fwd_rows, a, a->M, a->C);
 }
 
@@ -109,6 +101,6 @@ static lcl_status l2norm_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(l2norm_bwd)(struct lcl_exec *ex, const struct lcl_l2norm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("l2norm", a->dtype, a->M, a->C));
+    LCL_TRY(lcl_check_rows("l2norm", a->dtype, a->M, a->C));
     return a->d_x_MC ? rows_over(l2norm_bwd_rows, a, a->M, a->C) : LCL_OK;
 }

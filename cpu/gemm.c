@@ -35,9 +35,9 @@ static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static lcl_status check_call(const struct lcl_gemm_call *c)
 {
-    LCL_TRY(LCL_CPU(check_dtype)("gemm a", c->a_type));
-    LCL_TRY(LCL_CPU(check_dtype)("gemm b", c->b_type));
-    LCL_TRY(LCL_CPU(check_dtype)("gemm c", c->c_type));
+    LCL_TRY(lcl_check_dtype("gemm a", c->a_type));
+    LCL_TRY(lcl_check_dtype("gemm b", c->b_type));
+    LCL_TRY(lcl_check_dtype("gemm c", c->c_type));
     if (c->M < 0 || c->N < 0 || c->K < 0)
         return LCL_FAIL(LCL_SHAPE, "gemm: negative size in %lld x %lld x %lld", (long long)c->M,
                         (long long)c->N, (long long)c->K);

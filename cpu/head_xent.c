@@ -17,26 +17,6 @@ struct xent {
     bool backward, narrow;
 };
 
-static lcl_status check(const struct lcl_head_xent_args *a, bool backward)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("head_xent", a->dtype));
-    LCL_TRY(LCL_CPU(check_dtype)("head_xent", a->weight_dtype));
-    if (a->T < 0 || a->C <= 0 || a->V <= 0 || a->S < 0)
-        return LCL_FAIL(LCL_SHAPE, "head_xent: %lld tokens, width %lld, vocabulary %lld, %lld rows",
-                        (long long)a->T, (long long)a->C, (long long)a->V, (long long)a->S);
-    if (!a->target_S && (backward || a->loss_sum || a->logprob_S))
-        return LCL_FAIL(LCL_SHAPE, "head_xent: a loss needs targets");
-    for (int64_t s = 0; s < a->S; s++) {
-        if (a->row_S[s] < 0 || a->row_S[s] >= a->T)
-            return LCL_FAIL(LCL_RANGE, "head_xent: row %lld is %d, outside 0..%lld", (long long)s,
-                            (int)a->row_S[s], (long long)(a->T - 1));
-        if (a->target_S && (a->target_S[s] < 0 || a->target_S[s] >= a->V))
-            return LCL_FAIL(LCL_RANGE, "head_xent: target %lld is %d, outside 0..%lld",
-                            (long long)s, (int)a->target_S[s], (long long)(a->V - 1));
-    }
-    return LCL_OK;
-}
-
 /* x[i] = exp(x[i] - shift); returns the sum. */
 static double exponentials(float *x, float shift, int64_t V)
 {
@@ -144,7 +124,7 @@ static lcl_status backward_chunk(const struct xent *k, void *d_hidden_nC)
 
 static lcl_status run(const struct lcl_head_xent_args *a, bool backward)
 {
-    LCL_TRY(check(a, backward));
+    LCL_TRY(lcl_check_head_xent(a, backward));
     size_t row_bytes = (size_t)a->C * lcl_dtype_bytes(a->dtype);
     if (backward && a->d_hidden_TC) memset(a->d_hidden_TC, 0, (size_t)a->T * row_bytes);
     int64_t limit = LOGITS_BYTES / 4 / a->V, n_max = limit > 0 ? limit : 1;

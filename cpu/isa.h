@@ -3,7 +3,7 @@
 #ifndef LCL_CPU_ISA_H
 #define LCL_CPU_ISA_H
 
-#include "core/ops.h"
+#include "core/ops_check.h"
 #include "core/threads.h"
 
 #ifndef LCL_CPU_ISA

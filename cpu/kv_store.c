@@ -8,11 +8,9 @@ lcl_status LCL_CPU(kv_store_fwd)(struct lcl_exec *ex, const struct lcl_kv_store_
     (void)ex;
     size_t elem = lcl_dtype_bytes(a->dtype), bytes = (size_t)a->width * elem;
     size_t stride = (size_t)a->src_stride * elem;
+    LCL_TRY(lcl_check_kv_store(a));
     for (int64_t t = 0; t < a->T; t++) {
         int32_t row = a->row_T[t];
-        if (row < 0 || row >= a->rows)
-            return LCL_FAIL(LCL_RANGE, "cache row %d of token %lld, the cache has %lld", row,
-                            (long long)t, (long long)a->rows);
         memcpy((char *)a->k_cache + (size_t)row * bytes, (const char *)a->k + (size_t)t * stride,
                bytes);
         memcpy((char *)a->v_cache + (size_t)row * bytes, (const char *)a->v + (size_t)t * stride,

@@ -6,20 +6,10 @@
 
 enum { BIAS_COLS = 64, BIAS_ROWS = 256 };
 
-static lcl_status check_args(const struct lcl_linear_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("linear", a->dtype));
-    LCL_TRY(LCL_CPU(check_dtype)("linear weight", a->weight_dtype));
-    if (a->M < 0 || a->N < 0 || a->K < 0)
-        return LCL_FAIL(LCL_SHAPE, "linear: negative size in M %lld, N %lld, K %lld",
-                        (long long)a->M, (long long)a->N, (long long)a->K);
-    return LCL_OK;
-}
-
 lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args *a)
 {
     (void)ex;
-    LCL_TRY(check_args(a));
+    LCL_TRY(lcl_check_linear(a));
     struct lcl_gemm_call call = {0,
                                  1,
                                  a->M,
@@ -63,7 +53,7 @@ static lcl_status bias_columns(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(linear_bwd)(struct lcl_exec *ex, const struct lcl_linear_args *a)
 {
     (void)ex;
-    LCL_TRY(check_args(a));
+    LCL_TRY(lcl_check_linear(a));
     if (a->d_x_MK)
         LCL_TRY(LCL_CPU(gemm)(0, 0, a->M, a->K, a->N, 1.0f, a->d_y_MN, a->dtype, a->N, a->weight_NK,
                               a->weight_dtype, a->K, a->accumulate_d_x ? 1.0f : 0.0f, a->d_x_MK,

@@ -16,15 +16,6 @@ static const float *residual_row(const void *x, const void *add, void *sum, lcl_
     return row_load(sum, dtype, at, C, temp);
 }
 
-static lcl_status check(const char *op, lcl_dtype dtype, int64_t M, int64_t C, bool sum_missing)
-{
-    LCL_TRY(LCL_CPU(check_dtype)(op, dtype));
-    if (M < 0 || C <= 0)
-        return LCL_FAIL(LCL_SHAPE, "%s: %lld rows of width %lld", op, (long long)M, (long long)C);
-    if (sum_missing) return LCL_FAIL(LCL_SHAPE, "%s: x + add has no buffer for the sum", op);
-    return LCL_OK;
-}
-
 static lcl_status layernorm_fwd_rows(void *ctx, int64_t chunk)
 {
     const struct rows *r = ctx;
@@ -51,7 +42,7 @@ static lcl_status layernorm_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(layernorm_fwd)(struct lcl_exec *ex, const struct lcl_layernorm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("layernorm", a->dtype, a->M, a->C, a->add_MC && !a->sum_MC));
+    LCL_TRY(lcl_check_norm("layernorm", a->dtype, a->M, a->C, a->add_MC && !a->sum_MC));
     return rows_over(layernorm_fwd_rows, a, a->M, a->C);
 }
 
@@ -111,7 +102,7 @@ static lcl_status layernorm_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(layernorm_bwd)(struct lcl_exec *ex, const struct lcl_layernorm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("layernorm", a->dtype, a->M, a->C, false));
+    LCL_TRY(lcl_check_norm("layernorm", a->dtype, a->M, a->C, false));
     struct rows r;
     int64_t sums = a->d_weight_C || a->d_bias_C ? 2 * a->C : 0;
     LCL_TRY(LCL_CPU(rows_partial)(layernorm_bwd_rows, a, a->M, a->C, sums, &r));
@@ -144,7 +135,7 @@ static lcl_status rmsnorm_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(rmsnorm_fwd)(struct lcl_exec *ex, const struct lcl_rmsnorm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("rmsnorm", a->dtype, a->M, a->C, a->add_MC && !a->sum_MC));
+    LCL_TRY(lcl_check_norm("rmsnorm", a->dtype, a->M, a->C, a->add_MC && !a->sum_MC));
     return rows_over(rmsnorm_fwd_rows, a, a->M, a->C);
 }
 
@@ -195,7 +186,7 @@ static lcl_status rmsnorm_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(rmsnorm_bwd)(struct lcl_exec *ex, const struct lcl_rmsnorm_args *a)
 {
     (void)ex;
-    LCL_TRY(check("rmsnorm", a->dtype, a->M, a->C, false));
+    LCL_TRY(lcl_check_norm("rmsnorm", a->dtype, a->M, a->C, false));
     struct rows r;
     LCL_TRY(LCL_CPU(rows_partial)(rmsnorm_bwd_rows, a, a->M, a->C, a->d_weight_C ? a->C : 0, &r));
     LCL_CPU(rows_reduce)(&r, 0, a->C, a->d_weight_C);

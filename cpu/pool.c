@@ -2,20 +2,6 @@
  * lcl_image_pool_tokens(). */
 #include "cpu/rows.h"
 
-static lcl_status check(const struct lcl_image_pool_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("image_pool", a->dtype));
-    if (a->I < 0 || a->C <= 0 || a->T <= 0 || a->first_token < 0 || a->first_token >= a->T)
-        return LCL_FAIL(
-            LCL_SHAPE, "image_pool: %lld images of %lld tokens from %lld on, width %lld",
-            (long long)a->I, (long long)a->T, (long long)a->first_token, (long long)a->C);
-    if (lcl_image_pool_tokens(a->kind, a->T, a->first_token) <= 0)
-        return LCL_FAIL_HINT(LCL_SHAPE, "2x2 wants a square patch grid with an even side",
-                             "image_pool: %lld tokens cannot be pooled as kind %d",
-                             (long long)(a->T - a->first_token), (int)a->kind);
-    return LCL_OK;
-}
-
 /* Side of the patch grid (its tokens are a square). */
 static int64_t grid_side(const struct lcl_image_pool_args *a)
 {
@@ -73,7 +59,7 @@ static lcl_status image_pool_fwd_images(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(image_pool_fwd)(struct lcl_exec *ex, const struct lcl_image_pool_args *a)
 {
     (void)ex;
-    LCL_TRY(check(a));
+    LCL_TRY(lcl_check_image_pool(a));
     return rows_over(image_pool_fwd_images, a, a->I, a->T * a->C);
 }
 
@@ -104,6 +90,6 @@ static lcl_status image_pool_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(image_pool_bwd)(struct lcl_exec *ex, const struct lcl_image_pool_args *a)
 {
     (void)ex;
-    LCL_TRY(check(a));
+    LCL_TRY(lcl_check_image_pool(a));
     return a->d_x_ITC ? rows_over(image_pool_bwd_rows, a, a->I * a->T, a->C) : LCL_OK;
 }

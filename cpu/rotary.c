@@ -2,7 +2,7 @@
 #include "cpu/rows.h"
 #include "cpu/simd.h"
 
-enum { MAX_D = 1024 }; /* head widths are at most 128 in attention; rotation alone goes further */
+enum { MAX_D = LCL_ROTARY_MAX_D };
 
 /* x0, x1: the halves of one head. */
 static void rotate(float *restrict x0, float *restrict x1, const float *restrict c,
@@ -42,21 +42,6 @@ static void rotary_row(const struct lcl_rotary_args *a, int64_t t, float sign)
     }
 }
 
-static lcl_status rotary_check(const struct lcl_rotary_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("rotary", a->dtype));
-    if (a->T < 0 || a->n_heads < 0 || a->D <= 0 || a->D % 2 || a->D > MAX_D)
-        return LCL_FAIL(LCL_SHAPE,
-                        "rotary: %lld rows of %lld heads of width %lld; the width must be even and "
-                        "at most %d",
-                        (long long)a->T, (long long)a->n_heads, (long long)a->D, (int)MAX_D);
-    if (a->row_stride < a->n_heads * a->D)
-        return LCL_FAIL(LCL_SHAPE, "rotary: rows are %lld apart, but %lld heads of %lld need %lld",
-                        (long long)a->row_stride, (long long)a->n_heads, (long long)a->D,
-                        (long long)(a->n_heads * a->D));
-    return LCL_OK;
-}
-
 static lcl_status rotary_fwd_rows(void *ctx, int64_t chunk)
 {
     const struct rows *r = ctx;
@@ -68,7 +53,7 @@ static lcl_status rotary_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(rotary_fwd)(struct lcl_exec *ex, const struct lcl_rotary_args *a)
 {
     (void)ex;
-    LCL_TRY(rotary_check(a));
+    LCL_TRY(lcl_check_rotary(a));
     return rows_over(rotary_fwd_rows, a, a->T, a->n_heads * a->D);
 }
 
@@ -83,6 +68,6 @@ static lcl_status rotary_bwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(rotary_bwd)(struct lcl_exec *ex, const struct lcl_rotary_args *a)
 {
     (void)ex;
-    LCL_TRY(rotary_check(a));
+    LCL_TRY(lcl_check_rotary(a));
     return rows_over(rotary_bwd_rows, a, a->T, a->n_heads * a->D);
 }

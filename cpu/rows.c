@@ -25,10 +25,3 @@ void LCL_CPU(rows_reduce)(const struct rows *r, int64_t offset, int64_t count, f
             r->partial[offset + i] += partial[chunk * r->partial_width + i];
     for (int64_t i = 0; i < count; i++) into[i] += partial[i];
 }
-
-lcl_status LCL_CPU(check_dtype)(const char *op, lcl_dtype dtype)
-{
-    if (dtype == LCL_F32 || dtype == LCL_BF16) return LCL_OK;
-    return LCL_FAIL(LCL_SHAPE, "%s: elements are %s, wanted f32 or bf16", op,
-                    lcl_dtype_name(dtype));
-}

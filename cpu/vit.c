@@ -25,22 +25,9 @@ static lcl_status patchify_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(patchify_fwd)(struct lcl_exec *ex, const struct lcl_patchify_args *a)
 {
     (void)ex;
-    LCL_TRY(LCL_CPU(check_dtype)("patchify", a->dtype));
-    if (a->I < 0 || a->patch <= 0 || a->size < a->patch || a->size % a->patch)
-        return LCL_FAIL(LCL_SHAPE,
-                        "patchify: pictures of side %lld do not divide in patches of %lld",
-                        (long long)a->size, (long long)a->patch);
+    LCL_TRY(lcl_check_patchify(a));
     int64_t side = a->size / a->patch;
     return rows_over(patchify_rows, a, a->I * side * side, 3 * a->patch * a->patch);
-}
-
-static lcl_status vit_assemble_check(const struct lcl_vit_assemble_args *a)
-{
-    LCL_TRY(LCL_CPU(check_dtype)("vit_assemble", a->dtype));
-    if (a->I < 0 || a->P < 0 || a->C <= 0)
-        return LCL_FAIL(LCL_SHAPE, "vit_assemble: %lld images of %lld patches of width %lld",
-                        (long long)a->I, (long long)a->P, (long long)a->C);
-    return LCL_OK;
 }
 
 static lcl_status vit_assemble_fwd_rows(void *ctx, int64_t chunk)
@@ -65,7 +52,7 @@ static lcl_status vit_assemble_fwd_rows(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(vit_assemble_fwd)(struct lcl_exec *ex, const struct lcl_vit_assemble_args *a)
 {
     (void)ex;
-    LCL_TRY(vit_assemble_check(a));
+    LCL_TRY(lcl_check_vit_assemble(a));
     return rows_over(vit_assemble_fwd_rows, a, a->I * (a->P + 1), a->C);
 }
 
@@ -98,7 +85,7 @@ static lcl_status vit_assemble_bwd_positions(void *ctx, int64_t chunk)
 lcl_status LCL_CPU(vit_assemble_bwd)(struct lcl_exec *ex, const struct lcl_vit_assemble_args *a)
 {
     (void)ex;
-    LCL_TRY(vit_assemble_check(a));
+    LCL_TRY(lcl_check_vit_assemble(a));
     if (a->I == 0) return LCL_OK;
     return rows_over(vit_assemble_bwd_positions, a, a->P + 1, a->I * a->C);
 }

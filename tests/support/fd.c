@@ -16,10 +16,9 @@ static int n_buffers;
 static void *allocate(size_t bytes)
 {
     if (n_buffers == MAX_BUFFERS) fail_msg("more than %d buffers in one test", MAX_BUFFERS);
-    size_t rounded = (bytes + 2 * GUARD_BYTES + 63) / 64 * 64;
-    unsigned char *base = aligned_alloc(64, rounded);
+    unsigned char *base = test_backend_alloc(GUARD_BYTES, bytes);
     if (!base) fail_msg("no memory for a buffer of %zu bytes", bytes);
-    memset(base, GUARD, rounded);
+    memset(base, GUARD, 2 * GUARD_BYTES + bytes);
     buffers[n_buffers++] = (struct buffer){base, bytes};
     return base + GUARD_BYTES;
 }
@@ -122,7 +121,7 @@ void buf_check(void)
 void buf_end(void)
 {
     buf_check();
-    while (n_buffers > 0) free(buffers[--n_buffers].base);
+    while (n_buffers > 0) test_backend_free(buffers[--n_buffers].base, GUARD_BYTES);
 }
 
 static double greatest(const double *x, size_t n)
@@ -244,7 +243,7 @@ void fd_check(const char *what, fd_loss loss, void *ctx, double *x, size_t n, co
         what, g, scale, dtype == LCL_BF16 ? 1.0 / 256 : 0, tol, 1e-10 * fmax(1, fabs(loss(ctx)))};
     check_single(&c, loss, ctx, x, n, saved);
     check_directions(&c, loss, ctx, x, n, saved, u);
-    while (n_buffers > mark) free(buffers[--n_buffers].base);
+    while (n_buffers > mark) test_backend_free(buffers[--n_buffers].base, GUARD_BYTES);
 }
 
 void restart_threads(int n)

@@ -5,7 +5,6 @@
 #include "core/fs.h"
 #include "core/rng.h"
 #include "core/threads.h"
-#include "cpu/cpu.h"
 
 static const char *shared_root(void)
 {
@@ -60,7 +59,7 @@ struct lcl_exec *test_exec(void)
 {
     static struct lcl_exec exec;
     if (!exec.ops) {
-        if (lcl_threads_start(0) != LCL_OK || lcl_cpu_ops(&exec.ops) != LCL_OK) {
+        if (lcl_threads_start(0) != LCL_OK || test_backend_open(&exec) != LCL_OK) {
             fprintf(stderr, "%s\n", lcl_error_message());
             exit(1);
         }

@@ -38,7 +38,13 @@ bool shared_has(const char *relative);
 const char *temp_dir(void);
 /* Fills x with N(0, std) from the test stream `sample`. */
 void fill_normal(float *x, size_t n, float std, uint64_t sample);
-/* The CPU backend's exec (LCL_CPU_ISA picks the instruction set); threads are started. */
+/* The exec of the backend that the program is linked with; threads are started. */
 struct lcl_exec *test_exec(void);
+
+/* Of the backend: backend_cpu.c (LCL_CPU_ISA picks the instruction set) or backend_cuda.c. */
+lcl_status test_backend_open(struct lcl_exec *ex);
+/* Memory that host and ops reach, 64-byte aligned; ops may touch `bytes` from `guard_bytes` on. */
+void *test_backend_alloc(size_t guard_bytes, size_t bytes);
+void test_backend_free(void *p, size_t guard_bytes);
 
 #endif
