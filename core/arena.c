@@ -12,26 +12,47 @@ void lcl_arena_measure(struct lcl_arena *a, const char *name)
     *a = (struct lcl_arena){.name = name, .size_bytes = SIZE_MAX};
 }
 
+static void *host_reserve(size_t bytes)
+{
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    madvise(base, bytes, MADV_HUGEPAGE); /* fewer page faults and TLB misses in the hot loops */
+    return base;
+}
+
+static void host_release(void *base, size_t bytes) { munmap(base, bytes); }
+
+static const struct lcl_memory host = {host_reserve, host_release};
+static const struct lcl_memory *tensors = &host;
+
+void lcl_arena_memory(const struct lcl_memory *m) { tensors = m ? m : &host; }
+
+static lcl_status reserve(struct lcl_arena *a, const struct lcl_memory *memory, const char *name,
+                          size_t size_bytes)
+{
+    *a = (struct lcl_arena){.name = name, .size_bytes = size_bytes, .memory = memory};
+    if (size_bytes == 0) return LCL_OK;
+    a->base = memory->reserve(size_bytes);
+    if (a->base) return LCL_OK;
+    char text[24];
+    return LCL_FAIL_HINT(
+        LCL_MEMORY, "lower per_device_train_batch_size, or set gradient_checkpointing: true",
+        "no memory for %s: %s wanted", name, lcl_format_bytes((double)size_bytes, text));
+}
+
 lcl_status lcl_arena_reserve(struct lcl_arena *a, const char *name, size_t size_bytes)
 {
-    *a = (struct lcl_arena){.name = name, .size_bytes = size_bytes};
-    if (size_bytes == 0) return LCL_OK;
-    void *base = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED) {
-        char text[24];
-        return LCL_FAIL_HINT(
-            LCL_MEMORY, "lower per_device_train_batch_size, or set gradient_checkpointing: true",
-            "no memory for %s: %s wanted", name, lcl_format_bytes((double)size_bytes, text));
-    }
-    madvise(base, size_bytes,
-            MADV_HUGEPAGE); /* fewer page faults and TLB misses in the hot loops */
-    a->base = base;
-    return LCL_OK;
+    return reserve(a, tensors, name, size_bytes);
+}
+
+lcl_status lcl_arena_reserve_host(struct lcl_arena *a, const char *name, size_t size_bytes)
+{
+    return reserve(a, &host, name, size_bytes);
 }
 
 void lcl_arena_free(struct lcl_arena *a)
 {
-    if (a->base) munmap(a->base, a->size_bytes);
+    if (a->base) a->memory->release(a->base, a->size_bytes);
     *a = (struct lcl_arena){0};
 }
 

@@ -9,7 +9,19 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { LCL_ARENA_ALIGN = 64 }; /* bytes; every block starts on a cache line */
+
+/* Where a backend keeps tensors; the host may read and write them, but only while no op runs. */
+struct lcl_memory {
+    void *(*reserve)(size_t bytes); /* NULL where there is not as much */
+    void (*release)(void *base, size_t bytes);
+};
+/* Arenas reserved from now on lie there; NULL: in the host's memory, as at first. */
+void lcl_arena_memory(const struct lcl_memory *m);
 
 struct lcl_arena {
     const char *name;
@@ -17,12 +29,16 @@ struct lcl_arena {
     size_t size_bytes;   /* SIZE_MAX while measuring */
     size_t used_bytes;
     size_t peak_bytes;
+    const struct lcl_memory *memory;
 };
 
 void lcl_arena_measure(struct lcl_arena *a, const char *name);
 /* Reserves size_bytes (zeroed on first touch by the kernel). LCL_MEMORY with a hint when it cannot
  * be had. */
 LCL_CHECKED lcl_status lcl_arena_reserve(struct lcl_arena *a, const char *name, size_t size_bytes);
+/* The same in the host's memory, whatever the backend. */
+LCL_CHECKED lcl_status lcl_arena_reserve_host(struct lcl_arena *a, const char *name,
+                                              size_t size_bytes);
 void lcl_arena_free(struct lcl_arena *a);
 
 /* Returns 64-byte-aligned memory of count * elem_bytes, not zeroed; NULL while measuring.
@@ -33,4 +49,7 @@ void *lcl_arena_alloc(struct lcl_arena *a, size_t count, size_t elem_bytes);
 static inline size_t lcl_arena_mark(const struct lcl_arena *a) { return a->used_bytes; }
 static inline void lcl_arena_release(struct lcl_arena *a, size_t mark) { a->used_bytes = mark; }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -13,7 +13,8 @@
     K(STR, "init_parts", init_parts, "all", 0, 0, "parts taken from init_from: all, or a comma list of vision, projector, text") \
     K(STR, "resume_from_checkpoint", resume_from_checkpoint, "", 0, 0, "checkpoint to go on from; auto: the newest good one of output_dir") \
     K(INT, "seed", seed, 1, 0, 4294967295, "seed of initialisation, episodes and augmentation") \
-    E("device", device, "cpu", "cpu", "backend that computes") \
+    E("device", device, "cpu", "cpu|cuda", "backend that computes: the processor, or an NVIDIA GPU (where lcl was built with CUDA)") \
+    K(INT, "device_number", device_number, 0, 0, 1023, "which of several GPUs, from 0") \
     K(INT, "threads", threads, 0, 0, 1024, "CPU threads; 0: all processors") \
     K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation and master weights") \
     K(INT, "memory_limit_mib", memory_limit_mib, 0, 0, 1000000000, "refuse to start above this; 0: what the machine has free") \

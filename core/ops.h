@@ -10,7 +10,8 @@
  * alone;
  *  - a NULL gradient pointer means that it is not wanted;
  *  - tensors are memory of the backend; index arrays (int32_t: ids, slots, rows, positions,
- * targets), attention's runs, inv_freq and head_xent's weight_S are the host's in every backend,
+ * targets), attention's runs, inv_freq, pixels and head_xent's weight_S are the host's in every
+ * backend,
  * and so are results that a person reads (loss_sum, logprob_S, argmax_S, logits_SV, sum,
  * non_finite);
  *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on
@@ -51,6 +52,9 @@ struct lcl_exec;
     FWD(kv_store)          \
     FWD(add)               \
     FWD(cast)              \
+    FWD(zero)              \
+    FWD(upload)            \
+    FWD(download)          \
     FWD(adamw)             \
     FWD(sumsq)
 
@@ -277,8 +281,8 @@ struct lcl_head_xent_args {
     float *d_weight_VC;
 };
 
-/* pixel_I3SS (channel planes) to rows of 3 * patch * patch values in the order of a [C, 3, patch,
- * patch] convolution kernel. */
+/* pixel_I3SS (of the host; channel planes) to rows of 3 * patch * patch values in the order of a
+ * [C, 3, patch, patch] convolution kernel. */
 struct lcl_patchify_args {
     int64_t I, size, patch;
     lcl_dtype dtype; /* of the rows */
@@ -311,6 +315,28 @@ struct lcl_cast_args {
     lcl_dtype x_dtype, y_dtype;
     const void *x;
     void *y;
+};
+
+struct lcl_zero_args {
+    int64_t bytes;
+    void *x;
+};
+
+/* y, a tensor, = x, f32 of the host; x may change as soon as the call returns. */
+struct lcl_upload_args {
+    int64_t count;
+    lcl_dtype y_dtype;
+    const float *x;
+    void *y;
+};
+
+/* y, f32 of the host, = x, a tensor. Waits for all that was asked for before, so that results for a
+ * person are there too; with a count of 0 it only waits. */
+struct lcl_download_args {
+    int64_t count;
+    lcl_dtype x_dtype;
+    const void *x;
+    float *y;
 };
 
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate
@@ -353,6 +379,13 @@ struct lcl_exec {
     const struct lcl_ops *ops;
     void *device; /* backend's own; NULL on the CPU */
 };
+
+/* Waits for all ops so far; their results are there afterwards. */
+LCL_CHECKED static inline lcl_status lcl_exec_sync(struct lcl_exec *ex)
+{
+    struct lcl_download_args a = {0, LCL_F32, NULL, NULL};
+    return ex->ops->download_fwd(ex, &a);
+}
 
 #ifdef __cplusplus
 }

@@ -98,6 +98,44 @@ lcl_status lcl_check_attention(const struct lcl_attention_args *a)
     return LCL_OK;
 }
 
+/* Rows of the group of run `first`, whose runs lie one after another; returns the run after them.
+ */
+static int64_t group_rows(const struct lcl_attention_args *a, int64_t first, int32_t *begin,
+                          int32_t *end)
+{
+    int64_t i = first;
+    *begin = INT32_MAX;
+    *end = 0;
+    for (; i < a->n_runs && a->runs[i].group == a->runs[first].group; i++) {
+        if (a->runs[i].own_begin < *begin) *begin = a->runs[i].own_begin;
+        if (a->runs[i].own_end > *end) *end = a->runs[i].own_end;
+    }
+    return i;
+}
+
+lcl_status lcl_check_attention_bwd(const struct lcl_attention_args *a)
+{
+    LCL_TRY(lcl_check_attention(a));
+    if (!a->lse_TH || !a->out)
+        return LCL_FAIL(LCL_SHAPE, "attention backward: needs out and lse of the forward");
+    for (int64_t i = 0, last; i < a->n_runs; i = last) {
+        int32_t begin, end;
+        last = group_rows(a, i, &begin, &end);
+        for (int64_t k = i; k < last; k++) {
+            const struct lcl_attn_run *r = &a->runs[k];
+            if (r->q_begin != r->own_begin || r->q_end != r->own_end)
+                return LCL_FAIL(LCL_SHAPE,
+                                "attention backward: run %lld has queries %d..%d but keys %d..%d",
+                                (long long)k, r->q_begin, r->q_end, r->own_begin, r->own_end);
+            if (r->prefix_begin < r->prefix_end && (r->prefix_begin < begin || r->prefix_end > end))
+                return LCL_FAIL(LCL_SHAPE,
+                                "attention backward: run %lld has a prefix outside its group",
+                                (long long)k);
+        }
+    }
+    return LCL_OK;
+}
+
 lcl_status lcl_check_embed(const struct lcl_embed_args *a)
 {
     LCL_TRY(lcl_check_dtype("embed", a->dtype));

@@ -22,6 +22,7 @@ LCL_CHECKED lcl_status lcl_check_norm(const char *op, lcl_dtype dtype, int64_t M
                                       bool sum_missing);
 LCL_CHECKED lcl_status lcl_check_rotary(const struct lcl_rotary_args *a);
 LCL_CHECKED lcl_status lcl_check_attention(const struct lcl_attention_args *a);
+LCL_CHECKED lcl_status lcl_check_attention_bwd(const struct lcl_attention_args *a);
 LCL_CHECKED lcl_status lcl_check_embed(const struct lcl_embed_args *a);
 LCL_CHECKED lcl_status lcl_check_splice(const struct lcl_splice_args *a);
 LCL_CHECKED lcl_status lcl_check_rows(const char *op, lcl_dtype dtype, int64_t M, int64_t C);

@@ -6,6 +6,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Starts n - 1 workers (n = 0: as many threads as processors we may run on, or LCL_THREADS). May be
  * called again. */
 LCL_CHECKED lcl_status lcl_threads_start(int n);
@@ -34,4 +38,7 @@ static inline int64_t lcl_chunk_end(int64_t chunk, int64_t grain, int64_t n)
 enum { LCL_SCRATCH_SLOTS = 8 };
 void *lcl_thread_scratch(int slot, size_t bytes);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

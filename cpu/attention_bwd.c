@@ -305,27 +305,15 @@ static lcl_status reduce_chunk(void *ctx, int64_t chunk)
     return LCL_OK;
 }
 
-static lcl_status add_group(struct backward *b, int64_t first, int64_t last)
+static void add_group(struct backward *b, int64_t first, int64_t last)
 {
     const struct lcl_attention_args *a = b->a;
     struct group *g = &b->groups[b->n_groups++];
     *g = (struct group){first, last, b->n_blocks, 0, 1, INT32_MAX, 0, 0, -1};
     for (int64_t i = first; i < last; i++) {
         const struct lcl_attn_run *r = &a->runs[i];
-        if (r->q_begin != r->own_begin || r->q_end != r->own_end)
-            return LCL_FAIL(LCL_SHAPE,
-                            "attention backward: run %lld has queries %d..%d but keys %d..%d",
-                            (long long)i, r->q_begin, r->q_end, r->own_begin, r->own_end);
         if (r->own_begin < g->row_begin) g->row_begin = r->own_begin;
         if (r->own_end > g->row_end) g->row_end = r->own_end;
-    }
-    for (int64_t i = first; i < last; i++) {
-        const struct lcl_attn_run *r = &a->runs[i];
-        if (r->prefix_begin < r->prefix_end &&
-            (r->prefix_begin < g->row_begin || r->prefix_end > g->row_end))
-            return LCL_FAIL(LCL_SHAPE,
-                            "attention backward: run %lld has a prefix outside its group",
-                            (long long)i);
     }
     g->last_block =
         g->first_block + LCL_CPU(attention_blocks)(a, first, last, false, b->blocks + b->n_blocks);
@@ -340,7 +328,6 @@ static lcl_status add_group(struct backward *b, int64_t first, int64_t last)
         b->block_end[i] = sum;
     }
     if (g->first_block == g->last_block) b->n_groups--; /* no rows at all */
-    return LCL_OK;
 }
 
 /* Finds the groups, cuts them in slices, lays out the slices' buffers. */
@@ -350,7 +337,7 @@ static lcl_status plan(struct backward *b)
     for (int64_t i = 0; i < a->n_runs;) {
         int64_t last = i + 1;
         while (last < a->n_runs && a->runs[last].group == a->runs[i].group) last++;
-        LCL_TRY(add_group(b, i, last));
+        add_group(b, i, last);
         i = last;
     }
     if (b->n_groups == 0) return LCL_OK;
@@ -377,9 +364,7 @@ static lcl_status plan(struct backward *b)
 lcl_status LCL_CPU(attention_bwd)(struct lcl_exec *ex, const struct lcl_attention_args *a)
 {
     (void)ex;
-    LCL_TRY(lcl_check_attention(a));
-    if (!a->lse_TH || !a->out)
-        return LCL_FAIL(LCL_SHAPE, "attention backward: needs out and lse of the forward");
+    LCL_TRY(lcl_check_attention_bwd(a));
     int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, false, NULL);
     if (n == 0) return LCL_OK;
     struct backward b = {.a = a, .width = attn_round(a->D, VL)};

@@ -61,8 +61,6 @@ LCL_CHECKED lcl_status LCL_CPU(rows_partial)(lcl_chunk_fn body, const void *args
  * nothing. */
 void LCL_CPU(rows_reduce)(const struct rows *r, int64_t offset, int64_t count, float *into);
 
-/* Fails with LCL_SHAPE unless the type is f32 or bf16. */
-
 /* count floats of the running thread for copies of rows. */
 LCL_CHECKED static inline lcl_status row_scratch(int64_t count, float **temp)
 {

@@ -36,13 +36,12 @@ static lcl_status image_features(struct lcl_pass *p, const struct lcl_batch *b,
         LCL_TRY(lcl_vision_fwd(p, images->pixels));
         LCL_TRY(pool(p, b->n_images, c->pool, false));
     } else {
-        LCL_TRY(p->exec->ops->cast_fwd(
+        LCL_TRY(p->exec->ops->upload_fwd(
             p->exec,
-            &(struct lcl_cast_args){.count = b->n_images * lcl_tokens_per_image(c) * c->vision.C,
-                                    .x_dtype = LCL_F32,
-                                    .y_dtype = lcl_model_dtype(p->model),
-                                    .x = images->features,
-                                    .y = p->features}));
+            &(struct lcl_upload_args){.count = b->n_images * lcl_tokens_per_image(c) * c->vision.C,
+                                      .y_dtype = lcl_model_dtype(p->model),
+                                      .x = images->features,
+                                      .y = p->features}));
     }
     return lcl_projector_fwd(p, p->features);
 }
@@ -138,7 +137,8 @@ lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
     struct lcl_head_xent_args h = head_args(p, b);
     h.loss_sum = loss_sum;
     h.logits_SV = logits_SV;
-    return p->exec->ops->head_xent_fwd(p->exec, &h);
+    LCL_TRY(p->exec->ops->head_xent_fwd(p->exec, &h));
+    return lcl_exec_sync(p->exec);
 }
 
 lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
@@ -227,8 +227,12 @@ lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels, cons
                                    .grad_scale = grad_scale,
                                    .d_hidden_TC = p->classify.d_normed,
                                    .d_weight_VC = p->classify.d_weight};
-    if (p->grad) memset(p->classify.d_weight, 0, weight_count * sizeof(float));
+    if (p->grad)
+        LCL_TRY(
+            ops->zero_fwd(p->exec, &(struct lcl_zero_args){(int64_t)(weight_count * sizeof(float)),
+                                                           p->classify.d_weight}));
     LCL_TRY(p->grad ? ops->head_xent_bwd(p->exec, &h) : ops->head_xent_fwd(p->exec, &h));
+    LCL_TRY(lcl_exec_sync(p->exec));
     *n_correct = 0;
     for (int64_t i = 0; i < n; i++) *n_correct += p->row_argmax[i] == label[i];
     if (!p->grad) return LCL_OK;

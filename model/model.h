@@ -126,8 +126,9 @@ struct lcl_pass {
     float *grad; /* [n_elements] of the table, accumulated; NULL: inference */
     enum lcl_checkpointing checkpointing;
     bool train_vision, train_projector, train_text;
-    bool all_rows; /* hidden states of all tokens, not of the supervised ones alone */
-    struct lcl_arena arena;
+    bool all_rows;          /* hidden states of all tokens, not of the supervised ones alone */
+    struct lcl_arena arena; /* tensors */
+    struct lcl_arena host;  /* index arrays, and results for a person */
     struct lcl_vision_saves vision;
     struct lcl_projector_saves projector;
     struct lcl_text_saves text;

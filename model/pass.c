@@ -56,7 +56,7 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     int64_t R = l->images * lcl_tokens_per_image(c);
     int64_t feature_rows =
         R > l->images ? R : l->images; /* the classifier pools to one row a picture */
-    p->arena.used_bytes = 0;
+    p->arena.used_bytes = p->host.used_bytes = 0;
     p->features = lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e);
     p->d_features = training && p->train_vision
                         ? lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e)
@@ -69,8 +69,8 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
         lcl_vision_layout(p, l->images, training && p->train_vision);
         if (!training || !p->train_vision) lcl_arena_release(&p->arena, mark);
     }
-    p->row_logprob = LCL_ARENA_NEW(&p->arena, float, (size_t)l->S);
-    p->row_argmax = LCL_ARENA_NEW(&p->arena, int32_t, (size_t)l->S);
+    p->row_logprob = LCL_ARENA_NEW(&p->host, float, (size_t)l->S);
+    p->row_argmax = LCL_ARENA_NEW(&p->host, int32_t, (size_t)l->S);
     if (!l->with_text) {
         p->classify = (struct lcl_classify_saves){
             .normed = lcl_arena_alloc(&p->arena, (size_t)(l->images * c->vision.C), e),
@@ -79,7 +79,7 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
             .weight = LCL_ARENA_NEW(&p->arena, float, (size_t)(c->n_classes * c->vision.C)),
             .d_weight = LCL_ARENA_NEW(&p->arena, float, (size_t)(c->n_classes * c->vision.C)),
             .weight_norm = LCL_ARENA_NEW(&p->arena, float, (size_t)c->n_classes),
-            .row = LCL_ARENA_NEW(&p->arena, int32_t, (size_t)l->images)};
+            .row = LCL_ARENA_NEW(&p->host, int32_t, (size_t)l->images)};
         return;
     }
     lcl_projector_layout(p, R, training);
@@ -88,34 +88,49 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     p->d_hidden = training ? lcl_arena_alloc(&p->arena, (size_t)(rows * c->text.C), e) : NULL;
 }
 
-size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits *limits)
+/* Lays out on measuring arenas: bytes of tensors, and of the host's arrays. */
+static size_t measure(const struct lcl_pass *proto, const struct lcl_pass_limits *limits,
+                      size_t *host_bytes)
 {
     struct lcl_pass p = *proto;
     p.vision.layer = NULL;
     p.text.layer = NULL;
     lcl_arena_measure(&p.arena, "activations");
+    lcl_arena_measure(&p.host, "indices");
     size_t bytes = SIZE_MAX;
     if (make_layers(&p) == LCL_OK) {
         lcl_pass_layout(&p, limits);
         bytes = p.arena.peak_bytes;
+        *host_bytes = p.host.peak_bytes;
     }
     free(p.vision.layer);
     free(p.text.layer);
     return bytes;
 }
 
+size_t lcl_pass_bytes(const struct lcl_pass *proto, const struct lcl_pass_limits *limits)
+{
+    size_t host_bytes = 0, bytes = measure(proto, limits, &host_bytes);
+    return bytes == SIZE_MAX ? bytes : bytes + host_bytes;
+}
+
 lcl_status lcl_pass_reserve(struct lcl_pass *p, const struct lcl_pass_limits *limits)
 {
     LCL_TRY(make_layers(p));
-    size_t bytes = lcl_pass_bytes(p, limits);
-    if (p->arena.base && p->arena.size_bytes >= bytes) return LCL_OK;
-    lcl_arena_free(&p->arena);
-    return lcl_arena_reserve(&p->arena, "activations", bytes);
+    size_t host_bytes = 0, bytes = measure(p, limits, &host_bytes);
+    if (!p->arena.base || p->arena.size_bytes < bytes) {
+        lcl_arena_free(&p->arena);
+        LCL_TRY(lcl_arena_reserve(&p->arena, "activations", bytes));
+    }
+    if (p->host.base && p->host.size_bytes >= host_bytes) return LCL_OK;
+    lcl_arena_free(&p->host);
+    return lcl_arena_reserve_host(&p->host, "indices", host_bytes);
 }
 
 void lcl_pass_free(struct lcl_pass *p)
 {
     lcl_arena_free(&p->arena);
+    lcl_arena_free(&p->host);
     free(p->vision.layer);
     free(p->text.layer);
     p->vision.layer = NULL;

@@ -47,7 +47,7 @@ void lcl_text_layout(struct lcl_pass *p, int64_t T, int64_t R, bool training)
         if (l == 0 || (training && p->checkpointing == LCL_CHECKPOINT_NONE))
             mlp_layout(p, y, l > 0 && l == t->n_layers - 1 ? R : T);
     }
-    s->index_R = LCL_ARENA_NEW(a, int32_t, (size_t)R);
+    s->index_R = LCL_ARENA_NEW(&p->host, int32_t, (size_t)R);
     s->last_x = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));
     s->last_attn = lcl_arena_alloc(a, (size_t)(R * t->H * t->D), elem(p));
     s->sum = lcl_arena_alloc(a, (size_t)(R * t->C), elem(p));

@@ -53,7 +53,7 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
     s->norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->half = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->act = lcl_arena_alloc(a, (size_t)(M * v->F), elem(p));
-    s->runs = LCL_ARENA_NEW(a, struct lcl_attn_run, (size_t)I);
+    s->runs = LCL_ARENA_NEW(&p->host, struct lcl_attn_run, (size_t)I);
     if (!training) return;
     s->d_x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->d_norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));

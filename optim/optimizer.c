@@ -57,6 +57,7 @@ static lcl_status grad_norm(struct lcl_exec *ex, const struct lcl_params *t, dou
         if (!lcl_param_moves(p)) continue;
         LCL_TRY(ex->ops->sumsq_fwd(
             ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset, &sum, &bad}));
+        LCL_TRY(lcl_exec_sync(ex));
         if (bad > 0)
             return LCL_FAIL_HINT(LCL_NUMERIC,
                                  "lower learning_rate or max_grad_norm, or look for bad data",

@@ -154,9 +154,17 @@ static lcl_status set_choice(const struct cli_option *o, const char *value)
     return LCL_OK;
 }
 
-static lcl_status set_option(const struct cli_option *o, const char *value)
+static lcl_status add_to_list(const struct cli_option *o, const char *value)
 {
     struct cli_list *list = o->target;
+    if (list->n >= CLI_LIST_MAX)
+        return LCL_FAIL(LCL_RANGE, "%s is given more than %d times", o->name, CLI_LIST_MAX);
+    list->v[list->n++] = value;
+    return LCL_OK;
+}
+
+static lcl_status set_option(const struct cli_option *o, const char *value)
+{
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)o->target = true;
@@ -171,10 +179,11 @@ static lcl_status set_option(const struct cli_option *o, const char *value)
     case CLI_CHOICE:
         return set_choice(o, value);
     case CLI_LIST:
-        if (list->n >= CLI_LIST_MAX)
-            return LCL_FAIL(LCL_RANGE, "%s is given more than %d times", o->name, CLI_LIST_MAX);
-        list->v[list->n++] = value;
-        return LCL_OK;
+        return add_to_list(o, value);
+    case CLI_DEVICE:
+        if (strcmp(value, "cpu") == 0) return add_to_list(o, "device=cpu");
+        if (strcmp(value, "cuda") == 0) return add_to_list(o, "device=cuda");
+        return LCL_FAIL(LCL_CONFIG, "%s is cpu or cuda, not \"%s\"", o->name, value);
     }
     return LCL_FAIL(LCL_INTERNAL, "%s: kind %d of option", o->name, (int)o->kind);
 }

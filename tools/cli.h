@@ -44,7 +44,8 @@ enum cli_kind {
     CLI_FLOAT,  /* double within [low, high] */
     CLI_STR,    /* const char * */
     CLI_CHOICE, /* int: index of one of `words` ("a|b|c") */
-    CLI_LIST    /* struct cli_list: may be given many times */
+    CLI_LIST,   /* struct cli_list: may be given many times */
+    CLI_DEVICE  /* the same list: cpu or cuda, as the setting device=... */
 };
 
 struct cli_list {
@@ -67,10 +68,15 @@ struct cli_option {
         .name = NULL \
     }
 /* Collects `--set key=value` for lcl_config_load. */
-#define CLI_SET_OPTION(list)                                                                     \
-    {                                                                                            \
-        .name = "--set", .kind = CLI_LIST, .target = (list), .value = "KEY=VALUE",               \
-        .doc = "set a config key after the file is read; NAME:KEY=VALUE for the stage NAME only" \
+#define CLI_SET_OPTION(list)                                                                    \
+    {.name = "--set",                                                                           \
+     .kind = CLI_LIST,                                                                          \
+     .target = (list),                                                                          \
+     .value = "KEY=VALUE",                                                                      \
+     .doc = "set a config key after the file is read; NAME:KEY=VALUE for the stage NAME only"}, \
+    {                                                                                           \
+        .name = "--device", .kind = CLI_DEVICE, .target = (list), .value = "cpu|cuda",          \
+        .doc = "what computes: short for --set device=..."                                      \
     }
 
 struct cli_spec {

@@ -10,6 +10,7 @@
 #include "core/threads.h"
 #include "cpu/cpu.h"
 #include "tools/cli.h"
+#include "train/device.h"
 
 /* Made by the Makefile: one VERB(name) for each file tools/verb_name.c. */
 #define VERB(name) extern const struct cli_verb verb_##name;
@@ -42,7 +43,8 @@ static void print_help(void)
 
 static void print_version(void)
 {
-    printf("lcl %s\ncpu: %s\nbuilt: %s\n", LCL_RELEASE, lcl_cpu_describe(), LCL_BUILD);
+    printf("lcl %s\ncpu: %s\ncuda: %s\nbuilt: %s\n", LCL_RELEASE, lcl_cpu_describe(),
+           lcl_device_describe(), LCL_BUILD);
 }
 
 static lcl_status unknown_verb(const char *word)

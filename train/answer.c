@@ -98,13 +98,11 @@ static lcl_status run_tower(struct lcl_gallery *g, int64_t n)
     struct lcl_pass *p = &g->pass;
     LCL_TRY(grow(g, n));
     LCL_TRY(lcl_model_vision_fwd(p, g->pixels, n));
-    LCL_TRY(p->exec->ops->cast_fwd(p->exec, &(struct lcl_cast_args){
-                                                .count = n * g->row,
-                                                .x_dtype = lcl_model_dtype(p->model),
-                                                .y_dtype = LCL_F32,
-                                                .x = p->features,
-                                                .y = g->rows + g->n * g->row,
-                                            }));
+    LCL_TRY(p->exec->ops->download_fwd(
+        p->exec, &(struct lcl_download_args){.count = n * g->row,
+                                             .x_dtype = lcl_model_dtype(p->model),
+                                             .x = p->features,
+                                             .y = g->rows + g->n * g->row}));
     g->n += n;
     return LCL_OK;
 }

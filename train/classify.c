@@ -13,7 +13,7 @@ lcl_status lcl_classifier_open(struct lcl_classifier *c, const struct lcl_galler
         .support = support, .config = config, .method = method, .shots = shots, .made_up = made_up};
     LCL_TRY(lcl_support_check(support,
                               method == LCL_CLASSIFY_ALL ? LCL_MAX_WAYS : LCL_SUPPORT_MAX_CLASSES));
-    int n = lcl_env_lanes_in_parallel(&g->env->model, 8) ? lcl_threads_count() : 1;
+    int n = lcl_env_lanes_in_parallel(g->env, 8) ? lcl_threads_count() : 1;
     c->answerers = calloc((size_t)n, sizeof *c->answerers);
     if (!c->answerers) return LCL_FAIL(LCL_MEMORY, "no memory to classify");
     lcl_status status = LCL_OK;

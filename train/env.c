@@ -9,13 +9,13 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
-#include "cpu/cpu.h"
+#include "train/device.h"
 #include "train/plan.h"
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
     LCL_TRY(lcl_threads_start((int)c->threads));
-    return lcl_cpu_ops(&e->exec.ops);
+    return lcl_device_open(&e->exec, c);
 }
 
 lcl_status lcl_parse_background(const char *text, uint8_t rgb[3])
@@ -267,11 +267,13 @@ void lcl_env_close(struct lcl_env *e)
     if (e->has_neighbors) lcl_neighbors_free(&e->neighbors);
     if (e->has_pack) lcl_pack_close(&e->pack);
     free(e->class_label);
+    lcl_device_close(&e->exec);
     *e = (struct lcl_env){0};
 }
 
-bool lcl_env_lanes_in_parallel(const struct lcl_model *m, int64_t lanes)
+bool lcl_env_lanes_in_parallel(const struct lcl_env *e, int64_t lanes)
 {
     const size_t budget = (size_t)512 << 20; /* bytes of lane gradients worth holding at once */
-    return lanes > 1 && m->params.n_elements * sizeof(float) <= budget / (size_t)lanes;
+    if (e->exec.device) return false;        /* it runs one op at a time */
+    return lanes > 1 && e->model.params.n_elements * sizeof(float) <= budget / (size_t)lanes;
 }

@@ -47,6 +47,6 @@ void lcl_env_close(struct lcl_env *e);
 LCL_CHECKED lcl_status lcl_parse_background(const char *text, uint8_t rgb[3]);
 
 /* True where lanes should run one a thread (small models), rather than each op over all threads. */
-bool lcl_env_lanes_in_parallel(const struct lcl_model *m, int64_t lanes);
+bool lcl_env_lanes_in_parallel(const struct lcl_env *e, int64_t lanes);
 
 #endif

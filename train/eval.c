@@ -307,7 +307,7 @@ static lcl_status run_item(void *arg, int64_t index)
 
 static lcl_status open_workers(struct eval *v)
 {
-    bool lanes = v->cached && lcl_env_lanes_in_parallel(&v->env->model, 8);
+    bool lanes = v->cached && lcl_env_lanes_in_parallel(v->env, 8);
     v->n_workers = lanes ? lcl_threads_count() : 1;
     v->worker = calloc((size_t)v->n_workers, sizeof *v->worker);
     if (!v->worker) return LCL_FAIL(LCL_MEMORY, "no memory for an evaluation");

@@ -52,12 +52,11 @@ static lcl_status run_lane(void *arg, int64_t lane)
     int64_t begin = lane * c->lane_images, n = c->n - begin;
     if (n > c->lane_images) n = c->lane_images;
     LCL_TRY(lcl_model_vision_fwd(p, c->pixels + begin * c->image_floats, n));
-    return p->exec->ops->cast_fwd(p->exec,
-                                  &(struct lcl_cast_args){.count = n * c->row,
-                                                          .x_dtype = lcl_model_dtype(p->model),
-                                                          .y_dtype = LCL_F32,
-                                                          .x = p->features,
-                                                          .y = c->out + begin * c->row});
+    return p->exec->ops->download_fwd(
+        p->exec, &(struct lcl_download_args){.count = n * c->row,
+                                             .x_dtype = lcl_model_dtype(p->model),
+                                             .x = p->features,
+                                             .y = c->out + begin * c->row});
 }
 
 static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c)
@@ -65,7 +64,7 @@ static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struc
     struct lcl_pictures pictures = {0};
     struct lcl_pass pass[LANES];
     int64_t total = f->n_images * f->views, S = e->preprocess.size;
-    bool lanes = lcl_env_lanes_in_parallel(&e->model, LANES);
+    bool lanes = lcl_env_lanes_in_parallel(e, LANES);
     float *pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *pixels);
     int64_t image[BATCH];
     int32_t view[BATCH];

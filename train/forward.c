@@ -175,6 +175,7 @@ static lcl_status all_logits(struct lcl_pass *p, const struct lcl_case *c, float
                                                   .weight_VC = lcl_model_weight(m, m->rows.head_w),
                                                   .row_S = row,
                                                   .logits_SV = packed});
+        if (status == LCL_OK) status = lcl_exec_sync(p->exec);
         for (int64_t t = 0; t < T && status == LCL_OK; t++)
             memcpy(logits_BLV + c->padded_T[t] * V, packed + t * V, (size_t)V * sizeof *packed);
     }
@@ -216,11 +217,14 @@ static lcl_status run(struct lcl_pass *p, const struct lcl_case *c, struct outpu
     const struct lcl_model *m = p->model;
     struct lcl_images images = {.pixels = c->pixels};
     double loss_sum = 0;
-    memset(p->grad, 0, m->params.n_elements * sizeof(float));
+    LCL_TRY(p->exec->ops->zero_fwd(
+        p->exec,
+        &(struct lcl_zero_args){(int64_t)(m->params.n_elements * sizeof(float)), p->grad}));
     LCL_TRY(lcl_model_loss(p, &c->batch, &images, &loss_sum, NULL));
     LCL_TRY(all_logits(p, c, o->logits));
     if (c->batch.S == 0) return LCL_OK;
     LCL_TRY(lcl_model_step(p, &c->batch, &images, 1.0f / (float)c->batch.S, &loss_sum));
+    LCL_TRY(lcl_exec_sync(p->exec));
     o->loss = (float)(loss_sum / (double)c->batch.S);
     return LCL_OK;
 }

@@ -96,7 +96,7 @@ static lcl_status pick(struct lcl_generator *g, int64_t n)
     struct lcl_pass *p = &g->pass;
     const struct lcl_model *m = p->model;
     lcl_dtype dtype = lcl_model_dtype(m);
-    return p->exec->ops->head_xent_fwd(
+    LCL_TRY(p->exec->ops->head_xent_fwd(
         p->exec,
         &(struct lcl_head_xent_args){.T = p->text.R,
                                      .C = m->config.text.C,
@@ -108,7 +108,8 @@ static lcl_status pick(struct lcl_generator *g, int64_t n)
                                      .hidden_TC = p->text.hidden,
                                      .weight_VC = lcl_model_weight(m, m->rows.head_w),
                                      .row_S = p->text.R < p->text.T ? p->text.index_R : g->last_row,
-                                     .argmax_S = g->argmax});
+                                     .argmax_S = g->argmax}));
+    return lcl_exec_sync(p->exec);
 }
 
 static lcl_status decode_step(struct lcl_generator *g, int64_t n, const struct lcl_attn_run *runs)

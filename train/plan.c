@@ -157,7 +157,7 @@ static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c,
                    (double)lcl_dtype_bytes(lcl_model_dtype(&e->model));
     double worker = (double)lcl_pass_bytes(&proto, &scored.most) +
                     (double)lcl_pass_bytes(&proto, &asked.most) + cache;
-    bool lanes = cached && lcl_env_lanes_in_parallel(&e->model, 8);
+    bool lanes = cached && lcl_env_lanes_in_parallel(e, 8);
     p->evaluation = worker * (lanes ? lcl_threads_count() : 1);
     return LCL_OK;
 }
@@ -176,7 +176,7 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     }
     struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
     struct lcl_pass_limits limits = {.images = FEATURE_IMAGES, .with_vision = true};
-    int passes = lcl_env_lanes_in_parallel(&e->model, FEATURE_LANES) ? FEATURE_LANES : 1;
+    int passes = lcl_env_lanes_in_parallel(e, FEATURE_LANES) ? FEATURE_LANES : 1;
     p->features = n * (double)c->data_augment_views * row * sizeof(float);
     p->batches = 1.25 * lanes * (double)p->largest.images * row * sizeof(float);
     p->feature_pass = kept + passes * (double)lcl_pass_bytes(&proto, &limits) +
@@ -187,7 +187,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
 {
     static float some_grad; /* a training pass has a gradient; nothing is written to it */
     const struct lcl_params *params = &e->model.params;
-    struct lcl_step_layout layout = lcl_step_layout(&e->model, c);
+    struct lcl_step_layout layout = lcl_step_layout(e, c);
     struct lcl_pass proto = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
     p->n_trainable = (int64_t)lcl_params_trainable_count(params);
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
@@ -446,7 +446,7 @@ lcl_status lcl_plan_measure(struct lcl_env *e, const struct lcl_config *c, const
                             struct lcl_plan_rates *r)
 {
     const struct lcl_model_config *m = &e->model.config;
-    bool text = p->largest.with_text, parallel = lcl_step_layout(&e->model, c).parallel;
+    bool text = p->largest.with_text, parallel = lcl_step_layout(e, c).parallel;
     int64_t T = text ? p->largest.T : p->largest.images * lcl_vision_tokens(&m->vision);
     int64_t N = text ? 2 * m->text.F : m->vision.F, K = text ? m->text.C : m->vision.C;
     int64_t M = T > 1024 ? 1024 : T, copies = parallel ? lcl_threads_count() : 1;

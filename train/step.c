@@ -2,71 +2,44 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/threads.h"
 #include "optim/optimizer.h"
 
-enum { SUM_GRAIN = 1 << 16 }; /* elements of a chunk of a gradient sum */
-
-/* Calls body for each run of rows that train: frozen ranges are never touched, and so take no
- * memory. */
-static void for_moving(const struct lcl_params *t, void (*body)(void *, size_t, size_t), void *ctx)
+/* Runs of rows that train: frozen ranges are never touched, and so take no memory. */
+static bool next_moving(const struct lcl_params *t, int *row, size_t *begin, size_t *count)
 {
-    for (int i = 0; i < t->n_rows; i++) {
-        if (!lcl_param_moves(&t->rows[i])) continue;
-        size_t begin = t->rows[i].offset;
-        while (i + 1 < t->n_rows && lcl_param_moves(&t->rows[i + 1])) i++;
-        body(ctx, begin, t->rows[i].offset + t->rows[i].count - begin);
-    }
+    while (*row < t->n_rows && !lcl_param_moves(&t->rows[*row])) ++*row;
+    if (*row == t->n_rows) return false;
+    *begin = t->rows[*row].offset;
+    while (*row + 1 < t->n_rows && lcl_param_moves(&t->rows[*row + 1])) ++*row;
+    *count = t->rows[*row].offset + t->rows[*row].count - *begin;
+    ++*row;
+    return true;
 }
 
-struct sum {
-    float *into;
-    const float *from;
-    size_t offset, count;
-};
-
-static lcl_status clear_chunk(void *arg, int64_t chunk)
+static lcl_status clear(struct lcl_trainer *t, float *grad)
 {
-    const struct sum *s = arg;
-    size_t begin = (size_t)chunk * SUM_GRAIN, end = begin + SUM_GRAIN;
-    if (end > s->count) end = s->count;
-    memset(s->into + s->offset + begin, 0, (end - begin) * sizeof(float));
+    struct lcl_exec *ex = &t->env->exec;
+    size_t begin, count;
+    for (int row = 0; next_moving(&t->env->model.params, &row, &begin, &count);)
+        LCL_TRY(ex->ops->zero_fwd(
+            ex, &(struct lcl_zero_args){(int64_t)(count * sizeof(float)), grad + begin}));
     return LCL_OK;
 }
 
-static void clear(void *grad, size_t offset, size_t count)
+static lcl_status add_grads(struct lcl_trainer *t, int into, int from)
 {
-    struct sum s = {grad, NULL, offset, count};
-    lcl_status ignored = lcl_parallel(lcl_chunk_count((int64_t)count, SUM_GRAIN), clear_chunk, &s);
-    (void)ignored; /* clear_chunk cannot fail */
-}
-
-static lcl_status sum_chunk(void *arg, int64_t chunk)
-{
-    struct sum *s = arg;
-    size_t begin = (size_t)chunk * SUM_GRAIN, end = begin + SUM_GRAIN;
-    if (end > s->count) end = s->count;
-    float *into = s->into + s->offset;
-    const float *from = s->from + s->offset;
-    for (size_t i = begin; i < end; i++) into[i] += from[i];
+    struct lcl_exec *ex = &t->env->exec;
+    size_t begin, count;
+    for (int row = 0; next_moving(&t->env->model.params, &row, &begin, &count);)
+        LCL_TRY(ex->ops->add_fwd(ex, &(struct lcl_add_args){.count = (int64_t)count,
+                                                            .x_dtype = LCL_F32,
+                                                            .y_dtype = LCL_F32,
+                                                            .scale = 1,
+                                                            .x = t->grad[from] + begin,
+                                                            .y = t->grad[into] + begin}));
     return LCL_OK;
-}
-
-static void sum_range(void *arg, size_t offset, size_t count)
-{
-    struct sum s = *(struct sum *)arg;
-    s.offset = offset;
-    s.count = count;
-    lcl_status ignored = lcl_parallel(lcl_chunk_count((int64_t)count, SUM_GRAIN), sum_chunk, &s);
-    (void)ignored; /* sum_chunk cannot fail */
-}
-
-static void add_grads(struct lcl_trainer *t, int into, int from)
-{
-    struct sum s = {.into = t->grad[into], .from = t->grad[from]};
-    for_moving(&t->env->model.params, sum_range, &s);
 }
 
 void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
@@ -85,12 +58,12 @@ static bool part_trains(const struct lcl_params *t, enum lcl_part part)
     return false;
 }
 
-struct lcl_step_layout lcl_step_layout(const struct lcl_model *m, const struct lcl_config *c)
+struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl_config *c)
 {
     int64_t L = c->lanes;
     int levels = 1;
     while ((int64_t)1 << (levels - 1) < L) levels++;
-    struct lcl_step_layout s = {.parallel = lcl_env_lanes_in_parallel(m, L)};
+    struct lcl_step_layout s = {.parallel = lcl_env_lanes_in_parallel(e, L)};
     s.n_passes = s.parallel ? (int)L : 1;
     s.n_grads = (s.parallel ? (int)L : levels) + (c->gradient_accumulation_steps > 1);
     return s;
@@ -111,7 +84,7 @@ struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
 static lcl_status reserve(struct lcl_trainer *t)
 {
     struct lcl_params *params = &t->env->model.params;
-    struct lcl_step_layout layout = lcl_step_layout(&t->env->model, t->config);
+    struct lcl_step_layout layout = lcl_step_layout(t->env, t->config);
     t->parallel = layout.parallel;
     t->n_passes = layout.n_passes;
     t->n_grads = layout.n_grads;
@@ -174,7 +147,7 @@ static lcl_status run_lane(struct lcl_trainer *t, struct lcl_lane *lane, struct 
                            float *grad, float grad_scale)
 {
     p->grad = grad;
-    for_moving(&t->env->model.params, clear, grad);
+    LCL_TRY(clear(t, grad));
     if (t->config->task == LCL_TASK_VISION) {
         lane->label_total = lane->n_pictures;
         return lcl_model_classify_step(p, lane->pixels, lane->label, lane->n_pictures,
@@ -185,6 +158,7 @@ static lcl_status run_lane(struct lcl_trainer *t, struct lcl_lane *lane, struct 
     struct lcl_images images = {.pixels = t->source.features ? NULL : lane->pixels,
                                 .features = t->source.features ? lane->features : NULL};
     LCL_TRY(lcl_model_step(p, lane->batch, &images, grad_scale, &lane->loss_sum));
+    LCL_TRY(lcl_exec_sync(p->exec));
     count_labels(lane, p);
     return LCL_OK;
 }
@@ -211,16 +185,17 @@ static lcl_status run_round(struct lcl_trainer *t, int64_t round, float grad_sca
         LCL_TRY(lcl_parallel(L, run_parallel_lane, &ctx));
         for (int64_t stride = 1; stride < L; stride *= 2)
             for (int64_t i = 0; i + stride < L; i += 2 * stride)
-                add_grads(t, (int)i, (int)(i + stride));
+                LCL_TRY(add_grads(t, (int)i, (int)(i + stride)));
         return LCL_OK;
     }
     int depth = 0; /* a stack of sums, as a binary counter holds them */
     for (int64_t i = 0; i < L; i++) {
         LCL_TRY(run_lane(t, &t->lane[ctx.first + i], &t->pass[0], t->grad[depth], grad_scale));
         depth++;
-        for (int64_t bits = i; bits & 1; bits >>= 1, depth--) add_grads(t, depth - 2, depth - 1);
+        for (int64_t bits = i; bits & 1; bits >>= 1, depth--)
+            LCL_TRY(add_grads(t, depth - 2, depth - 1));
     }
-    for (; depth > 1; depth--) add_grads(t, depth - 2, depth - 1);
+    for (; depth > 1; depth--) LCL_TRY(add_grads(t, depth - 2, depth - 1));
     return LCL_OK;
 }
 
@@ -237,8 +212,8 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     for (int64_t round = 0; round < rounds; round++) {
         LCL_TRY(run_round(t, round, (float)(1 / r->weight)));
         if (rounds == 1) continue;
-        if (round == 0) for_moving(params, clear, t->grad[t->n_grads - 1]);
-        add_grads(t, t->n_grads - 1, 0);
+        if (round == 0) LCL_TRY(clear(t, t->grad[t->n_grads - 1]));
+        LCL_TRY(add_grads(t, t->n_grads - 1, 0));
     }
     params->grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
     double loss_sum = 0;

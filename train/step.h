@@ -35,7 +35,7 @@ struct lcl_step_layout {
     bool parallel; /* one lane a thread */
     int n_passes, n_grads;
 };
-struct lcl_step_layout lcl_step_layout(const struct lcl_model *m, const struct lcl_config *c);
+struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl_config *c);
 /* A training pass before it is reserved, of what is marked trainable. */
 struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
                               const struct lcl_config *c, float *grad);

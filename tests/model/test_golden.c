@@ -21,6 +21,7 @@ static void golden_open(struct golden *g)
     struct lcl_model_config config;
     char path[4096];
     memset(g, 0, sizeof *g);
+    test_exec(); /* the backend, in whose memory the model will lie */
     snprintf(path, sizeof path, "%s", shared_path(MODEL "/case.safetensors"));
     ASSERT_OK(lcl_hf_load_config(shared_path(MODEL), &config));
     ASSERT_OK(lcl_model_create(&g->model, &config));

@@ -1,4 +1,5 @@
 /* The optimizer's ops: AdamW, sums of squares, additions, conversions. */
+#include <float.h>
 #include <math.h>
 
 #include "tests/support/fd.h"
@@ -66,7 +67,10 @@ static void test_first_step(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    float value[3] = {1, 1, 1}, grad[3] = {1e-3f, -5, 1e4f}, m[3] = {0}, v[3] = {0};
+    float *value = buf_of((double[]){1, 1, 1}, 3, LCL_F32);
+    float *grad = buf_of((double[]){1e-3, -5, 1e4}, 3, LCL_F32);
+    float *m = buf_of((double[]){0, 0, 0}, 3, LCL_F32),
+          *v = buf_of((double[]){0, 0, 0}, 3, LCL_F32);
     struct lcl_adamw_args a = {.count = 3,
                                .step = 1,
                                .lr = 0.25,
@@ -84,6 +88,7 @@ static void test_first_step(void **state)
     assert_float_equal(value[2], 0.75f, 1e-6f);
     a.step = 0;
     ASSERT_FAILS(ex->ops->adamw_fwd(ex, &a), LCL_SHAPE, "steps count from 1");
+    buf_end();
 }
 
 static void test_sumsq(void **state)
@@ -160,8 +165,9 @@ static void test_cast(void **state)
     for (int c = 0; c < 5; c++)
         for (int t = 0; t < 4; t++) check_cast(counts[c], dtypes[t & 1], dtypes[t >> 1]);
     struct lcl_exec *ex = test_exec();
-    float x[6] = {NAN, INFINITY, -INFINITY, -0.0f, 3.4028235e38f, 1.0f + 1.0f / 256};
-    lcl_bf16 y[6];
+    float *x =
+        buf_of((double[]){NAN, INFINITY, -INFINITY, -0.0, FLT_MAX, 1.0 + 1.0 / 256}, 6, LCL_F32);
+    lcl_bf16 *y = buf_new(6, LCL_BF16);
     struct lcl_cast_args a = {.count = 6, .x_dtype = LCL_F32, .y_dtype = LCL_BF16, .x = x, .y = y};
     ASSERT_OK(ex->ops->cast_fwd(ex, &a));
     assert_true(isnan(lcl_bf16_to_f32(y[0])));
@@ -169,14 +175,15 @@ static void test_cast(void **state)
     assert_int_equal(y[2], 0xff80);
     assert_int_equal(y[3], 0x8000);
     assert_int_equal(y[4], 0x7f80);
-    assert_int_equal(y[5], 0x3f80); /* a tie goes to even */
-    lcl_f16 half[6];
+    assert_int_equal(y[5], 0x3f80);       /* a tie goes to even */
+    lcl_f16 *half = buf_new(6, LCL_BF16); /* also 2 bytes an element */
     a.y_dtype = LCL_F16;
     a.y = half;
     ASSERT_OK(ex->ops->cast_fwd(ex, &a));
     assert_true(lcl_f16_to_f32(half[5]) == x[5]);
     a.y_dtype = LCL_I32;
     ASSERT_FAILS(ex->ops->cast_fwd(ex, &a), LCL_UNSUPPORTED, "i32");
+    buf_end();
 }
 
 int main(void)

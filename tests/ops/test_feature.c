@@ -131,11 +131,16 @@ static void test_zero_row(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    float x[2] = {0, 0}, y[2], norm;
-    struct lcl_l2norm_args a = {
-        .M = 1, .C = 2, .eps = 1e-12f, .x_MC = x, .y_MC = y, .norm_M = &norm};
+    float *y = buf_new(2, LCL_F32), *norm = buf_new(1, LCL_F32);
+    struct lcl_l2norm_args a = {.M = 1,
+                                .C = 2,
+                                .eps = 1e-12f,
+                                .x_MC = buf_of((double[2]){0, 0}, 2, LCL_F32),
+                                .y_MC = y,
+                                .norm_M = norm};
     ASSERT_OK(ex->ops->l2norm_fwd(ex, &a));
-    assert_true(y[0] == 0 && y[1] == 0 && norm == 0);
+    assert_true(y[0] == 0 && y[1] == 0 && norm[0] == 0);
+    buf_end();
 }
 
 int main(void)

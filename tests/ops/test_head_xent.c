@@ -264,7 +264,8 @@ static void test_choices_without_targets(void **state)
     (void)state;
     enum { C = 2, V = 3 };
     struct lcl_exec *ex = test_exec();
-    float hidden[2 * C] = {9, 9, 1, 2}, weight[V * C] = {0, 1, 2, 0, 0, 1}, logits[V];
+    double hidden[2 * C] = {9, 9, 1, 2}, weight[V * C] = {0, 1, 2, 0, 0, 1};
+    float logits[V];
     int32_t row = 1, argmax = -1, target = 3;
     double sum;
     struct lcl_head_xent_args a = {.T = 2,
@@ -272,8 +273,8 @@ static void test_choices_without_targets(void **state)
                                    .V = V,
                                    .S = 1,
                                    .logit_scale = 1,
-                                   .hidden_TC = hidden,
-                                   .weight_VC = weight,
+                                   .hidden_TC = buf_of(hidden, 2 * C, LCL_F32),
+                                   .weight_VC = buf_of(weight, V * C, LCL_F32),
                                    .row_S = &row,
                                    .argmax_S = &argmax,
                                    .logits_SV = logits};
@@ -290,6 +291,7 @@ static void test_choices_without_targets(void **state)
     a.S = 0;
     ASSERT_OK(ex->ops->head_xent_fwd(ex, &a));
     assert_true(sum == 0);
+    buf_end();
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-#include "tests/support/support.h"
+#include "tests/support/fd.h"
 
 /* Rows land where they are sent, packed from strided rows; others keep what they had; a row outside
  * is an error. */
@@ -7,7 +7,8 @@ static void rows_land(void **state)
     (void)state;
     struct lcl_exec *ex = test_exec();
     enum { T = 5, WIDTH = 6, STRIDE = 20, ROWS = 9 };
-    float src[T * STRIDE], k[ROWS * WIDTH], v[ROWS * WIDTH];
+    float *src = buf_new(T * STRIDE, LCL_F32);
+    float *k = buf_new(ROWS * WIDTH, LCL_F32), *v = buf_new(ROWS * WIDTH, LCL_F32);
     int32_t row[T] = {7, 0, 3, 8, 2};
     for (int i = 0; i < T * STRIDE; i++) src[i] = (float)i;
     for (int i = 0; i < ROWS * WIDTH; i++) k[i] = v[i] = -1;
@@ -34,6 +35,7 @@ static void rows_land(void **state)
         }
     row[4] = ROWS;
     ASSERT_FAILS(ex->ops->kv_store_fwd(ex, &a), LCL_RANGE, "cache row 9");
+    buf_end();
 }
 
 int main(void)

@@ -237,8 +237,10 @@ static void test_empty_and_bad(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    float x[8] = {1, 2, 3, 4}, w[8] = {1, 1, 1, 1}, y[4] = {9, 9, 9, 9}, bias[2] = {5, 6},
-          d[8] = {0};
+    float *x = buf_of((double[8]){1, 2, 3, 4}, 8, LCL_F32),
+          *w = buf_of((double[8]){1, 1, 1, 1}, 8, LCL_F32),
+          *y = buf_of((double[4]){9, 9, 9, 9}, 4, LCL_F32),
+          *bias = buf_of((double[2]){5, 6}, 2, LCL_F32), *d = buf_of((double[8]){0}, 8, LCL_F32);
     struct lcl_linear_args a = {.M = 0,
                                 .N = 2,
                                 .K = 2,
@@ -261,6 +263,7 @@ static void test_empty_and_bad(void **state)
     a.K = 2;
     a.dtype = LCL_F16;
     ASSERT_FAILS(ex->ops->linear_fwd(ex, &a), LCL_SHAPE, "f16");
+    buf_end();
 }
 
 int main(void)

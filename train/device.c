@@ -1,0 +1,43 @@
+/* Compiled with LCL_CUDA where the CUDA backend, or its emulator, is linked. */
+#include "train/device.h"
+
+#include "cpu/cpu.h"
+
+#ifdef LCL_CUDA
+
+#include "cuda/cuda.h"
+
+static lcl_status open_cuda(struct lcl_exec *ex, const struct lcl_config *c)
+{
+    return lcl_cuda_open(ex, (int)c->device_number);
+}
+
+void lcl_device_close(struct lcl_exec *ex)
+{
+    if (ex->device) lcl_cuda_close(ex);
+    *ex = (struct lcl_exec){0};
+}
+
+const char *lcl_device_describe(void) { return lcl_cuda_built(); }
+
+#else
+
+static lcl_status open_cuda(struct lcl_exec *ex, const struct lcl_config *c)
+{
+    (void)ex, (void)c;
+    return LCL_FAIL_HINT(LCL_UNSUPPORTED,
+                         "run with device: cpu, or build where nvcc is (make setup-cuda)",
+                         "this lcl was built without CUDA");
+}
+
+void lcl_device_close(struct lcl_exec *ex) { *ex = (struct lcl_exec){0}; }
+
+const char *lcl_device_describe(void) { return "not built in"; }
+
+#endif
+
+lcl_status lcl_device_open(struct lcl_exec *ex, const struct lcl_config *c)
+{
+    if (c->device == LCL_DEVICE_CUDA) return open_cuda(ex, c);
+    return lcl_cpu_ops(&ex->ops);
+}
