@@ -42,18 +42,38 @@ ISA_FLAGS_generic :=
 # -O3 and contraction to FMA: the hot loops live here; no fast-math.
 CPU_FLAGS := $(if $(filter debug,$(MODE)),,-O3) -fopenmp-simd -ffp-contract=fast -fno-trapping-math
 
+# The CUDA backend: where nvcc 12.4 or newer is found. CUDA=0 leaves it out, CUDA_ARCH="90a" picks architectures
+# (default: those of the GPUs in this machine, else all that nvcc knows of 80, 90a, 100, 120).
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC_RELEASE := $(if $(NVCC),$(shell $(NVCC) --version 2>/dev/null | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p'))
+NVCC_USABLE  := $(if $(NVCC_RELEASE),$(shell set -- $(NVCC_RELEASE); [ $$(($$1 * 100 + $$2)) -ge 1204 ] && echo 1))
+CUDA ?= $(if $(and $(NVCC_USABLE),$(filter release,$(MODE))),1,0)
+ifeq ($(CUDA),1)
+CUDA_HERE := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | sed 's/^90$$/90a/')
+CUDA_ARCH ?= $(or $(CUDA_HERE),$(foreach a,80 90a 100 120,$(if $(filter compute_$(a:%a=%),$(shell $(NVCC) --list-gpu-arch)),$a)))
+CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+CUDA_OBJ  := $(patsubst %.cu,$B/nv/%.o,$(wildcard cuda/*.cu)) $B/nv/train/device.o
+CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib -Wl,-rpath,$(CUDA_ROOT)/lib64 \
+             -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
+NVCC_FLAGS := -std=c++17 -O3 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) \
+              -Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas -I. -DLCL_CUDA_ARCHES='"$(foreach a,$(CUDA_ARCH),sm_$a)"'
+else ifneq ($(NVCC),)
+$(if $(NVCC_USABLE),,$(info nvcc $(subst $() ,.,$(NVCC_RELEASE)) is older than 12.4: building without CUDA))
+endif
+CUDA_TEXT := CUDA=$(CUDA) $(CUDA_ARCH) $(NVCC_RELEASE)
+
 LIB_SRC := $(wildcard core/*.c data/*.c model/*.c optim/*.c checkpoint/*.c train/*.c) cpu/backend.c
 ISA_SRC := $(filter-out cpu/backend.c,$(wildcard cpu/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(foreach i,$(ISAS),$(ISA_SRC:%.c=$B/%.$i.o))
 TOOL_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tools/*.c))
 # test_*.c: each within seconds, run in every mode; slow_*.c: `make test` runs them in release only; nightly_*.c.
-TEST_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/test_*.c))
+TEST_BIN    := $(patsubst %.c,$B/%,$(filter-out tests/cuda/%,$(wildcard tests/*/test_*.c)))
 SLOW_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/slow_*.c))
 NIGHTLY_BIN := $(patsubst %.c,$B/%,$(wildcard tests/*/nightly_*.c))
 TEST_SHARED := $(patsubst %.c,$B/%.o,$(filter-out tests/support/backend_%,$(wildcard tests/support/*.c)))
 TEST_LIB    := $(TEST_SHARED) $B/tests/support/backend_cpu.o
 OUR_C := $(wildcard core/*.[ch] cpu/*.[ch] data/*.[ch] model/*.[ch] optim/*.[ch] checkpoint/*.[ch] train/*.[ch] \
-         tools/*.[ch] tests/*/*.[ch])
+         tools/*.[ch] tests/*/*.[ch] cuda/*.cu cuda/*.cuh cuda/*.h cuda/sim/*.[ch] tests/cuda/*.cu)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -64,9 +84,19 @@ Q := $(if $(V),,@)
 
 all: $B/lcl ## build build/lcl; V=1 shows the commands
 
-$B/lcl: $(TOOL_OBJ) $B/liblcl.a
+$B/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $B/liblcl.a $(LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(CUDA_LIBS)
+
+$B/nv/%.o: %.cu $B/flags $B/cuda-setting
+	@mkdir -p $(@D)
+	@echo '  NVCC $@'
+	$Q$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+$B/nv/train/device.o: train/device.c $B/flags
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
 
 $B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
@@ -92,6 +122,55 @@ $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 	@echo '  LINK $@'
 	$Q$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_LIB) $B/liblcl.a -lcmocka $(LIBS)
 
+# --- the CUDA backend in the emulator: kernels by the host's compiler, every access watched (cuda/sim/sim.h) ---
+
+CXX ?= c++
+SIM_CXXFLAGS := -std=c++17 -O1 -g1 -fno-tree-vectorize -ffp-contract=off -fsanitize=thread,bounds -Wall -Wextra \
+                -Wno-unknown-pragmas -pthread -I. -MMD -MP
+SIM_CU   := $(filter-out cuda/gemm_cublaslt.cu,$(wildcard cuda/*.cu))
+SIM_OBJ  := $(SIM_CU:%.cu=$B/sim/%.o) $(patsubst %.c,$B/%.o,$(wildcard cuda/sim/*.c))
+SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,\
+             $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) tests/model/test_golden.c $(wildcard tests/cuda/test_*.c))
+SIM_TEST_CU := $(patsubst %.cu,$B/sim/%.o,$(wildcard tests/cuda/*.cu))
+
+$B/sim/%.o: %.cu $B/flags
+	@mkdir -p $(@D)
+	@echo '  SIM  $@'
+	$Q$(CXX) $(SIM_CXXFLAGS) $(if $(WERROR),-Werror) -x c++ -c -o $@ $<
+
+$B/sim/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_sim.o $(SIM_TEST_CU) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS) -ldl
+
+# The lcl command, and the tests of whole models, with the emulator for a GPU.
+$B/sim/train/device.o: train/device.c $B/flags
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
+
+$B/sim/lcl: $(TOOL_OBJ) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
+	@echo '  LINK $@'
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+
+sim-tests: $(SIM_TEST) $B/sim/lcl
+
+# In three orders of threads and blocks; whole models in one.
+SIM_OPS := $(filter $B/sim/tests/ops/%,$(SIM_TEST))
+SIM_SUITE = TEST_TIMEOUT=600 sh $(RUN) suite $(SCORE)
+SIM_SUITES = $(SIM_SUITE) emulated $(SIM_TEST); \
+    LCL_SIM_SCHEDULE=reverse $(SIM_SUITE) emulated-reverse $(SIM_OPS); \
+    LCL_SIM_SCHEDULE=random:1 $(SIM_SUITE) emulated-random $(SIM_OPS)
+
+test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no CUDA toolkit
+	@sh tools/setup.sh --dev
+	@+$(SUB) CUDA=0 sim-tests
+	@sh $(RUN) start $(SCORE)
+	@$(SIM_SUITES)
+	@sh $(RUN) end $(SCORE)
+
+.PHONY: sim-tests test-cuda-sim
+
 # Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
 squeeze = $(strip $(subst ",,$1))
 define text_rule
@@ -110,6 +189,11 @@ $B/flags:
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(call squeeze,$(FLAGS_TEXT))' > $@
 
+$(eval $(call text_rule,$B/cuda-setting,$$(CUDA_TEXT)))
+$B/cuda-setting:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(call squeeze,$(CUDA_TEXT))' > $@
+
 # One VERB(name) for each tools/verb_name.c: see tools/cli.h.
 VERBS_TEXT := $(foreach v,$(sort $(wildcard tools/verb_*.c)),VERB($(v:tools/verb_%.c=%)))
 $(eval $(call text_rule,$B/tools/verbs.inc,$$(VERBS_TEXT)))
@@ -125,30 +209,30 @@ SUB  = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS))
 RUN := tools/run-tests.sh
 SCORE := build/test-results
 # What does not compile is one failed test; the compiler's words stand above.
-BUILD_TESTS = $(SUB) tests || { echo; echo '0 passed, 1 failed'; exit 1; }
+BUILD_TESTS = $(SUB) CUDA=0 tests $(if $1,sim-tests) || { echo; echo '0 passed, 1 failed'; exit 1; }
 
 setup: ## install what is missing to build (Debian, Ubuntu)
 	@sh tools/setup.sh
 
 demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 	@sh tools/setup.sh
-	@+$(SUB) all
+	@+$(SUB) CUDA=0 all
 	@IMAGES='$(IMAGES)' SEED='$(SEED)' sh tools/demo.sh
 
 test: ## set-up, build, all tests, sanitizers, lint: TEST_FILTER=word
 	@sh tools/setup.sh --dev
-	@+$(BUILD_TESTS)
-	@+$(SUB) run-all
+	@+$(call BUILD_TESTS,sim)
+	@+$(SUB) CUDA=0 run-all
 
 test-quick: ## set-up, build, the tests of a few seconds each, lint
 	@sh tools/setup.sh --dev
-	@+$(BUILD_TESTS)
-	@+$(SUB) run-quick
+	@+$(call BUILD_TESTS)
+	@+$(SUB) CUDA=0 run-quick
 
 nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 	@sh tools/setup.sh --nightly
-	@+$(BUILD_TESTS)
-	@+$(SUB) run-nightly
+	@+$(call BUILD_TESTS,sim)
+	@+$(SUB) CUDA=0 run-nightly
 
 test-interop: ## exports read by transformers, in an environment under build/: PIP_ARGS
 	@sh tools/setup.sh
@@ -168,7 +252,9 @@ tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 SUITE ?= $(MODE)
 # Seconds of damaged files a format: many where the address sanitizer looks on.
 FUZZ_SECONDS ?= $(if $(filter asan,$(MODE)),10,1)
-QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(FUZZ_SECONDS) LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
+# The thread sanitizer takes up to twenty times as long.
+LIMIT := $(if $(filter tsan,$(MODE)),600,120)
+QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(FUZZ_SECONDS) TEST_TIMEOUT=$(LIMIT) LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
 ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))
@@ -186,6 +272,8 @@ run-body: tests
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2 sh $(RUN) suite $(SCORE) x86-64-v2 $(ISA_TESTS))
 	@$(if $(HAS_AVX2),LCL_CPU_ISA=v3 sh $(RUN) suite $(SCORE) x86-64-v3 $(ISA_TESTS))
 	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) slow $(SLOW_BIN)
+	@$(SIM_SUITES)
+	@sh $(RUN) step $(SCORE) 'ptxas and tensor cores' sh tools/cuda-gates.sh
 	@+$(SUB) MODE=asan run-mode
 	@+$(SUB) MODE=ubsan run-mode
 
@@ -228,7 +316,7 @@ install: all ## install lcl and configs under PREFIX (/usr/local)
 
 clean: ## remove what was compiled (not downloads, runs and environments)
 	rm -rf $(foreach d,build build/debug build/asan build/ubsan build/tsan build/openblas,$(foreach \
-	  r,core cpu model data optim checkpoint train tools tests lcl liblcl.a flags tmp test-results,$d/$r))
+	  r,core cpu cuda sim nv model data optim checkpoint train tools tests lcl liblcl.a flags tmp test-results,$d/$r))
 
 dist-clean: ## remove build/ as a whole
 	rm -rf build
@@ -239,4 +327,6 @@ help: ## list the targets
 .PHONY: all setup demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
         install clean dist-clean help FORCE
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(wildcard $B/dev/bench/*.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d)
+-include $(CUDA_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(wildcard $B/dev/bench/*.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
+         $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d)

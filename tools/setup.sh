@@ -55,6 +55,7 @@ if ! has_headers oneapi/dnnl/dnnl.h && ! has_pkg openblas && ! has_headers cblas
 optional=
 if [ $dev = 1 ]; then
     has_pkg cmocka || need libcmocka-dev
+    has "${CXX:-c++}" || need g++ # the emulated CUDA kernels
     has clang-format || optional=clang-format
 fi
 

@@ -1,0 +1,309 @@
+/* Attention backward without atomics, so that its sums have one order: one kernel walks queries for
+ * each tile of keys (d_k, d_v), another walks keys for each tile of queries (d_q); both recompute
+ * the weights from lse. Seven products instead of five (Dao et al. 2022 add d_q atomically).
+ *   delta = sum over d of d_out * out      d_p = d_out v^T
+ *   d_s = p (d_p - delta) scale            d_v = p^T d_out, d_k = d_s^T q, d_q = d_s k
+ * Legend: attention.cuh. */
+#include "cuda/attention.cuh"
+#include "cuda/ops.cuh"
+
+/* --- delta --- */
+
+template <typename T>
+static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
+    attention_delta_kernel(attention_params p)
+{
+    const attention_tile t = p.tiles[blockIdx.x];
+    const int head = (int)blockIdx.y, lane = threadIdx.x % WARP;
+    for (int row = t.row_begin + (int)(threadIdx.x / WARP); row < t.row_end;
+         row += ATTENTION_BLOCK / WARP) {
+        const T *out = (const T *)p.out + row * p.out_stride + head * p.D;
+        const T *d_out = (const T *)p.d_out + row * p.out_stride + head * p.D;
+        float sum = 0;
+        for (int i = lane; i < (int)p.D; i += WARP) sum += to_f32(out[i]) * to_f32(d_out[i]);
+        sum = warp_sum(sum);
+        if (lane == 0) p.delta_TH[row * p.H + head] = sum;
+    }
+}
+
+/* --- shared by the two walks --- */
+
+/* Rows of the other side in a step; how many steps are in shared memory at once. */
+template <typename T, int DP> struct backward_shape {
+    enum { N = sizeof(T) == 2 ? (DP > 64 ? 32 : 64) : 16, STAGES = sizeof(T) == 2 ? 2 : 1 };
+};
+
+/* Pointers into shared memory: the tile's own two matrices, then the steps'. */
+template <typename T, int DP> struct backward_shared {
+    enum {
+        STRIDE = tile_shape<T, DP>::STRIDE,
+        TILE = backward_shape<T, DP>::N * STRIDE,
+        STAGES = backward_shape<T, DP>::STAGES
+    };
+    T *own[2], *step[2];
+    float *sums; /* [STAGES][2][N]: lse and delta of a step's queries */
+};
+
+template <typename T, int DP> LCL_DEVICE backward_shared<T, DP> shared_of(unsigned char *shared)
+{
+    typedef backward_shared<T, DP> layout;
+    layout m;
+    m.own[0] = (T *)shared;
+    m.own[1] = m.own[0] + ATTENTION_ROWS * layout::STRIDE;
+    m.step[0] = m.own[1] + ATTENTION_ROWS * layout::STRIDE;
+    m.step[1] = m.step[0] + layout::STAGES * layout::TILE;
+    m.sums = (float *)(m.step[1] + layout::STAGES * layout::TILE);
+    return m;
+}
+
+/* Two matrices of rows, one head of each. */
+template <typename T> struct pair_of_rows {
+    const T *x, *y;
+    int64_t x_stride, y_stride;
+};
+
+template <typename T, int DP, int N>
+LCL_DEVICE void load_pair(T *x, T *y, const pair_of_rows<T> &from, int first, int end, int D,
+                          bool aligned)
+{
+    load_rows<T, DP, N>(x, from.x, from.x_stride, first, end, D, aligned);
+    load_rows<T, DP, N>(y, from.y, from.y_stride, first, end, D, aligned);
+}
+
+template <int DP> LCL_DEVICE void zero(float (*x)[4])
+{
+#pragma unroll
+    for (int n = 0; n < DP / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[n][i] = 0;
+}
+
+/* --- d_q: rows are queries, columns keys --- */
+
+/* s: scores of 16 queries and N keys, becomes d_s. lse and delta of this lane's two queries. */
+template <int N>
+LCL_DEVICE void query_gradients(float (*s)[4], const float (*d_p)[4], const float lse[2],
+                                const float delta[2], const attention_segment &g, int first_row,
+                                int end_row, int first_key, float scale)
+{
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
+            const int row = first_row + lane / 4 + 8 * (i / 2);
+            const bool seen = key < g.end && key <= row + g.limit && row < end_row;
+            const float weight =
+                seen ? fast_exp2(s[n][i] * (scale * ATTENTION_LOG2E) - lse[i / 2]) : 0;
+            s[n][i] = weight * (d_p[n][i] - delta[i / 2]) * scale;
+        }
+}
+
+template <typename T, int DP>
+static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
+    attention_bwd_q_kernel(attention_params p, bool aligned)
+{
+    typedef backward_shared<T, DP> layout;
+    enum { N = backward_shape<T, DP>::N, STAGES = layout::STAGES, STRIDE = layout::STRIDE };
+    SHARED_BYTES(shared);
+    const layout m = shared_of<T, DP>(shared);
+    const attention_tile t = p.tiles[blockIdx.x];
+    const int head = (int)blockIdx.y, kv_head = head / (int)(p.H / p.G), warp = threadIdx.x / WARP;
+    const int D = (int)p.D, lane = threadIdx.x % WARP, first_row = t.row_begin + 16 * warp;
+    const pair_of_rows<T> own = {(const T *)p.q + head * p.D, (const T *)p.d_out + head * p.D,
+                                 p.q_stride, p.out_stride};
+    const pair_of_rows<T> other = {(const T *)p.k + kv_head * p.D, (const T *)p.v + kv_head * p.D,
+                                   p.kv_stride, p.kv_stride};
+    float lse[2], delta[2], d_q[DP / 8][4];
+    for (int half = 0; half < 2; half++) {
+        const int row = first_row + lane / 4 + 8 * half;
+        lse[half] = row < t.row_end ? p.lse_TH[row * p.H + head] * ATTENTION_LOG2E : 0;
+        delta[half] = row < t.row_end ? p.delta_TH[row * p.H + head] : 0;
+    }
+    load_pair<T, DP, ATTENTION_ROWS>(m.own[0], m.own[1], own, t.row_begin, t.row_end, D, aligned);
+    zero<DP>(d_q);
+    attention_walk w = walk_begin(p.segments, t, 1), ahead = w;
+    for (int step = 0; w.head < 1; step++) {
+        for (int i = step == 0 ? 0 : STAGES - 1; i < STAGES; i++) {
+            if (ahead.head < 1) {
+                const attention_segment &g = p.segments[ahead.segment];
+                const int place = (step + i) % STAGES * layout::TILE;
+                load_pair<T, DP, N>(m.step[0] + place, m.step[1] + place, other, g.begin + ahead.at,
+                                    g.end, D, aligned);
+                ahead = walk_next(p.segments, t, ahead, N, 1);
+            }
+            copy_commit();
+        }
+        copy_wait<STAGES - 1>();
+        sync_block();
+        const attention_segment g = p.segments[w.segment];
+        const int at = step % STAGES * layout::TILE, rows = 16 * warp * STRIDE;
+        if (first_row < t.row_end) { /* else this warp has no rows */
+            float s[N / 8][4], d_p[N / 8][4];
+            scores<T, DP, N>(s, m.own[0] + rows, m.step[0] + at);
+            scores<T, DP, N>(d_p, m.own[1] + rows, m.step[1] + at);
+            query_gradients<N>(s, d_p, lse, delta, g, first_row, t.row_end, g.begin + w.at,
+                               p.scale);
+            update<T, DP, N>(d_q, s, m.step[0] + at);
+        }
+        sync_block();
+        w = walk_next(p.segments, t, w, N, 1);
+    }
+    copy_wait<0>();
+    sync_block();
+    store_rows<T, DP>((T *)p.d_q + head * p.D, p.q_stride, first_row, t.row_begin, t.row_end, D,
+                      aligned, m.own[0] + 16 * warp * STRIDE, d_q);
+}
+
+/* --- d_k, d_v: rows are keys, columns the queries of all heads that share them --- */
+
+/* s: scores of 16 keys and N queries, becomes their weights. */
+template <int N>
+LCL_DEVICE void key_weights(float (*s)[4], const float *lse, const attention_segment &g,
+                            int first_row, int first_query, float scale)
+{
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int column = 8 * n + 2 * (lane % 4) + i % 2, query = first_query + column;
+            const int key = first_row + lane / 4 + 8 * (i / 2);
+            const bool seen =
+                query < g.end && key <= query + g.limit && key >= g.own_begin && key < g.own_end;
+            s[n][i] = seen ? fast_exp2(s[n][i] * (scale * ATTENTION_LOG2E) - lse[column]) : 0;
+        }
+}
+
+/* The next step's queries and d_out, with their lse and delta. */
+template <typename T, int DP>
+LCL_DEVICE void load_queries(const backward_shared<T, DP> &m, int place, const attention_params &p,
+                             const attention_segment &g, int at, int head, bool aligned)
+{
+    enum { N = backward_shape<T, DP>::N, TILE = backward_shared<T, DP>::TILE };
+    const pair_of_rows<T> from = {(const T *)p.q + head * p.D, (const T *)p.d_out + head * p.D,
+                                  p.q_stride, p.out_stride};
+    load_pair<T, DP, N>(m.step[0] + place * TILE, m.step[1] + place * TILE, from, g.begin + at,
+                        g.end, (int)p.D, aligned);
+    if (threadIdx.x < N) {
+        const int row = g.begin + at + (int)threadIdx.x;
+        float *sums = m.sums + 2 * N * place + threadIdx.x;
+        sums[0] = row < g.end ? p.lse_TH[row * p.H + head] * ATTENTION_LOG2E : 0;
+        sums[N] = row < g.end ? p.delta_TH[row * p.H + head] : 0;
+    }
+}
+
+template <typename T, int DP>
+static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
+    attention_bwd_kv_kernel(attention_params p, bool aligned)
+{
+    typedef backward_shared<T, DP> layout;
+    enum { N = backward_shape<T, DP>::N, STAGES = layout::STAGES, STRIDE = layout::STRIDE };
+    SHARED_BYTES(shared);
+    const layout m = shared_of<T, DP>(shared);
+    const attention_tile t = p.tiles[blockIdx.x];
+    const int kv_head = (int)blockIdx.y, heads = (int)(p.H / p.G), warp = threadIdx.x / WARP;
+    const int D = (int)p.D, lane = threadIdx.x % WARP, first_row = t.row_begin + 16 * warp;
+    const pair_of_rows<T> own = {(const T *)p.k + kv_head * p.D, (const T *)p.v + kv_head * p.D,
+                                 p.kv_stride, p.kv_stride};
+    load_pair<T, DP, ATTENTION_ROWS>(m.own[0], m.own[1], own, t.row_begin, t.row_end, D, aligned);
+    float d_k[DP / 8][4], d_v[DP / 8][4];
+    zero<DP>(d_k);
+    zero<DP>(d_v);
+    attention_walk w = walk_begin(p.segments, t, heads), ahead = w;
+    for (int step = 0; w.head < heads; step++) {
+        for (int i = step == 0 ? 0 : STAGES - 1; i < STAGES; i++) {
+            if (ahead.head < heads) {
+                load_queries<T, DP>(m, (step + i) % STAGES, p, p.segments[ahead.segment], ahead.at,
+                                    kv_head * heads + ahead.head, aligned);
+                ahead = walk_next(p.segments, t, ahead, N, heads);
+            }
+            copy_commit();
+        }
+        copy_wait<STAGES - 1>();
+        sync_block();
+        const attention_segment g = p.segments[w.segment];
+        const int at = step % STAGES * layout::TILE, rows = 16 * warp * STRIDE;
+        const float *lse = m.sums + 2 * N * (step % STAGES), *delta = lse + N;
+        if (first_row < t.row_end) {
+            float s[N / 8][4], d_p[N / 8][4];
+            scores<T, DP, N>(s, m.own[0] + rows, m.step[0] + at);
+            key_weights<N>(s, lse, g, first_row, g.begin + w.at, p.scale);
+            update<T, DP, N>(d_v, s, m.step[1] + at);
+            scores<T, DP, N>(d_p, m.own[1] + rows, m.step[1] + at);
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    s[n][i] *= (d_p[n][i] - delta[8 * n + 2 * (lane % 4) + i % 2]) * p.scale;
+            update<T, DP, N>(d_k, s, m.step[0] + at);
+        }
+        sync_block();
+        w = walk_next(p.segments, t, w, N, heads);
+    }
+    copy_wait<0>();
+    sync_block();
+    store_rows<T, DP>((T *)p.d_k + kv_head * p.D, p.kv_stride, first_row, t.row_begin, t.row_end, D,
+                      aligned, m.own[0] + 16 * warp * STRIDE, d_k);
+    store_rows<T, DP>((T *)p.d_v + kv_head * p.D, p.kv_stride, first_row, t.row_begin, t.row_end, D,
+                      aligned, m.own[1] + 16 * warp * STRIDE, d_v);
+}
+
+/* --- launching --- */
+
+template <typename T, int DP> static size_t backward_bytes()
+{
+    typedef backward_shape<T, DP> shape;
+    const size_t rows = 2 * ATTENTION_ROWS + 2 * shape::STAGES * shape::N;
+    return rows * tile_shape<T, DP>::STRIDE * sizeof(T) +
+           (size_t)shape::STAGES * 2 * shape::N * sizeof(float);
+}
+
+template <typename T, int DP>
+static lcl_status launch_q(struct lcl_cuda_device *d, const attention_params &p, int64_t n_tiles,
+                           bool aligned)
+{
+    return LCL_LAUNCH(d, (attention_bwd_q_kernel<T, DP>), dims((unsigned)n_tiles, (unsigned)p.H),
+                      dims(ATTENTION_BLOCK), (backward_bytes<T, DP>()), p, aligned);
+}
+
+template <typename T, int DP>
+static lcl_status launch_kv(struct lcl_cuda_device *d, const attention_params &p, int64_t n_tiles,
+                            bool aligned)
+{
+    return LCL_LAUNCH(d, (attention_bwd_kv_kernel<T, DP>), dims((unsigned)n_tiles, (unsigned)p.G),
+                      dims(ATTENTION_BLOCK), (backward_bytes<T, DP>()), p, aligned);
+}
+
+template <typename T>
+static lcl_status backward(struct lcl_cuda_device *d, const struct lcl_attention_args *a)
+{
+    struct attention_tables by_query, by_key;
+    LCL_TRY(attention_tables_make(d, a, false, &by_query));
+    LCL_TRY(attention_tables_make(d, a, true, &by_key));
+    if (!by_query.n_tiles) return LCL_OK;
+    int64_t rows = 0;
+    for (int64_t i = 0; i < a->n_runs; i++)
+        if (a->runs[i].q_end > rows) rows = a->runs[i].q_end;
+    void *delta;
+    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, (size_t)(rows * a->H) * sizeof(float), &delta));
+    const int64_t E = sizeof(T);
+    const bool aligned =
+        attention_aligned<T>(a->D, a->q_stride * E, a->kv_stride * E, a->out_stride * E, a->q, a->k,
+                             a->v, a->d_out, a->d_q, a->d_k, a->d_v);
+    attention_params p = attention_params_of(a, by_query);
+    p.delta_TH = (float *)delta;
+    LCL_TRY(LCL_LAUNCH(d, attention_delta_kernel<T>,
+                       dims((unsigned)by_query.n_tiles, (unsigned)p.H), dims(ATTENTION_BLOCK), 0,
+                       p));
+    if (a->d_q) LCL_TRY(ATTENTION_BY_WIDTH(launch_q, T, a->D, d, p, by_query.n_tiles, aligned));
+    p.tiles = by_key.tiles, p.segments = by_key.segments;
+    return ATTENTION_BY_WIDTH(launch_kv, T, a->D, d, p, by_key.n_tiles, aligned);
+}
+
+lcl_status lcl_cuda_attention_bwd(struct lcl_exec *ex, const struct lcl_attention_args *a)
+{
+    LCL_TRY(lcl_check_attention_bwd(a));
+    return BY_DTYPE(a->dtype, backward, lcl_cuda_device_of(ex), a);
+}

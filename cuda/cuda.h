@@ -1,0 +1,31 @@
+/* The CUDA backend: every op on one NVIDIA GPU, or on the emulator (cuda/sim/), whichever the
+ * program is linked with. */
+#ifndef LCL_CUDA_CUDA_H
+#define LCL_CUDA_CUDA_H
+
+#include "core/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Opens device number `device` (0: the first) and fills ex. LCL_UNSUPPORTED where there is no
+ * driver or no such device, with what to do about it. */
+LCL_CHECKED lcl_status lcl_cuda_open(struct lcl_exec *ex, int device);
+/* Waits for what is under way and frees all that ops have reserved. */
+void lcl_cuda_close(struct lcl_exec *ex);
+/* Waits until all ops so far are done and their results are in the host's memory. */
+LCL_CHECKED lcl_status lcl_cuda_sync(struct lcl_exec *ex);
+/* "NVIDIA H100 80GB HBM3, sm_90, driver 13.0" or "emulator". */
+const char *lcl_cuda_describe(const struct lcl_exec *ex);
+
+/* What this was built for: "CUDA 13.0 for sm_80, sm_90a", or "emulator". */
+const char *lcl_cuda_built(void);
+
+/* The table; lcl_cuda_open() puts it into ex. */
+const struct lcl_ops *lcl_cuda_ops(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

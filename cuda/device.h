@@ -1,0 +1,82 @@
+/* Private to cuda/: the device that launchers work on. */
+#ifndef LCL_CUDA_DEVICE_H
+#define LCL_CUDA_DEVICE_H
+
+#include "core/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Slots of scratch: ops that run one after another share them. */
+enum lcl_cuda_slot {
+    LCL_CUDA_PARTIALS, /* partial sums on their way to one */
+    LCL_CUDA_ROWS,     /* rows gathered, widened or between two products */
+    LCL_CUDA_LOGITS,
+    LCL_CUDA_INDEX, /* tables that a launcher makes on the host */
+    LCL_CUDA_GEMM,
+    LCL_CUDA_SLOTS
+};
+
+/* A host array that kernels read: its copy on the device, and what it held when it was made. */
+struct lcl_cuda_upload {
+    const void *host;
+    void *copy, *device;
+    size_t bytes, capacity;
+    uint64_t used; /* when, for the oldest to give way */
+};
+
+/* What kernels wrote for the host, on its way there. */
+struct lcl_cuda_result {
+    void *host;
+    const void *device;
+    size_t bytes;
+};
+
+enum { LCL_CUDA_UPLOADS = 64, LCL_CUDA_RESULTS = 64 };
+
+struct lcl_cuda_device {
+    void *stream; /* cudaStream_t */
+    int number, n_multiprocessors;
+    size_t shared_bytes; /* that a block may ask for */
+    bool synchronous;    /* wait after every launch: LCL_CUDA_SYNC=1 */
+    void *scratch[LCL_CUDA_SLOTS];
+    size_t scratch_bytes[LCL_CUDA_SLOTS];
+    struct lcl_cuda_upload upload[LCL_CUDA_UPLOADS];
+    uint64_t uses;
+    struct lcl_cuda_result result[LCL_CUDA_RESULTS];
+    int n_results;
+    void *results; /* on the device */
+    size_t results_used, results_bytes;
+    void *gemm; /* of gemm*.cu */
+    char text[320];
+};
+
+/* Memory of the device for one op, contents undefined; it grows in first steps only. */
+LCL_CHECKED lcl_status lcl_cuda_scratch(struct lcl_cuda_device *d, enum lcl_cuda_slot slot,
+                                        size_t bytes, void **out);
+
+/* The device's copy of `bytes` of host memory. Arrays that did not change since they were last
+ * asked for are not sent again: positions and runs serve all layers. */
+LCL_CHECKED lcl_status lcl_cuda_upload(struct lcl_cuda_device *d, const void *host, size_t bytes,
+                                       const void **out);
+/* Memory of the device, all zeros, whose contents reach `host` at the next sync (at once where the
+ * device is synchronous, by lcl_cuda_op_end). host NULL: *out is NULL. */
+LCL_CHECKED lcl_status lcl_cuda_result(struct lcl_cuda_device *d, void *host, size_t bytes,
+                                       void **out);
+/* Room for n results of `bytes` in all. An op of several results begins with it: without, room made
+ * for a later one might send off those before it, which no kernel has written yet. */
+LCL_CHECKED lcl_status lcl_cuda_results_reserve(struct lcl_cuda_device *d, int n, size_t bytes);
+/* Ends an op that gives results. */
+LCL_CHECKED lcl_status lcl_cuda_op_end(struct lcl_cuda_device *d);
+void lcl_cuda_exchange_free(struct lcl_cuda_device *d);
+
+static inline struct lcl_cuda_device *lcl_cuda_device_of(struct lcl_exec *ex)
+{
+    return (struct lcl_cuda_device *)ex->device;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

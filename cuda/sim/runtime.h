@@ -1,0 +1,33 @@
+/* The few calls of the CUDA runtime that cuda/ makes, in the emulator: one device, whose memory is
+ * the host's, and streams that run everything at once. Names and meanings are NVIDIA's. */
+#ifndef LCL_CUDA_SIM_RUNTIME_H
+#define LCL_CUDA_SIM_RUNTIME_H
+
+#include "cuda/sim/sim.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum cudaError { cudaSuccess, cudaErrorMemoryAllocation = 2 } cudaError_t;
+typedef struct lcl_sim_stream *cudaStream_t;
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+
+cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+const char *cudaGetErrorString(cudaError_t e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,121 @@
+/* Whole training steps on the CUDA backend, here in the emulator, against the same on the CPU: the
+ * same episodes, the same losses. */
+#include <math.h>
+
+#include "core/log.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny.h"
+#include "train/features.h"
+#include "train/step.h"
+
+enum { MOST_STEPS = 20 };
+
+struct course {
+    double loss[MOST_STEPS], norm[MOST_STEPS];
+    int64_t correct;
+};
+
+/* Losses and gradient norms of some steps on a device. */
+static void train(const char *device, const char *overrides, int n, bool cached, struct course *out)
+{
+    char words[512];
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_features features = {0};
+    struct lcl_pictures pictures = {0};
+    struct lcl_trainer t;
+    snprintf(words, sizeof words, "device=%s %s", device, overrides);
+    tiny_config(&c, words);
+    ASSERT_OK(lcl_env_start(&e, &c));
+    assert_string_equal(e.exec.ops->backend, device);
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, c.task == LCL_TASK_VISION));
+    if (cached) ASSERT_OK(lcl_features_open(&features, &e, &c, c.data_augment_views, NULL));
+    ASSERT_OK(lcl_pictures_open(&pictures, &e.pack, &e.preprocess, &c));
+    ASSERT_OK(lcl_trainer_open(&t, &e, &c, 0, cached ? &features : NULL, &pictures));
+    out->correct = 0;
+    for (int64_t i = 0; i < n; i++) {
+        struct lcl_step_result r;
+        ASSERT_OK(lcl_trainer_step(&t, i, n, i + 1, &r));
+        out->loss[i] = r.loss;
+        out->norm[i] = r.grad_norm;
+        out->correct += r.label_correct;
+    }
+    lcl_trainer_close(&t);
+    lcl_pictures_close(&pictures);
+    if (cached) lcl_features_close(&features);
+    lcl_env_close(&e);
+}
+
+static void compare(const char *overrides, int n, bool cached, double tolerance)
+{
+    struct course cpu, cuda;
+    train("cpu", overrides, n, cached, &cpu);
+    train("cuda", overrides, n, cached, &cuda);
+    double worst = 0, worst_norm = 0;
+    for (int i = 0; i < n; i++) {
+        worst = fmax(worst, fabs(cpu.loss[i] - cuda.loss[i]) / fabs(cpu.loss[i]));
+        worst_norm = fmax(worst_norm, fabs(cpu.norm[i] - cuda.norm[i]) / cpu.norm[i]);
+    }
+    print_message("%s: losses within %.2g, gradient norms within %.2g; %g to %g\n", overrides,
+                  worst, worst_norm, cpu.loss[0], cpu.loss[n - 1]);
+    assert_true(worst <= tolerance);
+    assert_true(cpu.loss[0] != cpu.loss[n - 1]); /* it trains */
+}
+
+static void link_context_with_cached_features(void **state)
+{
+    (void)state;
+    compare("freeze_vision_tower=true cache_features=true mm_image_pool=mean", MOST_STEPS, true,
+            1e-4);
+}
+
+static void link_context_with_the_tower(void **state)
+{
+    (void)state;
+    compare("freeze_vision_tower=false mm_image_pool=2x2 gradient_accumulation_steps=2", 3, false,
+            1e-4);
+}
+
+static void patches_and_checkpointing(void **state)
+{
+    (void)state;
+    compare("freeze_vision_tower=false mm_image_pool=none gradient_checkpointing=mlp", 3, false,
+            1e-4);
+}
+
+static void vision_warm_up(void **state)
+{
+    (void)state;
+    compare("task=vision mm_image_pool=mean", 5, false, 1e-4);
+}
+
+static void language(void **state)
+{
+    (void)state;
+    compare("task=language", 3, false, 1e-4);
+}
+
+/* bf16 rounds on its way, so courses part; STYLE's rule for single ops is in tests/ops. */
+static void bf16(void **state)
+{
+    (void)state;
+    compare("bf16=true freeze_vision_tower=false mm_image_pool=mean learning_rate=1e-4", 3, false,
+            1e-2);
+}
+
+int main(void)
+{
+    lcl_log_set_level(LCL_LOG_QUIET);
+    /* The watch is tests/ops' business; without it this takes a fifth of the time. */
+    setenv("LCL_SIM_CHECK", "0", 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(link_context_with_cached_features),
+        cmocka_unit_test(link_context_with_the_tower),
+        cmocka_unit_test(patches_and_checkpointing),
+        cmocka_unit_test(vision_warm_up),
+        cmocka_unit_test(language),
+        cmocka_unit_test(bf16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
