@@ -70,6 +70,13 @@ static void tensors_release(void *p, size_t bytes)
     cudaFree(p);
 }
 
+double lcl_cuda_free_bytes(const struct lcl_exec *ex)
+{
+    size_t unused = 0, all = 0;
+    (void)ex;
+    return cudaMemGetInfo(&unused, &all) == cudaSuccess ? (double)unused : (double)INFINITY;
+}
+
 const char *lcl_cuda_built(void)
 {
     static char text[96];
@@ -109,6 +116,14 @@ static void tensors_release(void *p, size_t bytes)
 {
     lcl_sim_forget(p);
     munmap(p, bytes);
+}
+
+/* LCL_SIM_MEMORY=BYTES in the environment makes a small device. */
+double lcl_cuda_free_bytes(const struct lcl_exec *ex)
+{
+    const char *bytes = getenv("LCL_SIM_MEMORY");
+    (void)ex;
+    return bytes && *bytes ? atof(bytes) : (double)INFINITY;
 }
 
 const char *lcl_cuda_built(void) { return "emulator"; }

@@ -1,6 +1,7 @@
 #include "optim/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 double lcl_lr_factor(const struct lcl_config *c, int64_t step, int64_t n_steps)
 {
@@ -46,25 +47,43 @@ static int same_group_end(const struct lcl_params *t, const struct lcl_config *c
     return end;
 }
 
+/* What sumsq says of one row. */
+struct row_norm {
+    double sum;
+    int64_t bad;
+};
+
+static lcl_status row_norms(struct lcl_exec *ex, const struct lcl_params *t, struct row_norm *r)
+{
+    lcl_status status = LCL_OK;
+    for (int i = 0; i < t->n_rows && status == LCL_OK; i++) {
+        const struct lcl_param *p = &t->rows[i];
+        if (!lcl_param_moves(p)) continue;
+        status =
+            ex->ops->sumsq_fwd(ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset,
+                                                            &r[i].sum, &r[i].bad});
+    }
+    lcl_status waited = lcl_exec_sync(ex); /* in any case: results are on their way to r */
+    return status != LCL_OK ? status : waited;
+}
+
 /* Norm over the rows that move, each row by the op's fixed tree, rows in table order. */
 static lcl_status grad_norm(struct lcl_exec *ex, const struct lcl_params *t, double *norm)
 {
     double total = 0;
-    for (int i = 0; i < t->n_rows; i++) {
-        const struct lcl_param *p = &t->rows[i];
-        double sum;
-        int64_t bad;
-        if (!lcl_param_moves(p)) continue;
-        LCL_TRY(ex->ops->sumsq_fwd(
-            ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset, &sum, &bad}));
-        LCL_TRY(lcl_exec_sync(ex));
-        if (bad > 0)
-            return LCL_FAIL_HINT(LCL_NUMERIC,
-                                 "lower learning_rate or max_grad_norm, or look for bad data",
-                                 "the gradient of %s has %lld values that are NaN or infinite",
-                                 p->name, (long long)bad);
-        total += sum;
+    struct row_norm *r = calloc((size_t)t->n_rows, sizeof *r);
+    if (!r) return LCL_FAIL(LCL_MEMORY, "no memory for %d norms", t->n_rows);
+    lcl_status status = row_norms(ex, t, r);
+    for (int i = 0; i < t->n_rows && status == LCL_OK; i++) {
+        total += r[i].sum;
+        if (r[i].bad > 0)
+            status = LCL_FAIL_HINT(LCL_NUMERIC,
+                                   "lower learning_rate or max_grad_norm, or look for bad data",
+                                   "the gradient of %s has %lld values that are NaN or infinite",
+                                   t->rows[i].name, (long long)r[i].bad);
     }
+    free(r);
+    LCL_TRY(status);
     *norm = sqrt(total);
     return isfinite(*norm) ? LCL_OK : LCL_FAIL(LCL_NUMERIC, "the gradient norm overflows");
 }

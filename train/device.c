@@ -1,6 +1,8 @@
 /* Compiled with LCL_CUDA where the CUDA backend, or its emulator, is linked. */
 #include "train/device.h"
 
+#include <math.h>
+
 #include "cpu/cpu.h"
 
 #ifdef LCL_CUDA
@@ -18,6 +20,11 @@ void lcl_device_close(struct lcl_exec *ex)
     *ex = (struct lcl_exec){0};
 }
 
+double lcl_device_free_bytes(const struct lcl_exec *ex)
+{
+    return ex->device ? lcl_cuda_free_bytes(ex) : (double)INFINITY;
+}
+
 const char *lcl_device_describe(void) { return lcl_cuda_built(); }
 
 #else
@@ -31,6 +38,12 @@ static lcl_status open_cuda(struct lcl_exec *ex, const struct lcl_config *c)
 }
 
 void lcl_device_close(struct lcl_exec *ex) { *ex = (struct lcl_exec){0}; }
+
+double lcl_device_free_bytes(const struct lcl_exec *ex)
+{
+    (void)ex;
+    return (double)INFINITY;
+}
 
 const char *lcl_device_describe(void) { return "not built in"; }
 

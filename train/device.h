@@ -9,6 +9,8 @@
  * such device; says what to do about it. */
 LCL_CHECKED lcl_status lcl_device_open(struct lcl_exec *ex, const struct lcl_config *c);
 void lcl_device_close(struct lcl_exec *ex);
+/* Bytes of the backend's own memory that are free; infinite where tensors lie in the host's. */
+double lcl_device_free_bytes(const struct lcl_exec *ex);
 /* "CUDA: NVIDIA ..., sm_90", "emulator" or "not built in": for `lcl --version`. */
 const char *lcl_device_describe(void);
 

@@ -8,6 +8,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/device.h"
 #include "train/step.h"
 
 enum { CHECK_BATCHES = 8, EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
@@ -384,10 +385,35 @@ lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_config *c, d
         limited ? "memory_limit_mib allows" : "free are", lcl_format_bytes(limit, has));
 }
 
+/* A GPU has the tensors' parts; those of the model are reserved already where it was made. */
+static lcl_status fits_device(const struct lcl_env *e, const struct lcl_config *c,
+                              const struct lcl_plan *p)
+{
+    double unused = lcl_device_free_bytes(&e->exec);
+    double wanted = p->gradients + p->activations + p->evaluation;
+    if (!e->model.values.base) wanted += p->parameters;
+    if (!e->model.moments.base) wanted += p->moments;
+    if (wanted <= unused) return LCL_OK;
+    char all[24], has[24], gradients[24], activations[24], hint[160];
+    snprintf(
+        hint, sizeof hint,
+        "lower per_device_train_batch_size (%lld), set gradient_checkpointing: true, or freeze "
+        "parts",
+        (long long)c->per_device_train_batch_size);
+    return LCL_FAIL_HINT(LCL_MEMORY, hint,
+                         "stage %s needs %s of the GPU's memory (gradients %s, activations %s); "
+                         "free are %s",
+                         c->stage_name[0] ? c->stage_name : "train", lcl_format_bytes(wanted, all),
+                         lcl_format_bytes(p->gradients, gradients),
+                         lcl_format_bytes(p->activations, activations),
+                         lcl_format_bytes(unused, has));
+}
+
 lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch)
 {
     struct lcl_plan p;
     LCL_TRY(lcl_plan_stage(e, c, epoch, CHECK_BATCHES, &p));
+    LCL_TRY(fits_device(e, c, &p));
     return lcl_plan_fits(&p, c, lcl_plan_resident_bytes());
 }
 
@@ -422,6 +448,7 @@ static lcl_status time_products(struct trial *t, double *flops_per_s)
     for (int i = 0; i < 3 || now - begin < 0.1; i++) {
         double start = now;
         LCL_TRY(t->in_chunks ? lcl_parallel(n, one_product, t) : one_product(t, 0));
+        LCL_TRY(lcl_exec_sync(t->exec));
         now = lcl_time_s();
         if (i > 0) best = fmin(best, now - start);
     }
@@ -430,16 +457,24 @@ static lcl_status time_products(struct trial *t, double *flops_per_s)
 }
 
 /* Copies within one buffer that fits no cache. */
-static double time_bytes(char *buffer, size_t size)
+static lcl_status time_bytes(struct lcl_exec *ex, float *buffer, size_t size, double *bytes_per_s)
 {
     double begin = lcl_time_s(), now = begin, best = INFINITY;
+    const size_t half = size / 2 / sizeof(float);
     while (now - begin < 0.05) {
         double start = now;
-        memcpy(buffer, buffer + size / 2, size / 2);
+        if (ex->device) {
+            LCL_TRY(ex->ops->cast_fwd(ex, &(struct lcl_cast_args){(int64_t)half, LCL_F32, LCL_F32,
+                                                                  buffer + half, buffer}));
+            LCL_TRY(lcl_exec_sync(ex));
+        } else {
+            memcpy(buffer, buffer + half, half * sizeof(float));
+        }
         now = lcl_time_s();
         best = fmin(best, now - start);
     }
-    return (double)size / fmax(best, 1e-9);
+    *bytes_per_s = (double)size / fmax(best, 1e-9);
+    return LCL_OK;
 }
 
 lcl_status lcl_plan_measure(struct lcl_env *e, const struct lcl_config *c, const struct lcl_plan *p,
@@ -454,31 +489,25 @@ lcl_status lcl_plan_measure(struct lcl_env *e, const struct lcl_config *c, const
     while (M > 64 && M * N * K > (int64_t)1 << 31) M /= 2;
     lcl_dtype dtype = lcl_model_dtype(&e->model);
     size_t bytes = lcl_dtype_bytes(dtype), moved = (size_t)64 << 20;
-    char *x = calloc((size_t)(copies * M * K), bytes), *w = calloc((size_t)(N * K), bytes);
-    char *y = calloc((size_t)(copies * M * N), bytes), *buffer = calloc(moved, 1);
-    lcl_status status = LCL_OK;
-    if (!x || !w || !y || !buffer) {
-        status = LCL_FAIL(LCL_MEMORY, "no memory to measure the machine's speed");
-        goto out;
-    }
-    memset(buffer, 1, moved);
+    struct lcl_arena arena;
+    LCL_TRY(lcl_arena_reserve(&arena, "measuring the machine's speed",
+                              (size_t)(copies * M * K + N * K + copies * M * N) * bytes + moved +
+                                  4 * LCL_ARENA_ALIGN));
     struct trial t = {&e->exec,
                       {.M = M,
                        .N = N,
                        .K = K,
                        .dtype = dtype,
                        .weight_dtype = dtype,
-                       .x_MK = x,
-                       .weight_NK = w,
-                       .y_MN = y},
+                       .x_MK = lcl_arena_alloc(&arena, (size_t)(copies * M * K), bytes),
+                       .weight_NK = lcl_arena_alloc(&arena, (size_t)(N * K), bytes),
+                       .y_MN = lcl_arena_alloc(&arena, (size_t)(copies * M * N), bytes)},
                       parallel};
-    LCL_TRY_GOTO(time_products(&t, &r->flops));
-    r->bytes = time_bytes(buffer, moved);
-out:
-    free(x);
-    free(w);
-    free(y);
-    free(buffer);
+    float *buffer = lcl_arena_alloc(&arena, moved, 1);
+    memset(buffer, 1, moved);
+    lcl_status status = time_products(&t, &r->flops);
+    if (status == LCL_OK) status = time_bytes(&e->exec, buffer, moved, &r->bytes);
+    lcl_arena_free(&arena);
     return status;
 }
 

@@ -6,6 +6,7 @@
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
 #include "train/features.h"
+#include "train/plan.h"
 #include "train/step.h"
 
 enum { MOST_STEPS = 20 };
@@ -104,6 +105,40 @@ static void bf16(void **state)
             1e-2);
 }
 
+/* A GPU too small is an error before the first step, with the keys to change; the speed that a plan
+ * is made with is the device's. */
+static void plans(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_plan p;
+    struct lcl_plan_rates rates;
+    tiny_config(&c, "device=cuda");
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    ASSERT_OK(lcl_plan_check(&e, &c, 0));
+    ASSERT_OK(lcl_plan_stage(&e, &c, 0, 2, &p));
+    ASSERT_OK(lcl_plan_measure(&e, &c, &p, &rates));
+    assert_true(rates.flops > 0 && rates.bytes > 0);
+    setenv("LCL_SIM_MEMORY", "100000", 1);
+    ASSERT_FAILS(lcl_plan_check(&e, &c, 0), LCL_MEMORY, "of the GPU's memory (gradients ");
+    assert_non_null(strstr(lcl_error_hint(), "per_device_train_batch_size (2)"));
+    unsetenv("LCL_SIM_MEMORY");
+    lcl_env_close(&e);
+}
+
+static void refuses_other_devices(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    tiny_config(&c, "device=cuda device_number=3");
+    ASSERT_FAILS(lcl_env_start(&e, &c), LCL_UNSUPPORTED, "there is no GPU 3");
+    lcl_env_close(&e);
+}
+
 int main(void)
 {
     lcl_log_set_level(LCL_LOG_QUIET);
@@ -116,6 +151,8 @@ int main(void)
         cmocka_unit_test(vision_warm_up),
         cmocka_unit_test(language),
         cmocka_unit_test(bf16),
+        cmocka_unit_test(plans),
+        cmocka_unit_test(refuses_other_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
