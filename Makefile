@@ -169,7 +169,23 @@ test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no 
 	@$(SIM_SUITES)
 	@sh $(RUN) end $(SCORE)
 
-.PHONY: sim-tests test-cuda-sim
+# The same tests on a real GPU.
+GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) \
+            tests/model/test_golden.c tests/cuda/test_whole.c)
+$B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(CUDA_LIBS)
+
+gpu-tests: $(GPU_TEST)
+
+test-gpu: ## the tests on this machine's GPU (needs nvcc, a driver)
+	@sh tools/setup.sh --dev
+	@$(if $(filter 1,$(CUDA)),,echo 'test-gpu: nvcc 12.4 or newer is not here'; exit 1)
+	@+$(SUB) all gpu-tests
+	@sh tools/test-gpu.sh $B
+
+.PHONY: sim-tests test-cuda-sim gpu-tests test-gpu
 
 # Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
 squeeze = $(strip $(subst ",,$1))
