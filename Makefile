@@ -230,6 +230,9 @@ BUILD_TESTS = $(SUB) CUDA=0 tests $(if $1,sim-tests) || { echo; echo '0 passed, 
 setup: ## install what is missing to build (Debian, Ubuntu)
 	@sh tools/setup.sh
 
+setup-cuda: ## install or explain what building for NVIDIA GPUs needs
+	@sh tools/setup-cuda.sh
+
 demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 	@sh tools/setup.sh
 	@+$(SUB) CUDA=0 all
@@ -338,9 +341,9 @@ dist-clean: ## remove build/ as a whole
 	rm -rf build
 
 help: ## list the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-12s %s\n",$$1,$$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
-.PHONY: all setup demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
+.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
         install clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)
