@@ -308,6 +308,9 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@+$(SUB) MODE=tsan run-mode
 	@+$(SUB) B=build/openblas GEMM=openblas SUITE=openblas run-mode
 	@LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $(NIGHTLY_BIN)
+	@sh $(RUN) step $(SCORE) 'mutants of the CUDA kernels' sh tools/cuda-mutants.sh
+	@+$(if $(NVCC_USABLE),sh $(RUN) step $(SCORE) 'kernels for all architectures' \
+	    $(MAKE) --no-print-directory CUDA=1 B=build/all-arch CUDA_ARCH='80 90a 100 120' build/all-arch/lcl)
 	@FUZZ_FIRST=1000000 FUZZ_SECONDS=60 TEST_TIMEOUT=1200 sh $(RUN) suite $(SCORE) nightly build/asan/tests/fuzz/test_fuzz
 	@sh $(RUN) end $(SCORE)
 

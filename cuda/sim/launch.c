@@ -157,7 +157,8 @@ void lcl_sim_warp(const struct lcl_sim_site *site, unsigned mask, lcl_sim_warp_o
     const unsigned there = exist < LCL_SIM_WARP ? (1u << exist) - 1 : UINT32_MAX;
     if (mask == (there & ~b->ended[warp])) { /* all that live have met */
         if (b->watched && lcl_sim_counting()) lcl_sim_count_warp(b, warp);
-        b->warp_epoch[warp] = lcl_sim_tick(b);
+        /* A shuffle, a vote or a product hands over registers, and orders no memory. */
+        if (!op) b->warp_epoch[warp] = lcl_sim_tick(b);
     }
 }
 

@@ -168,7 +168,7 @@ KERNEL(shuffle_between)
     begin_exchange(s);
     s[threadIdx.x] = (float)threadIdx.x;
     g[2 * WARP + threadIdx.x] = shuffle((float)threadIdx.x, 0);
-    g[threadIdx.x] = s[threadIdx.x ^ 1];
+    g[threadIdx.x] = s[threadIdx.x ^ 1]; /* fault: shuffle_between */
 }
 
 KERNEL(neighbours_of_two_bytes)

@@ -4,7 +4,8 @@
 #include "tests/support/fd.h"
 
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
-static const int64_t sizes[][2] = {{1, 1}, {1, 31}, {31, 33}, {33, 257}, {257, 64}, {3, 1030}};
+static const int64_t sizes[][2] = {{1, 1},    {1, 31},   {31, 33},  {33, 257},
+                                   {257, 64}, {3, 1030}, {515, 34}, {1, 16384}};
 enum { N_DTYPES = 2, N_SIZES = sizeof sizes / sizeof sizes[0] };
 static const double eps = 1e-5;
 
@@ -165,6 +166,10 @@ static void check_plain(bool rms, lcl_dtype t)
     b.sum = b.x;
     ASSERT_OK(call(&k, t, &b, true));
     fd_check("d_x without residual", loss, &k, x, n, b.dx, t, NULL, 3e-6);
+    b.mean = b.rstd = NULL; /* inference keeps no statistics */
+    b.y = buf_new(n, t);
+    ASSERT_OK(call(&k, t, &b, false));
+    check_close("y without statistics", b.y, t, y, n, 3e-6);
     buf_end();
 }
 
