@@ -93,12 +93,8 @@ $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	@echo '  NVCC $@'
 	$Q$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
-$B/nv/train/device.o: train/device.c $B/flags
-	@mkdir -p $(@D)
-	@echo '  CC   $@'
-	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
-
-$B/liblcl.a: $(LIB_OBJ)
+# Picks the backend, where there is one to pick: cuda/ (nv) or its emulator (sim).
+$B/nv/train/device.o $B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
 	@echo '  AR   $@'
 	$Qar rcs $@ $^

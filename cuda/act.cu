@@ -1,8 +1,8 @@
 /* Activations: the GELU forms and SwiGLU. A lane makes V neighbouring elements and has read all
  * that they need before it writes, so outputs may lie over inputs.
  * Legend: M rows, F feed-forward width. */
-#include "cuda/kernel.cuh"
 #include "cuda/ops.cuh"
+#include "cuda/rows.cuh"
 
 enum { BLOCK = 256 };
 
@@ -177,7 +177,7 @@ lcl_status lcl_cuda_gelu_bwd(struct lcl_exec *ex, const struct lcl_gelu_args *a)
     return BY_DTYPE(a->dtype, gelu_bwd, lcl_cuda_device_of(ex), a);
 }
 
-/* --- swiglu: rows in the grid's x, parts of a row in its y --- */
+/* --- swiglu --- */
 
 template <typename T> struct swiglu_rows {
     int64_t F;
@@ -189,7 +189,7 @@ template <typename T> struct swiglu_rows {
 
 template <typename T, int V> static __global__ void swiglu_fwd_kernel(swiglu_rows<T> r)
 {
-    const int64_t m = blockIdx.x, f = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * V;
+    const int64_t m = blockIdx.x, f = my_column<V>();
     if (f >= r.F) return;
     float gate[V], up[V];
     load_elements<V>(r.gate_up_M2F + m * 2 * r.F + f, gate);
@@ -201,7 +201,7 @@ template <typename T, int V> static __global__ void swiglu_fwd_kernel(swiglu_row
 
 template <typename T, int V> static __global__ void swiglu_bwd_kernel(swiglu_rows<T> r)
 {
-    const int64_t m = blockIdx.x, f = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * V;
+    const int64_t m = blockIdx.x, f = my_column<V>();
     if (f >= r.F) return;
     float gate[V], up[V], d_y[V];
     load_elements<V>(r.gate_up_M2F + m * 2 * r.F + f, gate);
@@ -217,12 +217,6 @@ template <typename T, int V> static __global__ void swiglu_bwd_kernel(swiglu_row
     store_elements<V>(r.d_gate_up_M2F + m * 2 * r.F + r.F + f, up);
 }
 
-/* Threads of a block that serves `lanes` neighbours, or a part of them. */
-static unsigned threads_for(unsigned lanes)
-{
-    return lanes < BLOCK ? blocks_for(lanes, WARP) * WARP : (unsigned)BLOCK;
-}
-
 template <typename T> static swiglu_rows<T> of_swiglu(const struct lcl_swiglu_args *a)
 {
     swiglu_rows<T> r = {};
@@ -234,25 +228,15 @@ template <typename T> static swiglu_rows<T> of_swiglu(const struct lcl_swiglu_ar
 template <typename T>
 static lcl_status swiglu_fwd(struct lcl_cuda_device *d, const struct lcl_swiglu_args *a)
 {
-    constexpr int V = wide<T>();
-    const bool is_wide = all_wide<T>(a->F, a->gate_up_M2F, a->y_MF);
-    const unsigned lanes = blocks_for(a->F, is_wide ? V : 1), threads = threads_for(lanes);
-    const dim3 grid = dims((unsigned)a->M, blocks_for(lanes, threads));
-    if (is_wide)
-        return LCL_LAUNCH(d, (swiglu_fwd_kernel<T, V>), grid, dims(threads), 0, of_swiglu<T>(a));
-    return LCL_LAUNCH(d, (swiglu_fwd_kernel<T, 1>), grid, dims(threads), 0, of_swiglu<T>(a));
+    return LAUNCH_ROWS(d, swiglu_fwd_kernel, T, all_wide<T>(a->F, a->gate_up_M2F, a->y_MF), a->M,
+                       a->F, of_swiglu<T>(a));
 }
 
 template <typename T>
 static lcl_status swiglu_bwd(struct lcl_cuda_device *d, const struct lcl_swiglu_args *a)
 {
-    constexpr int V = wide<T>();
-    const bool is_wide = all_wide<T>(a->F, a->gate_up_M2F, a->d_y_MF, a->d_gate_up_M2F);
-    const unsigned lanes = blocks_for(a->F, is_wide ? V : 1), threads = threads_for(lanes);
-    const dim3 grid = dims((unsigned)a->M, blocks_for(lanes, threads));
-    if (is_wide)
-        return LCL_LAUNCH(d, (swiglu_bwd_kernel<T, V>), grid, dims(threads), 0, of_swiglu<T>(a));
-    return LCL_LAUNCH(d, (swiglu_bwd_kernel<T, 1>), grid, dims(threads), 0, of_swiglu<T>(a));
+    const bool wide_rows = all_wide<T>(a->F, a->gate_up_M2F, a->d_y_MF, a->d_gate_up_M2F);
+    return LAUNCH_ROWS(d, swiglu_bwd_kernel, T, wide_rows, a->M, a->F, of_swiglu<T>(a));
 }
 
 lcl_status lcl_cuda_swiglu_fwd(struct lcl_exec *ex, const struct lcl_swiglu_args *a)

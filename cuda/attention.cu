@@ -192,10 +192,7 @@ template <int DP, int N> LCL_DEVICE void soften(running<DP> *r, float (*s)[4], f
 
 template <int DP> LCL_DEVICE void running_begin(running<DP> *r)
 {
-#pragma unroll
-    for (int n = 0; n < DP / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) r->out[n][i] = 0;
+    zero<DP>(r->out);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         r->max[half] = -INFINITY;

@@ -239,6 +239,15 @@ LCL_DEVICE void store_rows(T *to, int64_t stride, int first, int begin, int end,
     }
 }
 
+/* Nothing yet, of 16 x DP. */
+template <int DP> LCL_DEVICE void zero(float (*x)[4])
+{
+#pragma unroll
+    for (int n = 0; n < DP / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[n][i] = 0;
+}
+
 /* s = this warp's 16 rows from a, times the N rows from b. */
 template <typename T, int DP, int N> LCL_DEVICE void scores(float (*s)[4], const T *a, const T *b)
 {

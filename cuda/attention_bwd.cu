@@ -70,14 +70,6 @@ LCL_DEVICE void load_pair(T *x, T *y, const pair_of_rows<T> &from, int first, in
     load_rows<T, DP, N>(y, from.y, from.y_stride, first, end, D, aligned);
 }
 
-template <int DP> LCL_DEVICE void zero(float (*x)[4])
-{
-#pragma unroll
-    for (int n = 0; n < DP / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[n][i] = 0;
-}
-
 /* --- d_q: rows are queries, columns keys --- */
 
 /* s: scores of 16 queries and N keys, becomes d_s. lse and delta of this lane's two queries. */

@@ -42,8 +42,6 @@ static lcl_status open_stream(struct lcl_cuda_device *d)
     LCL_CUDA_TRY(cudaDriverGetVersion(&driver));
     snprintf(d->text, sizeof d->text, "%.200s, sm_%d%d, driver for CUDA %d.%d", p.name, p.major,
              p.minor, driver / 1000, driver % 1000 / 10);
-    d->n_multiprocessors = p.multiProcessorCount;
-    d->shared_bytes = p.sharedMemPerBlockOptin;
     cudaStream_t stream;
     LCL_CUDA_TRY(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     d->stream = stream;
@@ -98,8 +96,6 @@ static lcl_status open_stream(struct lcl_cuda_device *d)
 {
     if (d->number != 0)
         return LCL_FAIL(LCL_UNSUPPORTED, "there is no GPU %d; the emulator is one, 0", d->number);
-    d->n_multiprocessors = 4;
-    d->shared_bytes = LCL_SIM_MAX_SHARED;
     snprintf(d->text, sizeof d->text, "emulator");
     return LCL_OK;
 }

@@ -37,9 +37,8 @@ enum { LCL_CUDA_UPLOADS = 64, LCL_CUDA_RESULTS = 64 };
 
 struct lcl_cuda_device {
     void *stream; /* cudaStream_t */
-    int number, n_multiprocessors;
-    size_t shared_bytes; /* that a block may ask for */
-    bool synchronous;    /* wait after every launch: LCL_CUDA_SYNC=1 */
+    int number;
+    bool synchronous; /* wait after every launch: LCL_CUDA_SYNC=1 */
     void *scratch[LCL_CUDA_SLOTS];
     size_t scratch_bytes[LCL_CUDA_SLOTS];
     struct lcl_cuda_upload upload[LCL_CUDA_UPLOADS];
