@@ -105,6 +105,7 @@ resources() {
             return text
         }
         /^#/ { next }
+        FILENAME == rows && NF < 4 { print table ":" FNR ": not a row as --write writes it"; next }
         FILENAME == rows { if ($(NF - 2) == arch) { k = name(3); registers[k] = $(NF - 1); shared[k] = $NF }; next }
         {
             k = name(4)
