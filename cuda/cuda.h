@@ -18,6 +18,8 @@ void lcl_cuda_close(struct lcl_exec *ex);
 LCL_CHECKED lcl_status lcl_cuda_sync(struct lcl_exec *ex);
 /* Bytes of the device that are free now. */
 double lcl_cuda_free_bytes(const struct lcl_exec *ex);
+/* Bytes that ops have reserved for themselves: scratch, copies of index arrays, results. */
+size_t lcl_cuda_scratch_bytes(const struct lcl_exec *ex);
 /* "NVIDIA H100 80GB HBM3, sm_90, driver 13.0" or "emulator". */
 const char *lcl_cuda_describe(const struct lcl_exec *ex);
 

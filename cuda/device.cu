@@ -171,6 +171,15 @@ const char *lcl_cuda_describe(const struct lcl_exec *ex)
     return ((const struct lcl_cuda_device *)ex->device)->text;
 }
 
+size_t lcl_cuda_scratch_bytes(const struct lcl_exec *ex)
+{
+    const struct lcl_cuda_device *d = (const struct lcl_cuda_device *)ex->device;
+    size_t bytes = d->results_bytes;
+    for (int i = 0; i < LCL_CUDA_SLOTS; i++) bytes += d->scratch_bytes[i];
+    for (int i = 0; i < LCL_CUDA_UPLOADS; i++) bytes += d->upload[i].capacity;
+    return bytes;
+}
+
 lcl_status lcl_cuda_scratch(struct lcl_cuda_device *d, enum lcl_cuda_slot slot, size_t bytes,
                             void **out)
 {

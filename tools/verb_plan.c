@@ -9,22 +9,28 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "tools/cli.h"
+#include "train/device.h"
 #include "train/plan.h"
 
 enum { BATCHES = 64 };
+
+/* Of a GPU that is not here: what the driver and the CUDA libraries keep for themselves. */
+static const double device_overhead = 1 << 30;
 
 struct stage {
     const struct lcl_config *config;
     struct lcl_plan plan;
     struct lcl_plan_rates rates;
-    double step_s;
+    double step_s; /* NAN: the device is not here to be measured */
 };
 
 struct planned {
     int n;
     struct stage stages[LCL_CONFIG_MAX_STAGES];
     double free_memory, free_disk;
+    double free_device; /* INFINITY: unknown, or it computes on the CPU */
     bool has_pack;
+    bool device_absent;
 };
 
 static const char *name_of(const struct stage *s)
@@ -73,13 +79,36 @@ static void forget_missing_origin(struct lcl_run_config *run)
     for (int i = 0; i < run->n_stages; i++) run->stages[i].init_from[0] = '\0';
 }
 
-static lcl_status plan_stages(struct lcl_env *e, const struct lcl_run_config *run,
+/* Starts the backend. A GPU that is given by its memory, or that this machine lacks, is planned for
+ * with the CPU's ops. */
+static lcl_status start(struct lcl_env *e, struct lcl_run_config *run, double gpu_gib,
+                        struct planned *out)
+{
+    struct lcl_config *first = &run->stages[0];
+    for (int i = 0; gpu_gib > 0 && i < run->n_stages; i++) run->stages[i].device = LCL_DEVICE_CUDA;
+    if (gpu_gib == 0) {
+        lcl_status status = lcl_env_start(e, first);
+        if (status == LCL_OK) out->free_device = lcl_device_free_bytes(&e->exec);
+        if (status != LCL_UNSUPPORTED || first->device == LCL_DEVICE_CPU) return status;
+        lcl_log_warn("%s: planned for a GPU of unknown size; --gpu-memory GIB tells it",
+                     lcl_error_message());
+    }
+    out->free_device = gpu_gib > 0 ? fmax(0, gpu_gib * (1 << 30) - device_overhead) : INFINITY;
+    out->device_absent = true;
+    first->device = LCL_DEVICE_CPU;
+    lcl_status status = lcl_env_start(e, first);
+    first->device = LCL_DEVICE_CUDA;
+    e->one_at_a_time = true;
+    return status;
+}
+
+static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run, double gpu_gib,
                               struct planned *out)
 {
     bool vision = false;
     for (int i = 0; i < run->n_stages; i++)
         vision = vision || run->stages[i].task == LCL_TASK_VISION;
-    LCL_TRY(lcl_env_start(e, &run->stages[0]));
+    LCL_TRY(start(e, run, gpu_gib, out));
     LCL_TRY(open_pack(e, run));
     LCL_TRY(lcl_env_shape_model(e, &run->stages[0], vision && e->has_pack));
     out->n = run->n_stages;
@@ -90,6 +119,8 @@ static lcl_status plan_stages(struct lcl_env *e, const struct lcl_run_config *ru
         struct stage *s = &out->stages[i];
         s->config = &run->stages[i];
         LCL_TRY(lcl_plan_stage(e, s->config, (uint32_t)i, BATCHES, &s->plan));
+        s->step_s = NAN;
+        if (out->device_absent) continue;
         LCL_TRY(lcl_plan_measure(e, s->config, &s->plan, &s->rates));
         s->step_s = lcl_plan_step_seconds(&s->plan, &s->rates);
     }
@@ -102,13 +133,35 @@ static void print_bytes(const char *title, double bytes)
     if (bytes > 0) printf("  %-32s %12s\n", title, lcl_format_bytes(bytes, text));
 }
 
+static void print_time(const struct stage *s)
+{
+    char took[24];
+    const struct lcl_config *c = s->config;
+    if (isnan(s->step_s)) {
+        printf("\n  %lld steps\n\n", (long long)c->max_steps);
+        return;
+    }
+    printf("; about %.3g s at %.3g GFLOP/s\n  %lld steps: about %s%s\n\n", s->step_s,
+           s->rates.flops / 1e9, (long long)c->max_steps,
+           lcl_format_duration(s->step_s * (double)c->max_steps, took),
+           c->stop_at_loss > 0 || c->stop_at_accuracy > 0
+               ? ", less where stop_at_loss or stop_at_accuracy ends it"
+               : "");
+}
+
 static void print_stage(const struct stage *s)
 {
     const struct lcl_plan *p = &s->plan;
-    char took[24];
     printf("%s: %lld parameters, %lld train\n", name_of(s), (long long)p->n_parameters,
            (long long)p->n_trainable);
-#define X(field, title) print_bytes(title, p->field);
+#define X(field, title, is_tensor) \
+    if (is_tensor) print_bytes(title, p->field);
+    LCL_PLAN_ARENAS(X)
+#undef X
+    print_bytes("scratch of its ops", p->scratch);
+    print_bytes("the GPU's memory, the most", p->device);
+#define X(field, title, is_tensor) \
+    if (!is_tensor) print_bytes(title, p->field);
     LCL_PLAN_ARENAS(X)
 #undef X
     print_bytes("memory, the most at once", p->total);
@@ -120,23 +173,23 @@ static void print_stage(const struct stage *s)
                p->drawn ? "of those drawn" : "the config's bound");
     else
         printf("  batch of a lane: %lld pictures\n", (long long)p->largest.images);
-    printf("  a step: %.0f tokens, %.0f pictures, %.3g GFLOP; about %.3g s at %.3g GFLOP/s\n",
-           p->tokens, p->images, p->flops / 1e9, s->step_s, s->rates.flops / 1e9);
-    printf("  %lld steps: about %s%s\n\n", (long long)s->config->max_steps,
-           lcl_format_duration(s->step_s * (double)s->config->max_steps, took),
-           s->config->stop_at_loss > 0 || s->config->stop_at_accuracy > 0
-               ? ", less where stop_at_loss or stop_at_accuracy ends it"
-               : "");
+    printf("  a step: %.0f tokens, %.0f pictures, %.3g GFLOP", p->tokens, p->images,
+           p->flops / 1e9);
+    print_time(s);
 }
 
 static json_t *json_stage(const struct stage *s)
 {
     const struct lcl_plan *p = &s->plan;
     json_t *memory = json_object(), *root = json_object();
-#define X(field, title) json_object_set_new(memory, #field, json_real(p->field));
+#define X(field, title, is_tensor) json_object_set_new(memory, #field, json_real(p->field));
     LCL_PLAN_ARENAS(X)
 #undef X
     json_object_set_new(memory, "total", json_real(p->total));
+    if (p->device > 0) {
+        json_object_set_new(memory, "scratch", json_real(p->scratch));
+        json_object_set_new(memory, "device_total", json_real(p->device));
+    }
     json_object_set_new(root, "stage", json_string(name_of(s)));
     json_object_set_new(root, "parameters", json_integer(p->n_parameters));
     json_object_set_new(root, "trainable", json_integer(p->n_trainable));
@@ -149,9 +202,10 @@ static json_t *json_stage(const struct stage *s)
     json_object_set_new(root, "tokens_per_step", json_real(p->tokens));
     json_object_set_new(root, "pictures_per_step", json_real(p->images));
     json_object_set_new(root, "flops_per_step", json_real(p->flops));
+    json_object_set_new(root, "steps", json_integer(s->config->max_steps));
+    if (isnan(s->step_s)) return root;
     json_object_set_new(root, "flops_per_second", json_real(s->rates.flops));
     json_object_set_new(root, "seconds_per_step", json_real(s->step_s));
-    json_object_set_new(root, "steps", json_integer(s->config->max_steps));
     json_object_set_new(root, "seconds", json_real(s->step_s * (double)s->config->max_steps));
     return root;
 }
@@ -163,6 +217,8 @@ static lcl_status print_json(const struct planned *p)
     json_object_set_new(root, "stages", stages);
     if (isfinite(p->free_memory))
         json_object_set_new(root, "free_memory_bytes", json_real(p->free_memory));
+    if (isfinite(p->free_device))
+        json_object_set_new(root, "free_device_bytes", json_real(p->free_device));
     if (isfinite(p->free_disk))
         json_object_set_new(root, "free_disk_bytes", json_real(p->free_disk));
     int failed = json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
@@ -173,22 +229,27 @@ static lcl_status print_json(const struct planned *p)
 
 static void print_sum(const struct planned *p)
 {
-    double seconds = 0, memory = 0, disk = 0;
+    double seconds = 0, memory = 0, device = 0, disk = 0;
     char took[24], most[24], has[24], kept[24], room[24];
     for (int i = 0; i < p->n; i++) {
         const struct stage *s = &p->stages[i];
         seconds += s->step_s * (double)s->config->max_steps;
         memory = fmax(memory, s->plan.total);
+        device = fmax(device, s->plan.device);
         disk = fmax(disk, s->plan.disk);
     }
-    printf("in all: about %s; %s of memory (free: %s); %s of disk (free: %s)\n",
-           lcl_format_duration(seconds, took), lcl_format_bytes(memory, most),
+    printf("in all: ");
+    if (!isnan(seconds)) printf("about %s; ", lcl_format_duration(seconds, took));
+    if (device > 0)
+        printf("%s of the GPU's memory (free: %s); ", lcl_format_bytes(device, most),
+               isfinite(p->free_device) ? lcl_format_bytes(p->free_device, has) : "unknown");
+    printf("%s of memory (free: %s); %s of disk (free: %s)\n", lcl_format_bytes(memory, most),
            isfinite(p->free_memory) ? lcl_format_bytes(p->free_memory, has) : "unknown",
            lcl_format_bytes(disk, kept),
            isfinite(p->free_disk) ? lcl_format_bytes(p->free_disk, room) : "unknown");
 }
 
-static lcl_status plan(const char *path, const struct cli_list *sets, bool json)
+static lcl_status plan(const char *path, const struct cli_list *sets, double gpu_gib, bool json)
 {
     struct lcl_run_config *run = malloc(sizeof *run);
     struct planned *p = calloc(1, sizeof *p);
@@ -200,15 +261,18 @@ static lcl_status plan(const char *path, const struct cli_list *sets, bool json)
     }
     LCL_TRY_GOTO(lcl_config_load(path, sets->v, sets->n, run));
     forget_missing_origin(run);
-    LCL_TRY_GOTO(plan_stages(&e, run, p));
+    LCL_TRY_GOTO(plan_stages(&e, run, gpu_gib, p));
     if (json) {
         LCL_TRY_GOTO(print_json(p));
     } else {
         for (int i = 0; i < p->n; i++) print_stage(&p->stages[i]);
         print_sum(p);
     }
-    for (int i = 0; i < p->n; i++)
-        LCL_TRY_GOTO(lcl_plan_fits(&p->stages[i].plan, p->stages[i].config, 0));
+    for (int i = 0; i < p->n; i++) {
+        const struct stage *s = &p->stages[i];
+        LCL_TRY_GOTO(lcl_plan_fits_device(&s->plan, s->config, p->free_device, 0));
+        LCL_TRY_GOTO(lcl_plan_fits(&s->plan, s->config, 0));
+    }
 out:
     lcl_env_close(&e);
     free(run);
@@ -219,8 +283,11 @@ out:
 static lcl_status run(int argc, char **argv)
 {
     struct cli_list sets = {0};
+    double gpu_gib = 0;
     bool json = false;
     const struct cli_option options[] = {
+        {"--gpu-memory", CLI_FLOAT, &gpu_gib, .low = 0, .high = 1e6, .value = "GIB",
+         .doc = "plan for a GPU of so much memory, which need not be here"},
         {"--json", CLI_FLAG, &json, .doc = "print one JSON object"},
         CLI_SET_OPTION(&sets),
         CLI_END};
@@ -229,16 +296,18 @@ static lcl_status run(int argc, char **argv)
         .about = "Tells what a run takes before it runs: memory by use, tokens and work a step, "
                  "disk, and about how\nlong it takes here. Nothing is trained or written; no "
                  "picture is opened. A run that does not fit in\nmemory_limit_mib, or in what the "
-                 "machine has free, is an error that names the keys to change.",
+                 "machine or its GPU has free, is an error that names the keys to change.",
         .options = options,
         .min_args = 1,
         .max_args = 1,
         .notes = "The largest batch is that of 64 drawn ones where the pack is there, else the "
                  "most that the config\nallows. Time is an estimate from products and copies "
-                 "measured for a fraction of a second: on a\nmachine that does nothing else."};
+                 "measured for a fraction of a second: on a\nmachine that does nothing else. Of "
+                 "--gpu-memory one GiB is left to the driver and "
+                 "CUDA's libraries."};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
-    return args.help ? LCL_OK : plan(args.v[0], &sets, json);
+    return args.help ? LCL_OK : plan(args.v[0], &sets, gpu_gib, json);
 }
 
 const struct cli_verb verb_plan = {"plan", "memory, disk and time of a run, before it", 25, run};

@@ -15,7 +15,9 @@
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
     LCL_TRY(lcl_threads_start((int)c->threads));
-    return lcl_device_open(&e->exec, c);
+    LCL_TRY(lcl_device_open(&e->exec, c));
+    e->one_at_a_time = e->exec.device != NULL;
+    return LCL_OK;
 }
 
 lcl_status lcl_parse_background(const char *text, uint8_t rgb[3])
@@ -141,7 +143,7 @@ static lcl_status finish_model(struct lcl_env *e, const struct lcl_config *c,
                                const struct lcl_model_config *m, bool training)
 {
     LCL_TRY(shape_model(e, c, m));
-    LCL_TRY(lcl_plan_check_values(&e->model, c));
+    LCL_TRY(lcl_plan_check_values(e, c));
     return lcl_model_reserve(&e->model, c->bf16, false, training);
 }
 
@@ -274,6 +276,6 @@ void lcl_env_close(struct lcl_env *e)
 bool lcl_env_lanes_in_parallel(const struct lcl_env *e, int64_t lanes)
 {
     const size_t budget = (size_t)512 << 20; /* bytes of lane gradients worth holding at once */
-    if (e->exec.device) return false;        /* it runs one op at a time */
+    if (e->one_at_a_time) return false;
     return lanes > 1 && e->model.params.n_elements * sizeof(float) <= budget / (size_t)lanes;
 }

@@ -8,6 +8,7 @@
 
 struct lcl_env {
     struct lcl_exec exec;
+    bool one_at_a_time;   /* ops: exec is a GPU, or stands for one in a plan */
     struct lcl_pack pack; /* n_classes 0: none was opened */
     struct lcl_neighbors neighbors;
     bool has_pack, has_neighbors;

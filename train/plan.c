@@ -1,17 +1,14 @@
 #include "train/plan.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/log.h"
 #include "core/threads.h"
-#include "train/device.h"
 #include "train/step.h"
 
-enum { CHECK_BATCHES = 8, EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
+enum { EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
 
 /* What the batches of a stage come to. */
 struct sample {
@@ -180,8 +177,42 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     int passes = lcl_env_lanes_in_parallel(e, FEATURE_LANES) ? FEATURE_LANES : 1;
     p->features = n * (double)c->data_augment_views * row * sizeof(float);
     p->batches = 1.25 * lanes * (double)p->largest.images * row * sizeof(float);
-    p->feature_pass = kept + passes * (double)lcl_pass_bytes(&proto, &limits) +
-                      passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);
+    p->feature_tower = passes * (double)lcl_pass_bytes(&proto, &limits);
+    p->feature_pictures = kept + passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);
+}
+
+/* What ops of a GPU reserve in first steps: rows gathered or brought to f32, a chunk of logits,
+ * cuBLASLt's workspace and f32 sums of products, partial sums; and index arrays. */
+static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
+{
+    const double chunk = 64 << 20; /* bytes: of logits, of a workspace, of a product's f32 sums */
+    const double small = 1 << 20;  /* the least size of each array */
+    const struct lcl_text_config *t = &e->model.config.text;
+    const struct lcl_pass_limits *most = &p->largest;
+    double S = (double)e->preprocess.size, tokens = (double)most->T, C = (double)t->C;
+    double pixels = (double)most->images * 3 * S * S;
+    double features = (double)(most->images * lcl_tokens_per_image(&e->model.config)) *
+                      (double)e->model.config.vision.C;
+    double head = 2 * fmin((double)most->S, chunk / 4 / (double)t->V + 1) * C;
+    double rows = fmax(fmax(pixels, features), fmax(head, tokens * (double)t->H));
+    return sizeof(float) * (rows + 256 * fmax(C, (double)t->F)) + 64 * tokens + 3 * chunk + small;
+}
+
+/* The most at once: in steps, or before them while features are computed. */
+static void sum_up(const struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+{
+    double tensors = 0, others = 0;
+#define X(field, title, is_tensor) *(is_tensor ? &tensors : &others) += p->field;
+    LCL_PLAN_ARENAS(X)
+#undef X
+    double tower = p->parameters + p->feature_tower, pictures = p->features + p->feature_pictures;
+    if (c->device == LCL_DEVICE_CPU) {
+        p->total = fmax(tensors + others, tower + pictures);
+        return;
+    }
+    p->scratch = device_scratch(e, p);
+    p->device = fmax(tensors, tower) + p->scratch;
+    p->total = fmax(others, pictures);
 }
 
 static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
@@ -200,11 +231,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);
     LCL_TRY(plan_evaluation(e, c, p));
-    double steady = 0, before = p->parameters + p->features + p->feature_pass;
-#define X(field, title) steady += p->field;
-    LCL_PLAN_ARENAS(X)
-#undef X
-    p->total = fmax(steady, before);
+    sum_up(e, c, p);
     p->checkpoint = (double)params->n_elements * 4 + (double)p->n_trainable * 8;
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
     return LCL_OK;
@@ -269,159 +296,6 @@ lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_
     LCL_TRY(plan_memory(e, c, p));
     plan_work(e, c, &s, p);
     return LCL_OK;
-}
-
-/* A number of a small file, at `word` where given; NAN when it is not there. */
-static double read_number(const char *path, const char *word)
-{
-    char line[256];
-    double value = NAN;
-    FILE *f = fopen(path, "r");
-    if (!f) return value;
-    while (isnan(value) && fgets(line, sizeof line, f)) {
-        size_t n = word ? strlen(word) : 0;
-        if (n && strncmp(line, word, n) != 0) continue;
-        char *end;
-        double read = strtod(line + n, &end);
-        if (end != line + n) value = read;
-        if (!n) break;
-    }
-    fclose(f);
-    return value;
-}
-
-static double cgroup_free(const char *limit, const char *used, const char *stat, const char *cache)
-{
-    double most = read_number(limit, NULL), now = read_number(used, NULL);
-    double reclaimable = read_number(stat, cache);
-    if (isnan(most) || isnan(now)) return INFINITY;
-    return fmax(0, most - now + (isnan(reclaimable) ? 0 : reclaimable));
-}
-
-double lcl_plan_free_bytes(void)
-{
-    double kib = read_number("/proc/meminfo", "MemAvailable:");
-    double all = isnan(kib) ? INFINITY : kib * 1024;
-#define V2 "/sys/fs/cgroup/"
-#define V1 "/sys/fs/cgroup/memory/"
-    all = fmin(
-        all, cgroup_free(V2 "memory.max", V2 "memory.current", V2 "memory.stat", "inactive_file "));
-    return fmin(all, cgroup_free(V1 "memory.limit_in_bytes", V1 "memory.usage_in_bytes",
-                                 V1 "memory.stat", "total_inactive_file "));
-#undef V1
-#undef V2
-}
-
-double lcl_plan_resident_bytes(void)
-{
-    long long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f) return 0;
-    if (fscanf(f, "%lld %lld", &pages, &resident) != 2) resident = 0;
-    fclose(f);
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
-}
-
-struct part {
-    const char *title;
-    double bytes;
-    char keys[200];
-};
-
-static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, struct part *v)
-{
-    char batch[200];
-    snprintf(batch, sizeof batch, "lower per_device_train_batch_size (%lld)%s%s%s",
-             (long long)c->per_device_train_batch_size, c->lanes > 1 ? " or lanes" : "",
-             c->task == LCL_TASK_LINK_CONTEXT ? " or data.shots" : "",
-             c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS
-                 ? ""
-                 : ", or set gradient_checkpointing: true");
-    const char *keys[] = {"choose a smaller model (text.*, vision.*)",
-                          "lower lanes, or set freeze_text or freeze_vision_tower: true",
-                          "set freeze_text or freeze_vision_tower: true",
-                          batch,
-                          "lower per_device_train_batch_size or gradient_accumulation_steps",
-                          "lower data.augment_views, or set cache_features: false",
-                          "lower vision.image_size",
-                          "lower eval.shots, or set eval_steps: 0"};
-    int n = 0;
-#define X(field, name)                                    \
-    v[n].title = name;                                    \
-    v[n].bytes = p->field;                                \
-    snprintf(v[n].keys, sizeof v[n].keys, "%s", keys[n]); \
-    n++;
-    LCL_PLAN_ARENAS(X)
-#undef X
-    return n;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    const struct part *x = a, *y = b;
-    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
-}
-
-lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_config *c, double resident)
-{
-    struct part part[16];
-    char hint[512], largest[128] = "", wanted[24], has[24], bytes[24];
-    bool limited = c->memory_limit_mib > 0;
-    double limit =
-        limited ? (double)c->memory_limit_mib * (1 << 20) : lcl_plan_free_bytes() + resident;
-    if (p->total <= limit) return LCL_OK;
-    int n = list_parts(p, c, part);
-    qsort(part, (size_t)n, sizeof *part, by_bytes);
-    bool two = part[1].bytes > p->total / 8;
-    if (part[1].bytes > 0)
-        snprintf(largest, sizeof largest, ", %s %s", part[1].title,
-                 lcl_format_bytes(part[1].bytes, bytes));
-    snprintf(hint, sizeof hint, "%s%s%s%s", part[0].keys, two ? "; " : "", two ? part[1].keys : "",
-             limited ? "; or raise memory_limit_mib" : "");
-    return LCL_FAIL_HINT(
-        LCL_MEMORY, hint, "stage %s needs %s of memory (%s %s%s); %s %s",
-        c->stage_name[0] ? c->stage_name : "train", lcl_format_bytes(p->total, wanted),
-        part[0].title, lcl_format_bytes(part[0].bytes, bytes), largest,
-        limited ? "memory_limit_mib allows" : "free are", lcl_format_bytes(limit, has));
-}
-
-/* A GPU has the tensors' parts; those of the model are reserved already where it was made. */
-static lcl_status fits_device(const struct lcl_env *e, const struct lcl_config *c,
-                              const struct lcl_plan *p)
-{
-    double unused = lcl_device_free_bytes(&e->exec);
-    double wanted = p->gradients + p->activations + p->evaluation;
-    if (!e->model.values.base) wanted += p->parameters;
-    if (!e->model.moments.base) wanted += p->moments;
-    if (wanted <= unused) return LCL_OK;
-    char all[24], has[24], gradients[24], activations[24], hint[160];
-    snprintf(
-        hint, sizeof hint,
-        "lower per_device_train_batch_size (%lld), set gradient_checkpointing: true, or freeze "
-        "parts",
-        (long long)c->per_device_train_batch_size);
-    return LCL_FAIL_HINT(LCL_MEMORY, hint,
-                         "stage %s needs %s of the GPU's memory (gradients %s, activations %s); "
-                         "free are %s",
-                         c->stage_name[0] ? c->stage_name : "train", lcl_format_bytes(wanted, all),
-                         lcl_format_bytes(p->gradients, gradients),
-                         lcl_format_bytes(p->activations, activations),
-                         lcl_format_bytes(unused, has));
-}
-
-lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch)
-{
-    struct lcl_plan p;
-    LCL_TRY(lcl_plan_stage(e, c, epoch, CHECK_BATCHES, &p));
-    LCL_TRY(fits_device(e, c, &p));
-    return lcl_plan_fits(&p, c, lcl_plan_resident_bytes());
-}
-
-lcl_status lcl_plan_check_values(const struct lcl_model *m, const struct lcl_config *c)
-{
-    struct lcl_plan p = {.parameters = (double)m->params.n_elements * (c->bf16 ? 6 : 4)};
-    p.total = p.parameters;
-    return lcl_plan_fits(&p, c, 0);
 }
 
 struct trial {

@@ -9,24 +9,27 @@
 
 #include "train/env.h"
 
-/* X(field, title): memory of a stage, in bytes. */
-#define LCL_PLAN_ARENAS(X)                      \
-    X(parameters, "parameters")                 \
-    X(gradients, "gradients")                   \
-    X(moments, "AdamW moments")                 \
-    X(activations, "activations")               \
-    X(batches, "pictures of a step's batches")  \
-    X(features, "cached features")              \
-    X(pictures, "decoded pictures of the pack") \
-    X(evaluation, "evaluation during training")
+/* X(field, title, is_tensor): memory of a stage, in bytes. Tensors lie in the GPU's memory where
+ * device: cuda; all else in the host's. */
+#define LCL_PLAN_ARENAS(X)                            \
+    X(parameters, "parameters", true)                 \
+    X(gradients, "gradients", true)                   \
+    X(moments, "AdamW moments", true)                 \
+    X(activations, "activations", true)               \
+    X(evaluation, "evaluation during training", true) \
+    X(batches, "pictures of a step's batches", false) \
+    X(features, "cached features", false)             \
+    X(pictures, "decoded pictures of the pack", false)
 
 struct lcl_plan {
-#define X(field, title) double field;
+#define X(field, title, is_tensor) double field;
     LCL_PLAN_ARENAS(X)
 #undef X
-    double feature_pass; /* tower and decoded pictures while features are computed, before moments
-                            and activations are there; part of no sum */
-    double total;        /* the most at once */
+    double scratch;                         /* of a GPU's ops */
+    double feature_tower, feature_pictures; /* while features are computed, before moments and
+                                               activations are there; part of no sum */
+    double total;                           /* of the host's memory, the most at once */
+    double device;                          /* of the GPU's; 0: it computes on the CPU */
     int64_t n_parameters, n_trainable;
     int64_t drawn;                  /* batches drawn; 0: the config's bound */
     struct lcl_pass_limits largest; /* batch of a lane */
@@ -44,11 +47,15 @@ LCL_CHECKED lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config
  * bytes of this process that are part of the plan already. */
 LCL_CHECKED lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_config *c,
                                      double resident);
+/* The same for a GPU's memory. unused: bytes; infinite where it is not known. resident: bytes there
+ * that are part of the plan. */
+LCL_CHECKED lcl_status lcl_plan_fits_device(const struct lcl_plan *p, const struct lcl_config *c,
+                                            double unused, double resident);
 /* Both, for a stage about to begin: milliseconds. */
 LCL_CHECKED lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c,
                                       uint32_t epoch);
 /* The parameters alone, before any memory is reserved for them. */
-LCL_CHECKED lcl_status lcl_plan_check_values(const struct lcl_model *m, const struct lcl_config *c);
+LCL_CHECKED lcl_status lcl_plan_check_values(const struct lcl_env *e, const struct lcl_config *c);
 
 /* Bytes that this process may still take: MemAvailable, or less where a cgroup says so. Infinite
  * where nothing is known. */

@@ -118,6 +118,34 @@ static void settings_change_the_plan(void **state)
     destroy(&f, &e);
 }
 
+/* The same stage for a GPU that is not here: tensors in its memory, lanes one after another. */
+static void a_gpu_is_planned_without_one(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    struct lcl_plan cpu, gpu;
+    make(&f, &e);
+    set(&f.config, "gradient_checkpointing", "true");
+    ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &cpu));
+    assert_true(cpu.device == 0 && cpu.scratch == 0);
+    ASSERT_OK(lcl_plan_fits_device(&cpu, &f.config, 0, 0));
+    e.one_at_a_time = true;
+    set(&f.config, "device", "cuda");
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &gpu));
+    assert_true(gpu.activations == cpu.activations / 2); /* one of two lanes at a time */
+    assert_true(gpu.device ==
+                gpu.parameters + gpu.gradients + gpu.moments + gpu.activations + gpu.scratch);
+    assert_true(gpu.total >= gpu.features && gpu.total < cpu.total);
+    ASSERT_OK(lcl_plan_fits_device(&gpu, &f.config, gpu.device - 64, 64));
+    ASSERT_FAILS(lcl_plan_fits_device(&gpu, &f.config, gpu.device - 64, 0), LCL_MEMORY,
+                 "of the GPU's memory (activations ");
+    assert_non_null(
+        strstr(lcl_error_hint(), "lower per_device_train_batch_size (2) or data.shots"));
+    destroy(&f, &e);
+}
+
 static void too_little_memory_names_the_keys(void **state)
 {
     (void)state;
@@ -187,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_plan_covers_what_training_takes),
         cmocka_unit_test(settings_change_the_plan),
+        cmocka_unit_test(a_gpu_is_planned_without_one),
         cmocka_unit_test(too_little_memory_names_the_keys),
         cmocka_unit_test(a_model_of_seven_billion_is_planned_and_refused),
         cmocka_unit_test(the_machine_is_measured),
