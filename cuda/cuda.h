@@ -3,7 +3,7 @@
 #ifndef LCL_CUDA_CUDA_H
 #define LCL_CUDA_CUDA_H
 
-#include "core/ops.h"
+#include "core/ops_cost.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +25,18 @@ const char *lcl_cuda_describe(const struct lcl_exec *ex);
 
 /* What this was built for: "CUDA 13.0 for sm_80, sm_90a", or "emulator". */
 const char *lcl_cuda_built(void);
+
+/* For profiles (marks.cu). Mark i: the moment when the device has done all ops so far; seconds
+ * between two marks, once both are past (after a sync). Marks are numbered by the caller from 0;
+ * setting one again moves it. */
+LCL_CHECKED lcl_status lcl_cuda_mark(struct lcl_exec *ex, int64_t i);
+LCL_CHECKED lcl_status lcl_cuda_marks_between(struct lcl_exec *ex, int64_t from, int64_t to,
+                                              double *seconds);
+/* NVTX ranges of the calling thread, which nest; nothing in the emulator. */
+void lcl_cuda_range_begin(const char *name);
+void lcl_cuda_range_end(void);
+/* Zeros, and why, where nothing is known. */
+void lcl_cuda_limits(const struct lcl_exec *ex, struct lcl_limits *limits);
 
 /* The table; lcl_cuda_open() puts it into ex. */
 const struct lcl_ops *lcl_cuda_ops(void);

@@ -135,6 +135,7 @@ static void device_free(struct lcl_cuda_device *d)
     close_stream(d);
     for (int i = 0; i < LCL_CUDA_SLOTS; i++) cudaFree(d->scratch[i]);
     lcl_cuda_exchange_free(d);
+    lcl_cuda_marks_free(d);
     free(d);
 }
 

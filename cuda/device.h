@@ -47,7 +47,9 @@ struct lcl_cuda_device {
     int n_results;
     void *results; /* on the device */
     size_t results_used, results_bytes;
-    void *gemm; /* of gemm*.cu */
+    void *gemm;   /* of gemm*.cu */
+    void **marks; /* cudaEvent_t [n_marks], of marks.cu */
+    int64_t n_marks;
     char text[320];
 };
 
@@ -69,6 +71,7 @@ LCL_CHECKED lcl_status lcl_cuda_results_reserve(struct lcl_cuda_device *d, int n
 /* Ends an op that gives results. */
 LCL_CHECKED lcl_status lcl_cuda_op_end(struct lcl_cuda_device *d);
 void lcl_cuda_exchange_free(struct lcl_cuda_device *d);
+void lcl_cuda_marks_free(struct lcl_cuda_device *d);
 
 static inline struct lcl_cuda_device *lcl_cuda_device_of(struct lcl_exec *ex)
 {

@@ -28,11 +28,14 @@ static lcl_status run(int argc, char **argv)
 {
     struct cli_list sets = {0};
     bool force = false, resume = false;
+    int64_t profile = 0;
     const struct cli_option options[] = {
         {"--resume", CLI_FLAG, &resume,
          .doc = "go on from the newest good checkpoint of output_dir; begin where there is none"},
         {"--force", CLI_FLAG, &force,
          .doc = "remove the run that output_dir holds, and begin anew"},
+        {"--profile", CLI_INT, &profile, .low = 1, .high = 1000,
+         .doc = "time N steps by op, after 3 that warm up: a table, and output_dir/profile/"},
         CLI_SET_OPTION(&sets),
         CLI_END};
     const struct cli_spec spec = {
@@ -52,7 +55,8 @@ static lcl_status run(int argc, char **argv)
         lcl_config_write_help(stdout);
         return LCL_OK;
     }
-    struct lcl_train_options o = {.force = force, .resume = resume ? "auto" : NULL};
+    struct lcl_train_options o = {
+        .force = force, .resume = resume ? "auto" : NULL, .profile = profile};
     bool interrupted = false;
     for (int i = 0; i < args.n && !interrupted; i++)
         LCL_TRY(train_one(args.v[i], &sets, &o, &interrupted));

@@ -3,7 +3,7 @@
 #define LCL_TRAIN_DEVICE_H
 
 #include "core/config.h"
-#include "core/ops.h"
+#include "core/ops_cost.h"
 
 /* Fills ex. LCL_UNSUPPORTED where this program was built without the backend, or the machine has no
  * such device; says what to do about it. */
@@ -11,6 +11,19 @@ LCL_CHECKED lcl_status lcl_device_open(struct lcl_exec *ex, const struct lcl_con
 void lcl_device_close(struct lcl_exec *ex);
 /* Bytes of the backend's own memory that are free; infinite where tensors lie in the host's. */
 double lcl_device_free_bytes(const struct lcl_exec *ex);
+
+/* For profiles: moments in the device's own time, which runs behind the host's (cuda/cuda.h). Where
+ * ops are done when they return there is no such time: lcl_device_has_time() is false, marks and
+ * ranges do nothing. */
+bool lcl_device_has_time(const struct lcl_exec *ex);
+LCL_CHECKED lcl_status lcl_device_mark(struct lcl_exec *ex, int64_t i);
+LCL_CHECKED lcl_status lcl_device_marks_between(struct lcl_exec *ex, int64_t from, int64_t to,
+                                                double *seconds);
+void lcl_device_range_begin(const struct lcl_exec *ex, const char *name);
+void lcl_device_range_end(const struct lcl_exec *ex);
+/* What the device can do at most, by its maker; false where it has to be measured. */
+bool lcl_device_limits(const struct lcl_exec *ex, struct lcl_limits *limits);
+
 /* "CUDA: NVIDIA ..., sm_90", "emulator" or "not built in": for `lcl --version`. */
 const char *lcl_device_describe(void);
 

@@ -15,6 +15,7 @@
 #include "train/metrics.h"
 #include "train/output.h"
 #include "train/plan.h"
+#include "train/profile_run.h"
 #include "train/stop.h"
 #include "train/summary.h"
 
@@ -40,7 +41,9 @@ struct loop {
     bool has_features, has_pictures;
     struct lcl_augment augment; /* what features and pictures were opened with */
     struct lcl_metrics *metrics;
-    int lock; /* held on output_dir; -1: not yet */
+    struct lcl_profile_run profile;
+    int64_t profile_steps; /* of the first stage that runs; 0: none, or begun */
+    int lock;              /* held on output_dir; -1: not yet */
     char *yaml;
     int64_t stage, stage_step, step, adam_step, tokens;
     double best;          /* metric of the best checkpoint; NAN: none */
@@ -166,11 +169,6 @@ static lcl_status restore(struct loop *l, const char *from)
 
 /* ---- a stage's data ---- */
 
-static bool tower_frozen(const struct lcl_config *c)
-{
-    return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features;
-}
-
 static void close_pictures(struct loop *l)
 {
     if (l->has_features) lcl_features_close(&l->features);
@@ -225,7 +223,7 @@ static lcl_status open_pictures(struct loop *l)
         augment.jitter != l->augment.jitter)
         close_pictures(l);
     l->augment = augment;
-    if (tower_frozen(c)) {
+    if (lcl_plan_caches_features(c)) {
         LCL_TRY(open_features(l));
     } else if (!l->has_pictures) {
         close_pictures(l);
@@ -266,16 +264,6 @@ static lcl_status evaluate(struct loop *l)
     return LCL_OK;
 }
 
-static int64_t resident_bytes(void)
-{
-    long long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f) return 0;
-    if (fscanf(f, "%lld %lld", &pages, &resident) != 2) resident = 0;
-    fclose(f);
-    return resident * sysconf(_SC_PAGESIZE);
-}
-
 /* Logs the interval and tells whether the stage may end early. */
 static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
 {
@@ -291,7 +279,7 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
                                   {"grad_norm", r->grad_norm},
                                   {"tokens_per_s", (double)v->tokens / elapsed},
                                   {"samples_per_s", (double)v->samples / elapsed},
-                                  {"memory_bytes", (double)resident_bytes()},
+                                  {"memory_bytes", lcl_plan_resident_bytes()},
                                   {"eta_s", left},
                                   {"seconds", now - l->stage_start_s}};
     LCL_TRY(lcl_metrics_log(l->metrics, "train", stage_name(l), l->step, values,
@@ -323,8 +311,10 @@ static void name_good_checkpoint(const struct loop *l, char *text, size_t n)
 
 static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_step_result *r)
 {
+    LCL_TRY(lcl_profile_run_before(&l->profile, l->step + 1));
     lcl_status status =
         lcl_trainer_step(t, l->stage_step, config_of(l)->max_steps, l->adam_step + 1, r);
+    if (status == LCL_OK) status = lcl_profile_run_after(&l->profile, r->tokens);
     if (status == LCL_NUMERIC) {
         char good[160];
         name_good_checkpoint(l, good, sizeof good);
@@ -415,10 +405,13 @@ static lcl_status run_stage(struct loop *l)
                              l->has_features ? &l->features : NULL,
                              l->has_pictures ? &l->pictures : NULL));
     lcl_summary_print_trainable(&l->env.model);
+    lcl_status status =
+        lcl_profile_run_open(&l->profile, &trainer, l->profile_steps, l->run->stages[0].output_dir);
+    l->profile_steps = 0;
     l->stage_start_s = l->interval.start_s = lcl_time_s();
     lcl_progress_begin(&progress, stage_name(l), "steps", c->max_steps);
     progress.base = l->stage_step;
-    lcl_status status = l->evaluation_due ? finish_step(l) : LCL_OK;
+    if (status == LCL_OK && l->evaluation_due) status = finish_step(l);
     while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
         status = one_step(l, &trainer, &r);
         if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
@@ -426,6 +419,8 @@ static lcl_status run_stage(struct loop *l)
         lcl_progress_update(&progress, l->stage_step, note);
     }
     lcl_progress_end(&progress, note);
+    if (status == LCL_OK) status = lcl_profile_run_end(&l->profile);
+    lcl_profile_run_close(&l->profile);
     lcl_trainer_close(&trainer);
     if (status == LCL_OK && c->stop_at_accuracy > 0 && l->stage_step >= c->max_steps &&
         !l->ended_early)
@@ -482,6 +477,7 @@ static lcl_status prepare_output(struct loop *l, const struct lcl_train_options 
     if (lcl_output_holds_run(c->output_dir) && !resuming && !o->force)
         return LCL_FAIL_HINT(LCL_EXISTS, "--resume goes on with it, --force begins anew",
                              "%s holds a run already", c->output_dir);
+    if (o->profile > 0) LCL_TRY(lcl_profile_run_refuse_old(c->output_dir, o->force));
     return lcl_output_open(c->output_dir, &l->lock);
 }
 
@@ -549,7 +545,10 @@ static lcl_status open_all(struct loop *l, const char *resume)
         lcl_log_info("%s has no checkpoint yet: training begins anew", c->output_dir);
         resuming = false;
     }
-    LCL_TRY(resuming ? restore(l, from) : lcl_output_empty(c->output_dir));
+    if (resuming) LCL_TRY(restore(l, from));
+    LCL_TRY(lcl_profile_run_check(stage_name(l), l->profile_steps,
+                                  l->stage_done ? 0 : config_of(l)->max_steps - l->stage_step));
+    if (!resuming) LCL_TRY(lcl_output_empty(c->output_dir));
     LCL_TRY(lcl_output_set_finished(c->output_dir, false));
     LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
     LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
@@ -569,6 +568,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     }
     *l->run = *run;
     l->lock = -1;
+    l->profile_steps = options->profile;
     l->best = l->last_accuracy = NAN;
     l->saved_step = l->good_step = -1;
     lcl_stop_signal = 0;

@@ -9,6 +9,7 @@ struct lcl_train_options {
     bool force;         /* the run that output_dir holds is removed once this one can begin */
     const char *resume; /* overrides resume_from_checkpoint: "" no, "auto", or a checkpoint; NULL:
                            the config's */
+    int64_t profile;    /* steps to profile: train/profile_run.h; 0: none */
 };
 
 /* Trains; *interrupted tells that SIGINT or SIGTERM ended it after a save. LCL_EXISTS when

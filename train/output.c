@@ -41,7 +41,8 @@ static lcl_status remove_beginning(const char *dir, const char *below, const cha
 
 lcl_status lcl_output_empty(const char *dir)
 {
-    static const char *const files[] = {"best", "last", "metrics.jsonl", LCL_OUTPUT_FINISHED};
+    static const char *const files[] = {"best", "last", "metrics.jsonl", "profile",
+                                        LCL_OUTPUT_FINISHED};
     LCL_TRY(remove_beginning(dir, ".", "checkpoint-"));
     LCL_TRY(remove_beginning(dir, "runs", "events.out.tfevents."));
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

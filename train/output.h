@@ -8,8 +8,8 @@
 
 /* True where a run has left something: a checkpoint, or lines of metrics. */
 bool lcl_output_holds_run(const char *dir);
-/* Removes what a run writes (checkpoints and their links, metrics, TensorBoard events) and nothing
- * else. */
+/* Removes what a run writes (checkpoints and their links, metrics, TensorBoard events, a profile)
+ * and nothing else. */
 LCL_CHECKED lcl_status lcl_output_empty(const char *dir);
 
 /* Makes the folder and holds it until *lock is closed or the process ends; LCL_EXISTS while another

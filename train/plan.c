@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/rates.h"
 #include "train/step.h"
 
 enum { EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
@@ -129,16 +130,22 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
     return bound_batch(e, c, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
 }
 
-static bool caches_features(const struct lcl_config *c)
+bool lcl_plan_caches_features(const struct lcl_config *c)
 {
     return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features;
+}
+
+static void set_with(const struct lcl_config *c, struct lcl_pass_limits *l)
+{
+    l->with_vision = c->task != LCL_TASK_LANGUAGE && !lcl_plan_caches_features(c);
+    l->with_text = c->task != LCL_TASK_VISION;
 }
 
 /* One worker's batch of EVAL_EPISODES, its likelihoods and its answers over a key/value cache. */
 static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
 {
     const struct lcl_text_config *t = &e->model.config.text;
-    bool cached = caches_features(c);
+    bool cached = lcl_plan_caches_features(c);
     int64_t shots = 0,
             episodes = c->eval_episodes < EVAL_EPISODES ? c->eval_episodes : EVAL_EPISODES;
     if (c->eval_steps == 0 || c->task != LCL_TASK_LINK_CONTEXT) return LCL_OK;
@@ -167,7 +174,7 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     double bytes = n * 3 * S * S, lanes = (double)(c->lanes * c->gradient_accumulation_steps);
     double kept = bytes <= (double)(1 << 30) ? bytes : 0;
     if (c->task == LCL_TASK_LANGUAGE) return;
-    if (!caches_features(c)) {
+    if (!lcl_plan_caches_features(c)) {
         p->pictures = kept;
         p->batches = 1.25 * lanes * (double)p->largest.images * 3 * S * S * sizeof(float);
         return;
@@ -226,8 +233,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     p->parameters = (double)params->n_elements * (c->bf16 ? 6 : 4);
     p->gradients = (double)p->n_trainable * sizeof(float) * layout.n_grads;
     p->moments = (double)p->n_trainable * sizeof(float) * 2;
-    p->largest.with_vision = c->task != LCL_TASK_LANGUAGE && !caches_features(c);
-    p->largest.with_text = c->task != LCL_TASK_VISION;
+    set_with(c, &p->largest);
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);
     LCL_TRY(plan_evaluation(e, c, p));
@@ -237,52 +243,106 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     return LCL_OK;
 }
 
-/* Products of a step, forward and backward: 2 M N K each. */
+/* Floating-point operations of products, 2 M N K each: what the model asks for, and what is
+ * computed once more so that less has to be kept. */
+struct work {
+    double model, again;
+};
+
+/* The tower on I pictures. */
+static struct work tower_work(const struct lcl_model_config *m, const struct lcl_config *c,
+                              double I, bool trains)
+{
+    const struct lcl_vision_config *v = &m->vision;
+    double T = I * (double)lcl_vision_tokens(v), C = (double)v->C, F = (double)v->F;
+    double used = (double)lcl_vision_layers_used(m), vt = (double)lcl_vision_tokens(v);
+    double patches =
+        2 * I * (double)(lcl_vision_patches(v) * 3 * v->patch_size * v->patch_size) * C;
+    double layers = used * (2 * T * C * (4 * C + 2 * F) + 4 * T * vt * C);
+    struct work w = {.model = patches + layers};
+    if (!trains) return w;
+    w.model += patches + 2 * layers; /* pixels have no gradient */
+    if (c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS) w.again = layers;
+    if (c->gradient_checkpointing == LCL_CHECKPOINT_MLP) w.again = used * 2 * T * C * (C + F);
+    return w;
+}
+
+static double projector_work(const struct lcl_model_config *m, double rows, bool trains,
+                             bool tower_trains)
+{
+    double C = (double)m->text.C, first = 2 * rows * (double)m->vision.C * C;
+    double second = m->projector == LCL_PROJECTOR_LINEAR ? 0 : 2 * rows * C * C;
+    return first * (1 + trains + tower_trains) + second * (1 + trains + (trains || tower_trains));
+}
+
+/* The decoder and its head: the last layer past its attention, and the head, see S rows only. */
+static struct work text_work(const struct lcl_text_config *t, const struct lcl_config *c, double T,
+                             double S, double pairs, bool trains)
+{
+    double C = (double)t->C, wide = (double)(t->H * t->D), qkv = (double)((t->H + 2 * t->G) * t->D);
+    double all = (double)t->n_layers, rows = T * (all - 1) + fmin(S, T), F = (double)t->F;
+    double products = 2 * C * (all * T * qkv + rows * (wide + 3 * F)) + 2 * S * C * (double)t->V;
+    double attention = all * 4 * wide * pairs;
+    struct work w = {.model = products * (2 + trains) + attention * 3};
+    if (c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS)
+        w.again = products - 2 * S * C * (double)t->V + attention;
+    if (c->gradient_checkpointing == LCL_CHECKPOINT_MLP) w.again = 2 * C * rows * (wide + 2 * F);
+    return w;
+}
+
+/* Of a step with batches as those of s, in the mean; with as many as a step has: of that step. */
+static struct work step_work(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
+                             const struct lcl_pass_limits *with)
+{
+    static float some_grad;
+    const struct lcl_model_config *m = &e->model.config;
+    struct lcl_pass pass = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
+    double steps = (double)s->n / (double)(c->lanes * c->gradient_accumulation_steps);
+    double I = s->images / steps, rows = I * (double)lcl_tokens_per_image(m);
+    struct work w = {0};
+    if (with->with_vision) w = tower_work(m, c, I, pass.train_vision);
+    if (!with->with_text) {
+        w.model += 6 * I * (double)m->vision.C * (double)m->n_classes;
+        return w;
+    }
+    struct work text = text_work(&m->text, c, s->tokens / steps, s->supervised / steps,
+                                 s->pairs / steps, pass.train_text);
+    w.model += text.model + projector_work(m, rows, pass.train_projector, pass.train_vision);
+    w.again += text.again;
+    return w;
+}
+
 static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
                       struct lcl_plan *p)
 {
     static float some_grad;
-    const struct lcl_model_config *m = &e->model.config;
-    const struct lcl_vision_config *v = &m->vision;
-    const struct lcl_text_config *t = &m->text;
     struct lcl_pass pass = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
-    double lanes = (double)(c->lanes * c->gradient_accumulation_steps);
-    bool layers = c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS;
-    bool mlp = c->gradient_checkpointing == LCL_CHECKPOINT_MLP;
-    double T = s->tokens / (double)s->n * lanes, I = s->images / (double)s->n * lanes;
-    double S = s->supervised / (double)s->n * lanes, pairs = s->pairs / (double)s->n * lanes;
-    double vt = (double)lcl_vision_tokens(v), vc = (double)v->C, tc = (double)t->C;
-    double patches = 2 * (double)(lcl_vision_patches(v) * 3 * v->patch_size * v->patch_size) * vc;
-    double tower =
-        I * (patches + (double)lcl_vision_layers_used(m) *
-                           (2 * vt * vc * (4 * vc + 2 * (double)v->F) + 4 * vt * vt * vc));
-    double rows = I * (double)lcl_tokens_per_image(m);
-    double projector = 2 * rows * (vc * tc + (m->projector == LCL_PROJECTOR_MLP2 ? tc * tc : 0));
-    double attention = 4 * (double)(t->H * t->D) * pairs;
-    double layer = 2 * T * tc * (double)((t->H + 2 * t->G) * t->D + t->H * t->D + 3 * t->F);
-    double text = (double)t->n_layers * (layer + attention);
-    double head = 2 * S * tc * (double)t->V;
-    p->tokens = T;
-    p->images = I;
-    double tower_again =
-        layers ? tower
-        : mlp  ? I * (double)lcl_vision_layers_used(m) * 2 * vt * vc * (vc + (double)v->F)
-               : 0;
-    double text_again = layers ? text
-                        : mlp  ? (double)t->n_layers * 2 * T * tc * (double)(t->H * t->D + 2 * t->F)
-                               : 0;
-    if (p->largest.with_vision) p->flops += pass.train_vision ? 3 * tower + tower_again : tower;
-    if (!p->largest.with_text) {
-        p->flops += 6 * I * vc * (double)m->n_classes;
-    } else {
-        p->flops += projector * (1 + pass.train_projector + pass.train_vision);
-        p->flops += text * (2 + pass.train_text) + text_again + head * (2 + pass.train_text);
-    }
+    double lanes = (double)(c->lanes * c->gradient_accumulation_steps), n = (double)s->n;
+    struct work w = step_work(e, c, s, &p->largest);
+    p->tokens = s->tokens / n * lanes;
+    p->images = s->images / n * lanes;
+    p->flops = w.model + w.again;
     struct lcl_pass_limits mean = p->largest;
-    mean.T = (int64_t)(s->tokens / (double)s->n);
-    mean.images = (int64_t)(s->images / (double)s->n);
-    mean.S = (int64_t)(s->supervised / (double)s->n);
+    mean.T = (int64_t)(s->tokens / n);
+    mean.images = (int64_t)(s->images / n);
+    mean.S = (int64_t)(s->supervised / n);
     p->pass_bytes = (double)lcl_pass_bytes(&pass, &mean) * lanes;
+}
+
+double lcl_plan_step_flops(struct lcl_env *e, const struct lcl_config *c,
+                           const struct lcl_lane *lane, int64_t n)
+{
+    struct sample s = {0};
+    struct lcl_pass_limits with = {0};
+    set_with(c, &with);
+    for (int64_t i = 0; i < n; i++)
+        if (c->task == LCL_TASK_VISION) {
+            s.n++;
+            s.images += (double)lane[i].n_pictures;
+        } else {
+            count_batch(&s, lane[i].batch);
+        }
+    return step_work(e, c, &s, &with).model;
 }
 
 lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
@@ -314,40 +374,45 @@ static lcl_status one_product(void *arg, int64_t i)
     return t->exec->ops->linear_fwd(t->exec, &a);
 }
 
-/* The shortest of repeated trials: other work on the machine only makes them longer. */
+static lcl_status all_products(void *arg)
+{
+    struct trial *t = arg;
+    return t->in_chunks ? lcl_parallel(lcl_threads_count(), one_product, t) : one_product(t, 0);
+}
+
 static lcl_status time_products(struct trial *t, double *flops_per_s)
 {
     int64_t n = t->in_chunks ? lcl_threads_count() : 1;
-    double begin = lcl_time_s(), now = begin, best = INFINITY;
-    for (int i = 0; i < 3 || now - begin < 0.1; i++) {
-        double start = now;
-        LCL_TRY(t->in_chunks ? lcl_parallel(n, one_product, t) : one_product(t, 0));
-        LCL_TRY(lcl_exec_sync(t->exec));
-        now = lcl_time_s();
-        if (i > 0) best = fmin(best, now - start);
-    }
-    *flops_per_s = 2.0 * (double)(t->args.M * t->args.N * t->args.K * n) / fmax(best, 1e-9);
+    double seconds;
+    LCL_TRY(lcl_rates_shortest(t->exec, all_products, t, 0.1, &seconds));
+    *flops_per_s = 2.0 * (double)(t->args.M * t->args.N * t->args.K * n) / seconds;
     return LCL_OK;
 }
 
-/* Copies within one buffer that fits no cache. */
+/* Within one buffer that fits no cache. */
+struct copy {
+    struct lcl_exec *exec;
+    float *buffer;
+    size_t half;
+};
+
+static lcl_status copy_half(void *arg)
+{
+    struct copy *c = arg;
+    if (c->exec->device)
+        return c->exec->ops->cast_fwd(c->exec,
+                                      &(struct lcl_cast_args){(int64_t)c->half, LCL_F32, LCL_F32,
+                                                              c->buffer + c->half, c->buffer});
+    memcpy(c->buffer, c->buffer + c->half, c->half * sizeof(float));
+    return LCL_OK;
+}
+
 static lcl_status time_bytes(struct lcl_exec *ex, float *buffer, size_t size, double *bytes_per_s)
 {
-    double begin = lcl_time_s(), now = begin, best = INFINITY;
-    const size_t half = size / 2 / sizeof(float);
-    while (now - begin < 0.05) {
-        double start = now;
-        if (ex->device) {
-            LCL_TRY(ex->ops->cast_fwd(ex, &(struct lcl_cast_args){(int64_t)half, LCL_F32, LCL_F32,
-                                                                  buffer + half, buffer}));
-            LCL_TRY(lcl_exec_sync(ex));
-        } else {
-            memcpy(buffer, buffer + half, half * sizeof(float));
-        }
-        now = lcl_time_s();
-        best = fmin(best, now - start);
-    }
-    *bytes_per_s = (double)size / fmax(best, 1e-9);
+    struct copy c = {ex, buffer, size / 2 / sizeof(float)};
+    double seconds;
+    LCL_TRY(lcl_rates_shortest(ex, copy_half, &c, 0.05, &seconds));
+    *bytes_per_s = (double)size / seconds;
     return LCL_OK;
 }
 

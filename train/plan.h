@@ -7,7 +7,7 @@
 #ifndef LCL_TRAIN_PLAN_H
 #define LCL_TRAIN_PLAN_H
 
-#include "train/env.h"
+#include "train/lane.h"
 
 /* X(field, title, is_tensor): memory of a stage, in bytes. Tensors lie in the GPU's memory where
  * device: cuda; all else in the host's. */
@@ -42,6 +42,12 @@ struct lcl_plan {
  * the stage's number. batches: lanes to draw. */
 LCL_CHECKED lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
                                       int64_t batches, struct lcl_plan *p);
+/* The tower's features are computed once and kept: it runs in no step. */
+bool lcl_plan_caches_features(const struct lcl_config *c);
+/* Products of one step of the stage as the model asks for them, nothing that is computed twice, by
+ * the batches that its n lanes hold: what MFU is made of. */
+double lcl_plan_step_flops(struct lcl_env *e, const struct lcl_config *c,
+                           const struct lcl_lane *lane, int64_t n);
 /* LCL_MEMORY, naming the largest parts and the keys that make them smaller, when the plan is over
  * memory_limit_mib, or (where that is 0) over what the machine and its cgroup have free. resident:
  * bytes of this process that are part of the plan already. */

@@ -143,8 +143,8 @@ static void count_labels(struct lcl_lane *lane, const struct lcl_pass *p)
 }
 
 /* Forward and backward of one lane into the gradient buffer. */
-static lcl_status run_lane(struct lcl_trainer *t, struct lcl_lane *lane, struct lcl_pass *p,
-                           float *grad, float grad_scale)
+static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct lcl_pass *p,
+                            float *grad, float grad_scale)
 {
     p->grad = grad;
     LCL_TRY(clear(t, grad));
@@ -163,6 +163,15 @@ static lcl_status run_lane(struct lcl_trainer *t, struct lcl_lane *lane, struct 
     return LCL_OK;
 }
 
+static lcl_status run_lane(struct lcl_trainer *t, int64_t i, struct lcl_pass *p, float *grad,
+                           float grad_scale)
+{
+    lcl_profile_begin(t->profile, "lane", i);
+    lcl_status status = lane_work(t, &t->lane[i], p, grad, grad_scale);
+    lcl_profile_end(t->profile);
+    return status;
+}
+
 struct round_ctx {
     struct lcl_trainer *t;
     int64_t first;
@@ -172,7 +181,7 @@ struct round_ctx {
 static lcl_status run_parallel_lane(void *arg, int64_t i)
 {
     struct round_ctx *r = arg;
-    return run_lane(r->t, &r->t->lane[r->first + i], &r->t->pass[i], r->t->grad[i], r->grad_scale);
+    return run_lane(r->t, r->first + i, &r->t->pass[i], r->t->grad[i], r->grad_scale);
 }
 
 /* A round of lanes; their gradients are summed in grad[0] by the tree ((0 1) (2 3)) ((4 5) ...),
@@ -190,7 +199,7 @@ static lcl_status run_round(struct lcl_trainer *t, int64_t round, float grad_sca
     }
     int depth = 0; /* a stack of sums, as a binary counter holds them */
     for (int64_t i = 0; i < L; i++) {
-        LCL_TRY(run_lane(t, &t->lane[ctx.first + i], &t->pass[0], t->grad[depth], grad_scale));
+        LCL_TRY(run_lane(t, ctx.first + i, &t->pass[0], t->grad[depth], grad_scale));
         depth++;
         for (int64_t bits = i; bits & 1; bits >>= 1, depth--)
             LCL_TRY(add_grads(t, depth - 2, depth - 1));
@@ -205,16 +214,20 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     struct lcl_params *params = &t->env->model.params;
     int64_t rounds = t->config->gradient_accumulation_steps;
     *r = (struct lcl_step_result){0};
+    lcl_profile_begin(t->profile, "draw", -1);
     for (int64_t i = 0; i < t->n_lanes; i++) {
         LCL_TRY(lcl_lane_fill(&t->lane[i], &t->source, step, n_steps, i));
         r->weight += t->lane[i].weight;
     }
+    lcl_profile_end(t->profile);
+    lcl_profile_begin(t->profile, "forward and backward", -1);
     for (int64_t round = 0; round < rounds; round++) {
         LCL_TRY(run_round(t, round, (float)(1 / r->weight)));
         if (rounds == 1) continue;
         if (round == 0) LCL_TRY(clear(t, t->grad[t->n_grads - 1]));
         LCL_TRY(add_grads(t, t->n_grads - 1, 0));
     }
+    lcl_profile_end(t->profile);
     params->grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
     double loss_sum = 0;
     for (int64_t i = 0; i < t->n_lanes; i++) {
@@ -231,7 +244,9 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
                              "lower learning_rate or max_grad_norm, or look for bad data",
                              "the loss is not finite (%g)", r->loss);
     struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
+    lcl_profile_begin(t->profile, "update", -1);
     LCL_TRY(lcl_optimizer_update(&t->env->exec, params, t->config, &u));
+    lcl_profile_end(t->profile);
     r->grad_norm = u.grad_norm;
     r->lr = u.lr;
     return LCL_OK;

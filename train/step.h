@@ -6,6 +6,7 @@
 #define LCL_TRAIN_STEP_H
 
 #include "train/lane.h"
+#include "train/profile.h"
 
 struct lcl_trainer {
     struct lcl_env *env;
@@ -19,6 +20,7 @@ struct lcl_trainer {
     struct lcl_arena grads;
     float **grad; /* [n_grads] buffers of the table's length */
     int n_grads;
+    struct lcl_profile *profile; /* NULL: none is made */
 };
 
 struct lcl_step_result {

@@ -14,10 +14,10 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
-#include "dev/bench/profile.h"
 #include "dev/bench/world.h"
 #include "optim/optimizer.h"
 #include "train/generate.h"
+#include "train/profile.h"
 
 enum { STEPS = 4, QUERIES = 64, SHOTS = 16, NEW_TOKENS = 12 };
 
@@ -246,39 +246,56 @@ static lcl_status open_case(struct bench *b, const struct bench_case *k)
     return k->open(b);
 }
 
-static lcl_status one(struct bench *b, const struct bench_case *k, bool print)
+/* A repetition, with its line; its ops go to p where one is given. */
+static lcl_status one(struct bench *b, const struct bench_case *k, struct lcl_profile *p)
 {
     struct outcome o = {.loss = NAN, .note = "[]"};
     double wall = lcl_time_s(), cpu = cpu_s();
+    if (p) LCL_TRY(lcl_profile_step_begin(p, 1));
     LCL_TRY(k->repeat(b, &o));
+    if (p) LCL_TRY(lcl_profile_step_end(p, true, 0, o.tokens));
     wall = lcl_time_s() - wall;
     cpu = cpu_s() - cpu;
     int steps = k->name[0] == 'a' ? STEPS : 1;
-    if (print)
-        printf(
-            "{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"steps\": %d, \"tokens\": %lld, \"loss\": %.6f, "
-            "\"answers\": %s}\n",
-            wall, cpu, steps, (long long)o.tokens, isnan(o.loss) ? -1 : o.loss, o.note);
+    printf("{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"steps\": %d, \"tokens\": %lld, \"loss\": %.6f, "
+           "\"answers\": %s}\n",
+           wall, cpu, steps, (long long)o.tokens, isnan(o.loss) ? -1 : o.loss, o.note);
     return LCL_OK;
 }
 
 static lcl_status profile(struct bench *b, const struct bench_case *k, int n)
 {
-    LCL_TRY(one(b, k, true));
-    b->w.env.exec.ops = profile_wrap(b->w.env.exec.ops);
-    double begin = lcl_time_s(), cpu = cpu_s();
-    for (int i = 0; i < n; i++) LCL_TRY(one(b, k, true));
-    profile_print(stdout, lcl_time_s() - begin);
-    printf("%.3f s wall, %.3f s of processors, %ld MiB at most\n", lcl_time_s() - begin,
-           cpu_s() - cpu, peak_kib() / 1024);
-    return LCL_OK;
+    struct lcl_exec *ex = &b->w.env.exec;
+    struct lcl_profile *p = NULL;
+    struct lcl_profile_sum sum = {0};
+    struct lcl_limits limits;
+    struct lcl_text table = {0};
+    double cpu = 0;
+    LCL_TRY(one(b, k, NULL));
+    lcl_status status;
+    LCL_TRY_GOTO(lcl_profile_limits(ex, b->bf16, &limits));
+    LCL_TRY_GOTO(lcl_profile_open(&p, ex));
+    cpu = cpu_s();
+    for (int i = 0; i < n; i++) LCL_TRY_GOTO(one(b, k, p));
+    cpu = cpu_s() - cpu;
+    LCL_TRY_GOTO(lcl_profile_sum(p, &sum));
+    lcl_profile_table(&sum, &limits, 0, &table);
+    LCL_TRY_GOTO(lcl_text_check(&table));
+    fputs(table.data, stdout);
+    printf("%.3f s wall, %.3f s of processors, %ld MiB at most\n", sum.wall_s, cpu,
+           peak_kib() / 1024);
+out:
+    lcl_text_free(&table);
+    lcl_profile_sum_free(&sum);
+    lcl_profile_close(p);
+    return status;
 }
 
 static lcl_status work(struct bench *b, const struct bench_case *k)
 {
     char line[64];
     puts("{\"ready\": true}");
-    while (fgets(line, sizeof line, stdin)) LCL_TRY(one(b, k, true));
+    while (fgets(line, sizeof line, stdin)) LCL_TRY(one(b, k, NULL));
     printf("{\"peak_kib\": %ld}\n", peak_kib());
     return LCL_OK;
 }

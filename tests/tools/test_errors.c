@@ -277,6 +277,10 @@ static void output_dir_that_holds_a_run(void **state)
     fails("train %s --force --set data.pack=%s", file, at("nowhere.h5"));
     assert_true(lcl_fs_exists(at("taken/checkpoint-5/state.h5")));
     succeeds("train %s --force --set max_steps=3", file);
+    fails("train %s --force --profile 0", file);
+    says("error: --profile: 0 is not within 1..1000");
+    fails("train %s --force --profile 3", file);
+    says("error: --profile 3 takes 6 steps, 3 of them to warm up; stage train has ");
     assert_false(lcl_fs_exists(at("taken/checkpoint-5")));
     assert_true(lcl_fs_exists(at("taken/checkpoint-3/state.h5")));
     assert_true(lcl_fs_exists(at("taken/notes.txt")));
