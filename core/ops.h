@@ -178,6 +178,8 @@ struct lcl_attention_args {
                       backward; NULL: not kept */
     const void *d_out;
     void *d_q, *d_k, *d_v;
+    int64_t most_keys; /* own keys that a run may come to have when the call is done again from a
+                          recording (lcl_replay_args); 0: as many as now */
 };
 
 /* out_TC[t] = table_VC[id[t]]; backward: d_table[id[t]] += d_out[t], in token order for each id.

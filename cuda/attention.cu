@@ -139,67 +139,6 @@ template <typename T, int DP> static size_t forward_bytes()
            sizeof(T);
 }
 
-/* What one lane keeps of its two rows, l / 4 and l / 4 + 8 of the warp's. */
-template <int DP> struct running {
-    float out[DP / 8][4];
-    float max[2], sum[2];
-};
-
-/* Scores outside of the segment, or past the diagonal, become -infinity. */
-template <int N>
-LCL_DEVICE void mask(float (*s)[4], const attention_segment &g, int first_key, int first_row)
-{
-    const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-            const int row = first_row + lane / 4 + 8 * (i / 2);
-            if (key >= g.end || key > row + g.limit) s[n][i] = -INFINITY;
-        }
-}
-
-/* The scores of one step become weights, and what was summed before is scaled to the new maximum.
- */
-template <int DP, int N> LCL_DEVICE void soften(running<DP> *r, float (*s)[4], float scale_log2)
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float top = r->max[half];
-#pragma unroll
-        for (int n = 0; n < N / 8; n++) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-        top = fmaxf(top, shuffle_xor(top, 1));
-        top = fmaxf(top, shuffle_xor(top, 2));
-        const float base = top == -INFINITY ? 0 : top * scale_log2;
-        const float keep = fast_exp2(r->max[half] * scale_log2 - base);
-        r->max[half] = top;
-        r->sum[half] *= keep;
-#pragma unroll
-        for (int n = 0; n < N / 8; n++)
-#pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; i++) {
-                s[n][i] = fast_exp2(s[n][i] * scale_log2 - base);
-                r->sum[half] += s[n][i];
-            }
-#pragma unroll
-        for (int n = 0; n < DP / 8; n++) {
-            r->out[n][2 * half] *= keep;
-            r->out[n][2 * half + 1] *= keep;
-        }
-    }
-}
-
-template <int DP> LCL_DEVICE void running_begin(running<DP> *r)
-{
-    zero<DP>(r->out);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        r->max[half] = -INFINITY;
-        r->sum[half] = 0;
-    }
-}
-
 /* Divides by the sums, which the four lanes of a row hold in parts, and writes lse. */
 template <int DP>
 LCL_DEVICE void running_end(running<DP> *r, const attention_params &p, int first_row, int end_row,
@@ -300,5 +239,6 @@ static lcl_status forward(struct lcl_cuda_device *d, const struct lcl_attention_
 lcl_status lcl_cuda_attention_fwd(struct lcl_exec *ex, const struct lcl_attention_args *a)
 {
     LCL_TRY(lcl_check_attention(a));
+    if (attention_decodes(a)) return attention_decode(lcl_cuda_device_of(ex), a);
     return BY_DTYPE(a->dtype, forward, lcl_cuda_device_of(ex), a);
 }

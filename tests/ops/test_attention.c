@@ -173,9 +173,9 @@ static struct run_buffers run_op(struct problem *p, lcl_dtype dtype, bool backwa
                             .d_qkv = d_qkv,
                             .lse = buf_new((size_t)(p->T * p->H), LCL_F32)};
     b.args = (struct lcl_attention_args){
-        p->n_runs,          p->H,     p->G, p->D,    width,   width, out_width, dtype, p->causal,
-        (float)scale_of(p), p->runs,  qkv,  qkv + k, qkv + v, b.out, b.lse,     d_out, d_qkv,
-        d_qkv + k,          d_qkv + v};
+        p->n_runs,          p->H,      p->G, p->D,    width,   width, out_width, dtype, p->causal,
+        (float)scale_of(p), p->runs,   qkv,  qkv + k, qkv + v, b.out, b.lse,     d_out, d_qkv,
+        d_qkv + k,          d_qkv + v, 0};
     struct lcl_exec *ex = test_exec();
     ASSERT_OK(ex->ops->attention_fwd(ex, &b.args));
     if (backward) ASSERT_OK(ex->ops->attention_bwd(ex, &b.args));
@@ -301,6 +301,34 @@ static void test_decode_equals_full(void **state)
     buf_end();
 }
 
+/* One row a run, over a cache that is the problem's own rows: out and lse against the reference,
+ * and no other row touched. */
+static void check_decode(struct problem *p, lcl_dtype dtype)
+{
+    struct run_buffers b = run_op(p, dtype, false);
+    struct result want = reference(p, false, false);
+    const size_t width = (size_t)(p->H * p->D);
+    bool *asked = calloc((size_t)p->T, sizeof *asked);
+    assert_non_null(asked);
+    struct result plain = {0};
+    if (dtype == LCL_BF16) plain = reference(p, true, false);
+    for (int i = 0; i < p->n_runs; i++) {
+        const int64_t row = p->runs[i].q_begin, at = row * (int64_t)width;
+        asked[row] = true;
+        check_close("lse", b.lse + row * p->H, LCL_F32, want.lse + row * p->H, (size_t)p->H,
+                    dtype == LCL_BF16 ? 1e-5 : 3e-6);
+        if (dtype == LCL_BF16)
+            check_bf16("out", (lcl_bf16 *)b.out + at, plain.out + at, want.out + at, width);
+        else
+            check_close("out", (float *)b.out + at, LCL_F32, want.out + at, width, 3e-6);
+    }
+    const double *out = buf_read(b.out, (size_t)p->T * width, dtype);
+    for (size_t i = 0; i < (size_t)p->T * width; i++)
+        assert_true(asked[i / width] || isnan(out[i]));
+    free(asked);
+    buf_end();
+}
+
 /* Decoding many branches of one context at once: one row each, over the context and a few own keys.
  */
 static void test_decode_branches(void **state)
@@ -313,14 +341,59 @@ static void test_decode_branches(void **state)
             (struct lcl_attn_run){own + i % 3, own + i % 3 + 1, 0, 100, own, own + i % 3 + 1, 0};
     }
     fill(&p, 9);
-    struct run_buffers b = run_op(&p, LCL_F32, false);
-    struct result want = reference(&p, false, false);
-    for (int32_t i = 0; i < 70; i++) {
-        int64_t at = p.runs[i].q_begin * p.H * p.D;
-        check_close("branch", (float *)b.out + at, LCL_F32, want.out + at, (size_t)(p.H * p.D),
-                    3e-6);
-    }
-    buf_end();
+    check_decode(&p, LCL_F32);
+}
+
+/* A sequence's last row over all of it: keys that end within a tile, and that fill several parts.
+ */
+static void test_decode_lengths_and_widths(void **state)
+{
+    (void)state;
+    static const int32_t lengths[] = {1, 31, 33, 257, 600};
+    static const int64_t widths[] = {4, 16, 20, 32, 48, 64, 100, 128};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            struct problem p = {.G = 2, .D = widths[w], .pad = w % 3 ? 4 : 0, .causal = w % 2};
+            p.H = p.G * (1 + (int64_t)w);
+            add_sequences(&p, lengths, 5);
+            for (int i = 0; i < p.n_runs; i++) p.runs[i].q_begin = p.runs[i].q_end - 1;
+            fill(&p, 20 + w);
+            check_decode(&p, dtype ? LCL_BF16 : LCL_F32);
+        }
+}
+
+/* Contexts of several groups with their branches, two tokens long so far: tiles of rows that hold
+ * more than one group, prefixes of several parts, and runs without one. */
+static void test_decode_groups(void **state)
+{
+    (void)state;
+    static const int64_t heads[] = {1, 3, 4, 8, 17};
+    static const int32_t contexts[] = {300, 0, 31, 520};
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            struct problem p = {.H = 2 * heads[h], .G = 2, .D = 24, .causal = true};
+            for (int32_t g = 0; g < 4; g++) {
+                const int32_t from = (int32_t)p.T, to = from + contexts[g];
+                p.T = to;
+                for (int32_t i = 0; i < 2 + 3 * (g % 2); i++, p.T += 2)
+                    p.runs[p.n_runs++] =
+                        (struct lcl_attn_run){(int32_t)p.T + 1, (int32_t)p.T + 2, from, to,
+                                              (int32_t)p.T,     (int32_t)p.T + 2, g};
+            }
+            fill(&p, 40 + h);
+            check_decode(&p, dtype ? LCL_BF16 : LCL_F32);
+        }
+}
+
+/* More keys than the most parts of their usual length hold. */
+static void test_decode_long(void **state)
+{
+    (void)state;
+    struct problem p = {.H = 2, .G = 1, .D = 4, .causal = true};
+    add_sequences(&p, (int32_t[]){16500}, 1);
+    p.runs[0].q_begin = p.runs[0].q_end - 1;
+    fill(&p, 50);
+    check_decode(&p, LCL_F32);
 }
 
 static void test_prefix_equals_separate(void **state)
@@ -382,6 +455,12 @@ static void test_extreme_scores(void **state)
     ASSERT_OK(test_exec()->ops->attention_fwd(test_exec(), &b.args));
     assert_true(isnan(((float *)b.out)[50 * 4]));
     assert_false(isnan(((float *)b.out)[49 * 4]));
+    struct lcl_attn_run rows[] = {{50, 51, 0, 0, 0, 51, 0}, {49, 50, 0, 0, 0, 50, 1}};
+    b.args.runs = rows;
+    b.args.n_runs = 2;
+    ASSERT_OK(test_exec()->ops->attention_fwd(test_exec(), &b.args));
+    assert_true(isnan(((float *)b.out)[50 * 4]));
+    check_close("decoded", (float *)b.out + 49 * 4, LCL_F32, want.out + 49 * 4, 4, 1e-3);
     buf_end();
 }
 
@@ -391,8 +470,8 @@ static void test_refuses_bad_shapes(void **state)
     struct lcl_exec *ex = test_exec();
     float x[512] = {0};
     struct lcl_attn_run run = {0, 4, 0, 0, 0, 4, 0};
-    struct lcl_attention_args good = {1,    2, 1, 8, 32, 32, 16, LCL_F32, true, 1.0f,
-                                      &run, x, x, x, x,  x,  x,  x,       x,    x};
+    struct lcl_attention_args good = {1, 2, 1, 8, 32, 32, 16, LCL_F32, true, 1.0f, &run,
+                                      x, x, x, x, x,  x,  x,  x,       x,    0};
     struct lcl_attention_args bad = good;
     bad.D = 6;
     ASSERT_FAILS(ex->ops->attention_fwd(ex, &bad), LCL_SHAPE, "head width 6");
@@ -423,6 +502,9 @@ int main(void)
         cmocka_unit_test(test_bf16_as_good_as_plain),
         cmocka_unit_test(test_decode_equals_full),
         cmocka_unit_test(test_decode_branches),
+        cmocka_unit_test(test_decode_lengths_and_widths),
+        cmocka_unit_test(test_decode_groups),
+        cmocka_unit_test(test_decode_long),
         cmocka_unit_test(test_prefix_equals_separate),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_extreme_scores),
