@@ -1,8 +1,9 @@
 /* What kernels ask of the machine, each with two bodies: PTX or a builtin for nvcc, and a call into
  * the emulator (cuda/sim/) for the host's compiler. No other file has inline assembly.
  *
- * In the emulator every function also takes where it was called, for messages (SITE). Fragment
- * layouts are those of the PTX manual: lane = 4 * row + column pair. */
+ * In the emulator every function also takes where it was called, for messages (SITE); helpers that
+ * stand between hand it on (AT_SITE). Fragment layouts are those of the PTX manual: lane = 4 * row
+ * + column pair. */
 #ifndef LCL_CUDA_INTRINSICS_CUH
 #define LCL_CUDA_INTRINSICS_CUH
 
@@ -13,11 +14,13 @@
 #include <cuda_runtime.h>
 #define LCL_DEVICE static __device__ __forceinline__
 #define SITE
+#define AT_SITE
 #else
 #include "core/dtype.h"
 #include "cuda/sim/host.h"
 #define LCL_DEVICE static inline __attribute__((always_inline, unused))
 #define SITE , lcl_sim_site site = LCL_SIM_HERE
+#define AT_SITE , site
 #endif
 
 /* bf16 as kernels see it; the same two bytes as lcl_bf16. */

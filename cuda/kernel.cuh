@@ -54,7 +54,8 @@ static lcl_status lcl_launch(const char *name, void (*kernel)(P...), struct lcl_
                                shared_bytes,
                                [](void *c) { (*static_cast<decltype(call) *>(c))(); },
                                &call,
-                               sizeof call};
+                               sizeof call,
+                               (uintptr_t)kernel};
     return lcl_sim_run(&l);
 #endif
 }
@@ -88,21 +89,21 @@ static inline bool all_wide(int64_t n, const void *p, P... more)
 
 /* --- elements --- */
 
-template <int V> LCL_DEVICE void load_elements(const float *p, float x[V])
+template <int V> LCL_DEVICE void load_elements(const float *p, float x[V] SITE)
 {
     if constexpr (V == 1) {
         x[0] = p[0];
     } else {
 #pragma unroll
         for (int i = 0; i < V; i += 4) {
-            u32x4 r = load16(p + i);
+            u32x4 r = load16(p + i AT_SITE);
 #pragma unroll
             for (int j = 0; j < 4; j++) x[i + j] = float_of(r.v[j]);
         }
     }
 }
 
-template <int V> LCL_DEVICE void load_elements(const bf16 *p, float x[V])
+template <int V> LCL_DEVICE void load_elements(const bf16 *p, float x[V] SITE)
 {
     if constexpr (V == 1) {
         x[0] = to_f32(p[0]);
@@ -110,7 +111,7 @@ template <int V> LCL_DEVICE void load_elements(const bf16 *p, float x[V])
         static_assert(V % 8 == 0, "bf16 rows are read 8 at a time");
 #pragma unroll
         for (int i = 0; i < V; i += 8) {
-            u32x4 r = load16(p + i);
+            u32x4 r = load16(p + i AT_SITE);
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 x[i + j] = float_of(j % 2 ? r.v[j / 2] & 0xffff0000u : r.v[j / 2] << 16);
@@ -118,7 +119,7 @@ template <int V> LCL_DEVICE void load_elements(const bf16 *p, float x[V])
     }
 }
 
-template <int V> LCL_DEVICE void store_elements(float *p, const float x[V])
+template <int V> LCL_DEVICE void store_elements(float *p, const float x[V] SITE)
 {
     if constexpr (V == 1) {
         p[0] = x[0];
@@ -126,12 +127,12 @@ template <int V> LCL_DEVICE void store_elements(float *p, const float x[V])
 #pragma unroll
         for (int i = 0; i < V; i += 4) {
             u32x4 r = {{bits_of(x[i]), bits_of(x[i + 1]), bits_of(x[i + 2]), bits_of(x[i + 3])}};
-            store16(p + i, r);
+            store16(p + i, r AT_SITE);
         }
     }
 }
 
-template <int V> LCL_DEVICE void store_elements(bf16 *p, const float x[V])
+template <int V> LCL_DEVICE void store_elements(bf16 *p, const float x[V] SITE)
 {
     if constexpr (V == 1) {
         from_f32(x[0], p);
@@ -141,7 +142,7 @@ template <int V> LCL_DEVICE void store_elements(bf16 *p, const float x[V])
         for (int i = 0; i < V; i += 8) {
             u32x4 r = {{pack_bf16(x[i], x[i + 1]), pack_bf16(x[i + 2], x[i + 3]),
                         pack_bf16(x[i + 4], x[i + 5]), pack_bf16(x[i + 6], x[i + 7])}};
-            store16(p + i, r);
+            store16(p + i, r AT_SITE);
         }
     }
 }

@@ -36,22 +36,24 @@ template <int V> LCL_DEVICE int64_t my_column()
 }
 
 /* V elements as they are. */
-template <int V, typename T> LCL_DEVICE void copy_elements(T *to, const T *from)
+template <int V, typename T> LCL_DEVICE void copy_elements(T *to, const T *from SITE)
 {
     if constexpr (V == 1) {
         *to = *from;
     } else {
 #pragma unroll
-        for (int i = 0; i < V; i += 16 / (int)sizeof(T)) store16(to + i, load16(from + i));
+        for (int i = 0; i < V; i += 16 / (int)sizeof(T))
+            store16(to + i, load16(from + i AT_SITE) AT_SITE);
     }
 }
 
 /* V elements from one type to another. */
-template <int V, typename To, typename From> LCL_DEVICE void copy_elements(To *to, const From *from)
+template <int V, typename To, typename From>
+LCL_DEVICE void copy_elements(To *to, const From *from SITE)
 {
     float x[V];
-    load_elements<V>(from, x);
-    store_elements<V>(to, x);
+    load_elements<V>(from, x AT_SITE);
+    store_elements<V>(to, x AT_SITE);
 }
 
 #endif

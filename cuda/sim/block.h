@@ -82,6 +82,7 @@ const char *lcl_sim_where(uintptr_t pc);
 
 /* count.c */
 bool lcl_sim_counting(void);
+void lcl_sim_count_launch(const struct lcl_sim_launch *l);
 void lcl_sim_count(struct lcl_sim_block *b, struct lcl_sim_trace access);
 /* The lanes of warp w meet: what they did since is grouped by instruction and counted. */
 void lcl_sim_count_warp(struct lcl_sim_block *b, unsigned w);

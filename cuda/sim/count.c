@@ -1,22 +1,32 @@
 /* Counters: for each kernel, how full its memory sectors were and how often banks of shared memory
  * were in each other's way. Lanes run one after another here, so the n-th run of an instruction by
  * each lane of a warp, since the lanes last met, stands for one request of the warp. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda/sim/block.h"
 
-enum { SECTOR_BYTES = 32, BANKS = 32, BANK_BYTES = 4, MAX_LINES = 4096 };
+enum { SECTOR_BYTES = 32, BANKS = 32, BANK_BYTES = 4, MAX_LINES = 4096, MAX_KERNELS = 256 };
+
+struct kernel {
+    uintptr_t entry;
+    uint64_t launches, blocks;
+    unsigned threads;    /* a block, at most */
+    size_t shared_bytes; /* a block, at most */
+};
 
 struct line { /* of one instruction of one kernel */
-    char kernel[96];
+    uintptr_t entry;
     uintptr_t pc;
     const char *file;
     bool shared, write;
     uint64_t requests, passes, ideal; /* sectors, or turns at the banks */
 };
 
+static struct kernel kernels[MAX_KERNELS];
+static int n_kernels;
 static struct line lines[MAX_LINES];
 static int n_lines;
 static const char *path;
@@ -32,6 +42,20 @@ bool lcl_sim_counting(void)
         if (known == 1) atexit(report);
     }
     return known == 1;
+}
+
+void lcl_sim_count_launch(const struct lcl_sim_launch *l)
+{
+    int i = 0;
+    while (i < n_kernels && kernels[i].entry != l->entry) i++;
+    if (i == MAX_KERNELS) return;
+    if (i == n_kernels) kernels[n_kernels++] = (struct kernel){.entry = l->entry};
+    struct kernel *k = &kernels[i];
+    const unsigned threads = l->block.x * l->block.y * l->block.z;
+    k->launches++;
+    k->blocks += (uint64_t)l->grid.x * l->grid.y * l->grid.z;
+    if (threads > k->threads) k->threads = threads;
+    if (l->shared_bytes > k->shared_bytes) k->shared_bytes = l->shared_bytes;
 }
 
 void lcl_sim_count(struct lcl_sim_block *b, struct lcl_sim_trace access)
@@ -75,12 +99,15 @@ static struct line *line_of(const struct lcl_sim_block *b, const struct lcl_sim_
 {
     for (int i = 0; i < n_lines; i++)
         if (lines[i].pc == t->pc && lines[i].file == t->file && lines[i].shared == t->shared &&
-            strncmp(lines[i].kernel, b->launch->kernel, sizeof lines[i].kernel - 1) == 0)
+            lines[i].entry == b->launch->entry)
             return &lines[i];
     if (n_lines == MAX_LINES) return NULL;
     struct line *l = &lines[n_lines++];
-    *l = (struct line){.pc = t->pc, .file = t->file, .shared = t->shared, .write = t->write};
-    snprintf(l->kernel, sizeof l->kernel, "%s", b->launch->kernel);
+    *l = (struct line){.entry = b->launch->entry,
+                       .pc = t->pc,
+                       .file = t->file,
+                       .shared = t->shared,
+                       .write = t->write};
     return l;
 }
 
@@ -169,36 +196,87 @@ void lcl_sim_count_warp(struct lcl_sim_block *b, unsigned w)
     free(all);
 }
 
+/* --- the report --- */
+
+enum { NAME_BYTES = 320 };
+struct name {
+    char function[NAME_BYTES], place[NAME_BYTES];
+};
+
+/* Function and "file:line" of program addresses, all of this program, by one run of addr2line. */
+static void names_of(const uintptr_t *pc, int n, struct name *out)
+{
+    Dl_info info;
+    const size_t cap = 512 + (size_t)n * 20;
+    char *command = malloc(cap);
+    memset(out, 0, (size_t)n * sizeof *out);
+    if (!command || !n || !dladdr((void *)pc[0], &info) || !info.dli_fname) goto out;
+    int at = snprintf(command, 512, "addr2line -f -C -e '%.400s'", info.dli_fname);
+    for (int i = 0; i < n; i++)
+        at += snprintf(command + at, cap - (size_t)at, " %#lx",
+                       (unsigned long)(pc[i] - (uintptr_t)info.dli_fbase));
+    FILE *f = popen(command, "r");
+    if (!f) goto out;
+    for (int i = 0; i < n; i++) {
+        if (!fgets(out[i].function, NAME_BYTES, f) || !fgets(out[i].place, NAME_BYTES, f)) break;
+        out[i].function[strcspn(out[i].function, "\n")] = 0;
+        out[i].place[strcspn(out[i].place, "\n")] = 0;
+        char *more = strstr(out[i].place, " (discriminator");
+        if (more) *more = 0;
+    }
+    pclose(f);
+out:
+    free(command);
+}
+
 static int by_kernel(const void *x, const void *y)
 {
     const struct line *a = x, *b = y;
-    int names = strcmp(a->kernel, b->kernel);
-    if (names) return names;
+    if (a->entry != b->entry) return a->entry < b->entry ? -1 : 1;
     if (a->shared != b->shared) return a->shared ? 1 : -1;
     return (b->passes > a->passes) - (b->passes < a->passes);
 }
 
+static void report_lines(FILE *f, const struct kernel *k, const char *kernel,
+                         const struct name *names)
+{
+    for (int i = 0; i < n_lines; i++) {
+        const struct line *l = &lines[i];
+        if (l->entry != k->entry) continue;
+        char place[NAME_BYTES + 16];
+        if (l->file)
+            snprintf(place, sizeof place, "%s:%lu", l->file, (unsigned long)l->pc);
+        else
+            snprintf(place, sizeof place, "%s", names[i].place);
+        fprintf(f, "%s\t%s\t%s\t%llu\t%llu\t%llu\t%s\n", kernel, l->shared ? "shared" : "global",
+                l->write ? "write" : "read", (unsigned long long)l->requests,
+                (unsigned long long)l->passes, (unsigned long long)l->ideal, place);
+    }
+}
+
 static void report(void)
 {
+    static uintptr_t pc[MAX_LINES + MAX_KERNELS];
+    static struct name names[MAX_LINES + MAX_KERNELS];
     FILE *f = fopen(path, "w");
     if (!f) {
         perror(path);
         return;
     }
     qsort(lines, (size_t)n_lines, sizeof *lines, by_kernel);
-    fprintf(f, "# kernel  memory  access  requests  passes  ideal  full%%  where\n"
+    /* A return address is past the call: one byte before it is in its line. */
+    for (int i = 0; i < n_lines; i++) pc[i] = lines[i].file ? kernels[0].entry : lines[i].pc - 1;
+    for (int i = 0; i < n_kernels; i++) pc[n_lines + i] = kernels[i].entry;
+    names_of(pc, n_lines + n_kernels, names);
+    fprintf(f, "# kernel\tlaunch\tlaunches\tblocks\tthreads a block\tbytes of shared memory\n"
+               "# kernel\tmemory\taccess\trequests\tpasses\tideal\twhere\n"
                "# passes: sectors of 32 bytes (global) or turns at the banks (shared)\n");
-    for (int i = 0; i < n_lines; i++) {
-        const struct line *l = &lines[i];
-        char place[320];
-        if (l->file)
-            snprintf(place, sizeof place, "%s:%lu", l->file, (unsigned long)l->pc);
-        else
-            snprintf(place, sizeof place, "%s", lcl_sim_where(l->pc));
-        fprintf(f, "%s %s %s %llu %llu %llu %.1f %s\n", l->kernel, l->shared ? "shared" : "global",
-                l->write ? "write" : "read", (unsigned long long)l->requests,
-                (unsigned long long)l->passes, (unsigned long long)l->ideal,
-                100.0 * (double)l->ideal / (double)l->passes, place);
+    for (int i = 0; i < n_kernels; i++) {
+        const struct kernel *k = &kernels[i];
+        const char *name = names[n_lines + i].function;
+        fprintf(f, "%s\tlaunch\t%llu\t%llu\t%u\t%zu\n", name, (unsigned long long)k->launches,
+                (unsigned long long)k->blocks, k->threads, k->shared_bytes);
+        report_lines(f, k, name, names);
     }
     fclose(f);
 }

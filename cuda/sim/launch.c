@@ -446,6 +446,7 @@ lcl_status lcl_sim_run(const struct lcl_sim_launch *l)
                         getenv("LCL_SIM_SCHEDULE"));
     if (!r.watched) return lcl_parallel(lcl_chunk_count(r.n_blocks, BLOCKS_A_CHUNK), run_chunk, &r);
     pthread_mutex_lock(&one_watched);
+    if (lcl_sim_counting()) lcl_sim_count_launch(l);
     lcl_status status = run_range(&r, 0, r.n_blocks);
     pthread_mutex_unlock(&one_watched);
     return status;

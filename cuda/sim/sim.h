@@ -42,6 +42,7 @@ struct lcl_sim_launch {
     void (*call)(void *params); /* one thread's run of the kernel */
     void *params;               /* readable by the kernel */
     size_t params_bytes;
+    uintptr_t entry; /* the kernel's address, by which counters find its full name */
 };
 
 /* Runs all blocks. LCL_INTERNAL with what the watch found, LCL_SHAPE for a launch that no device

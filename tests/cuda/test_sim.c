@@ -459,10 +459,24 @@ static void counters(const char *path, const char *comment, unsigned long long s
     memset(sum, 0, 3 * sizeof *sum);
     while (fgets(line, sizeof line, f)) {
         if (!names_line(line, comment)) continue;
-        assert_int_equal(sscanf(line, "counted %*s %*s %llu %llu %llu", &n[0], &n[1], &n[2]), 3);
+        assert_int_equal(
+            sscanf(line, "counted(float*) %*s %*s %llu %llu %llu", &n[0], &n[1], &n[2]), 3);
         for (int i = 0; i < 3; i++) sum[i] += n[i];
     }
     fclose(f);
+}
+
+/* The report names each kernel with its launches, blocks, threads and shared memory. */
+static void check_launch_counted(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char line[512];
+    bool found = false;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        if (strcmp(line, "counted(float*)\tlaunch\t1\t1\t32\t4224\n") == 0) found = true;
+    fclose(f);
+    assert_true(found);
 }
 
 /* In a process of its own: whether to count is asked once, and the counters are written at exit. */
@@ -495,6 +509,7 @@ static void test_counting(void **state)
             fail_msg("%s: %llu requests, %llu passes, %llu at best", c[i].comment, n[0], n[1],
                      n[2]);
     }
+    check_launch_counted(path);
 }
 
 /* With the name of a kernel, runs just that. */
