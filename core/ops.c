@@ -15,3 +15,12 @@ int64_t lcl_image_pool_tokens(enum lcl_image_pool_kind kind, int64_t T, int64_t 
     }
     return 0;
 }
+
+int64_t lcl_segment_tiles(const struct lcl_segment *segment_N, int64_t N, int64_t tile,
+                          int64_t *first_N1)
+{
+    first_N1[0] = 0;
+    for (int64_t s = 0; s < N; s++)
+        first_N1[s + 1] = first_N1[s] + (segment_N[s].count + tile - 1) / tile;
+    return first_N1[N];
+}

@@ -12,14 +12,14 @@
  *  - tensors are memory of the backend; index arrays (int32_t: ids, slots, rows, positions,
  * targets), attention's runs, inv_freq, pixels and head_xent's weight_S are the host's in every
  * backend,
- * and so are results that a person reads (loss_sum, logprob_S, argmax_S, logits_SV, sum,
- * non_finite);
+ * and so are segments and results that a person reads (loss_sum, logprob_S, argmax_S, logits_SV,
+ * sum_N, non_finite_N);
  *  - ops allocate nothing but thread scratch and return LCL_SHAPE / LCL_NUMERIC / LCL_MEMORY on
  * failure.
  *
  * Legend: T tokens, M rows, C width, N outputs, K inputs, H query heads, G key/value heads, D head
- * width, V vocabulary, I images, P patches, S supervised rows, F feed-forward width. A tensor's
- * suffix names its dimensions. */
+ * width, V vocabulary, I images, P patches, S supervised rows, F feed-forward width, N (of the
+ * optimizer) segments. A tensor's suffix names its dimensions. */
 #ifndef LCL_CORE_OPS_H
 #define LCL_CORE_OPS_H
 
@@ -341,27 +341,46 @@ struct lcl_download_args {
     float *y;
 };
 
-/* AdamW (Loshchilov & Hutter 2019, decoupled decay), one slice of the table with one learning rate
- * and decay: g = grad * grad_scale; m, v as in torch.optim.AdamW; value -= lr * (decay * value +
- * m_hat / (sqrt(v_hat) + eps)). step counts from 1. value16, where given, receives the bf16 copy.
- * The constants are f64, as in torch: 1 - 0.999f is off by 1e-5 of itself. */
-struct lcl_adamw_args {
-    int64_t count, step;
-    double lr, beta1, beta2, eps, weight_decay;
-    float grad_scale;
-    float *value;
+/* A row of the parameter table, or a part of one that begins on a multiple of LCL_SEGMENT_ALIGN
+ * elements of it: the optimizer's ops take a list of them, the host's. Tensors begin on multiples
+ * of 4 elements. */
+enum { LCL_SEGMENT_ALIGN = 256 };
+struct lcl_segment {
+    int64_t count;
     const float *grad;
-    float *m, *v;
-    lcl_bf16 *value16;
+    float *value, *m, *v;
+    lcl_bf16 *value16; /* receives the bf16 copy; or NULL */
+    double lr, weight_decay;
 };
 
-/* *sum = sum of squares in f64 by a fixed tree; *non_finite = how many elements are NaN or
- * infinite. */
+/* A norm where the backend has it, so that an update need not wait for the host. */
+struct lcl_grad_norm {
+    double sum; /* of squares, over all segments */
+    int64_t non_finite;
+    float clip; /* min(1, max_norm / (sqrt(sum) + 1e-6)): what gradients are multiplied by */
+};
+
+/* Of every segment's grad: sum_N = sum of squares in f64 by a fixed tree; non_finite_N = how many
+ * elements are NaN or infinite; *norm, a tensor, from the sums in their order. Any may be NULL. */
 struct lcl_sumsq_args {
-    int64_t count;
-    const float *x;
-    double *sum;
-    int64_t *non_finite;
+    int64_t N;
+    const struct lcl_segment *segment_N;
+    double *sum_N;
+    int64_t *non_finite_N;
+    double max_norm; /* 0: no clip */
+    struct lcl_grad_norm *norm;
+};
+
+/* AdamW (Loshchilov & Hutter 2019, decoupled decay) over all segments: g = grad * norm->clip; m, v
+ * as in torch.optim.AdamW; value -= lr * (decay * value + m_hat / (sqrt(v_hat) + eps)). step counts
+ * from 1. With a norm that counts non-finite elements nothing changes. norm NULL: no clip. The
+ * constants are f64, as in torch: 1 - 0.999f is off by 1e-5 of itself. */
+struct lcl_adamw_args {
+    int64_t N;
+    const struct lcl_segment *segment_N;
+    int64_t step;
+    double beta1, beta2, eps;
+    const struct lcl_grad_norm *norm;
 };
 
 struct lcl_ops {
@@ -381,6 +400,11 @@ struct lcl_exec {
     const struct lcl_ops *ops;
     void *device; /* backend's own; NULL on the CPU */
 };
+
+/* Segments are cut in tiles, one after another: first_N1[s] = tiles before segment s (N + 1 of
+ * them). Returns their number. */
+int64_t lcl_segment_tiles(const struct lcl_segment *segment_N, int64_t N, int64_t tile,
+                          int64_t *first_N1);
 
 /* Waits for all ops so far; their results are there afterwards. */
 LCL_CHECKED static inline lcl_status lcl_exec_sync(struct lcl_exec *ex)

@@ -227,12 +227,26 @@ lcl_status lcl_check_patchify(const struct lcl_patchify_args *a)
     return LCL_OK;
 }
 
+lcl_status lcl_check_segments(const char *op, int64_t N, const struct lcl_segment *segment_N)
+{
+    if (N < 0) return LCL_FAIL(LCL_SHAPE, "%s: %lld segments", op, (long long)N);
+    for (int64_t i = 0; i < N; i++) {
+        const struct lcl_segment *s = &segment_N[i];
+        uintptr_t wide =
+            (uintptr_t)s->grad | (uintptr_t)s->value | (uintptr_t)s->m | (uintptr_t)s->v;
+        LCL_TRY(lcl_check_count(op, s->count));
+        if (wide % (4 * sizeof(float)) || (uintptr_t)s->value16 % (4 * sizeof(lcl_bf16)))
+            return LCL_FAIL(LCL_SHAPE, "%s: segment %lld does not begin on 4 elements", op,
+                            (long long)i);
+    }
+    return LCL_OK;
+}
+
 lcl_status lcl_check_adamw(const struct lcl_adamw_args *a)
 {
-    if (a->count < 0 || a->step < 1)
-        return LCL_FAIL(LCL_SHAPE, "adamw: %lld elements at step %lld; steps count from 1",
-                        (long long)a->count, (long long)a->step);
-    return LCL_OK;
+    if (a->step < 1)
+        return LCL_FAIL(LCL_SHAPE, "adamw: step %lld; steps count from 1", (long long)a->step);
+    return lcl_check_segments("adamw", a->N, a->segment_N);
 }
 
 lcl_status lcl_check_kv_store(const struct lcl_kv_store_args *a)

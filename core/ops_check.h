@@ -31,6 +31,8 @@ LCL_CHECKED lcl_status lcl_check_image_pool(const struct lcl_image_pool_args *a)
 LCL_CHECKED lcl_status lcl_check_vit_assemble(const struct lcl_vit_assemble_args *a);
 LCL_CHECKED lcl_status lcl_check_linear(const struct lcl_linear_args *a);
 LCL_CHECKED lcl_status lcl_check_patchify(const struct lcl_patchify_args *a);
+LCL_CHECKED lcl_status lcl_check_segments(const char *op, int64_t N,
+                                          const struct lcl_segment *segment_N);
 LCL_CHECKED lcl_status lcl_check_adamw(const struct lcl_adamw_args *a);
 LCL_CHECKED lcl_status lcl_check_kv_store(const struct lcl_kv_store_args *a);
 

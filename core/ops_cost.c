@@ -237,18 +237,28 @@ static void cost_download(const struct lcl_download_args *a, bool backward, stru
     c->bytes = (double)a->count * (F32 + size(a->x_dtype));
 }
 
+static int64_t elements(int64_t N, const struct lcl_segment *segment_N)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < N; i++) sum += segment_N[i].count;
+    return sum;
+}
+
 static void cost_adamw(const struct lcl_adamw_args *a, bool backward, struct lcl_op_cost *c)
 {
     (void)backward;
-    shape(c, LCL_F32, a->count, 0, 0, 0);
-    c->bytes = (double)a->count * (3 * ADDED_TO + F32 + (a->value16 ? size(LCL_BF16) : 0));
+    const int64_t count = elements(a->N, a->segment_N);
+    shape(c, LCL_F32, count, 0, 0, 0);
+    c->bytes = (double)count * (3 * ADDED_TO + F32);
+    for (int64_t i = 0; i < a->N; i++)
+        if (a->segment_N[i].value16) c->bytes += (double)a->segment_N[i].count * size(LCL_BF16);
 }
 
 static void cost_sumsq(const struct lcl_sumsq_args *a, bool backward, struct lcl_op_cost *c)
 {
     (void)backward;
-    shape(c, LCL_F32, a->count, 0, 0, 0);
-    c->bytes = (double)a->count * F32;
+    shape(c, LCL_F32, elements(a->N, a->segment_N), 0, 0, 0);
+    c->bytes = (double)c->rows * F32;
 }
 
 void lcl_op_cost(enum lcl_op_half op, const void *args, struct lcl_op_cost *c)

@@ -2,16 +2,16 @@
  * optimizer groups, freezing, checkpoints, import and export.
  *
  * Values, gradients and optimizer states lie in flat arrays over the same element offsets, in table
- * order. A row begins on a multiple of 16 elements unless it `follows` the one before without a gap
- * (so that the q, k, v weights of a layer are one [Cq + 2 Ckv, C] matrix for the GEMM). Names are
- * those of transformers 5 on disk. */
+ * order. A row begins on a multiple of 256 elements, where a shard of it may begin too, unless it
+ * `follows` the one before without a gap (so that the q, k, v weights of a layer are one [Cq + 2
+ * Ckv, C] matrix for the GEMM). Names are those of transformers 5 on disk. */
 #ifndef LCL_CORE_PARAM_H
 #define LCL_CORE_PARAM_H
 
 #include "core/arena.h"
 #include "core/dtype.h"
 
-enum { LCL_PARAM_MAX_DIMS = 4, LCL_PARAM_NAME_BYTES = 128, LCL_PARAM_ALIGN = 16 };
+enum { LCL_PARAM_MAX_DIMS = 4, LCL_PARAM_NAME_BYTES = 128, LCL_PARAM_ALIGN = 256 };
 
 enum lcl_part { LCL_PART_VISION, LCL_PART_PROJECTOR, LCL_PART_TEXT, LCL_PART_HEAD, LCL_PART_COUNT };
 enum lcl_init { LCL_INIT_ZEROS, LCL_INIT_ONES, LCL_INIT_NORMAL };

@@ -1,6 +1,8 @@
 /* The optimizer's elementwise work: AdamW, norm of the gradients, additions and conversions. A lane
  * takes 4 elements: f32 in 16 bytes and bf16 in 8, so that lanes leave no gaps in either.
- * Legend: V elements of a lane (4, or 1 where pointers are not aligned), G chunks. */
+ * Legend: V elements of a lane (4, or 1 where pointers are not aligned), N segments, G tiles of all
+ * segments. */
+#include "core/threads.h"
 #include "cuda/kernel.cuh"
 #include "cuda/ops.cuh"
 
@@ -45,153 +47,241 @@ template <typename T> static inline bool aligned(const T *p)
     return (uintptr_t)p % (LANE * sizeof(T)) == 0;
 }
 
+/* --- segments in tiles: one launch over all --- */
+
+enum { SEGMENT_SCRATCH = 3 }; /* of the thread's slots: two of them, one an op */
+
+struct tiles {
+    const struct lcl_segment *segment_N;
+    const int64_t *first_N1;
+    int64_t N;
+};
+
+/* The list and its tiles on the device; returns the tiles' number in *G. */
+static lcl_status tiles_make(struct lcl_cuda_device *d, const struct lcl_segment *segment_N,
+                             int64_t N, int64_t tile, int slot, struct tiles *t, unsigned *G)
+{
+    const size_t bytes = (size_t)(N + 1) * sizeof(int64_t);
+    int64_t *first_N1 = (int64_t *)lcl_thread_scratch(slot, bytes);
+    if (!first_N1) return LCL_FAIL(LCL_MEMORY, "no memory for %lld segments", (long long)N);
+    *G = (unsigned)lcl_segment_tiles(segment_N, N, tile, first_N1);
+    const void *segments, *first;
+    LCL_TRY(lcl_cuda_upload(d, segment_N, (size_t)N * sizeof *segment_N, &segments));
+    LCL_TRY(lcl_cuda_upload(d, first_N1, bytes, &first));
+    t->segment_N = (const struct lcl_segment *)segments;
+    t->first_N1 = (const int64_t *)first;
+    t->N = N;
+    return LCL_OK;
+}
+
+/* The number of this block's segment, and where in it the tile begins. */
+LCL_DEVICE int64_t my_segment(const tiles &t, int64_t tile, int64_t *begin)
+{
+    int64_t low = 0, high = t.N; /* first_N1[low] <= blockIdx.x < first_N1[high] */
+    while (high - low > 1) {
+        const int64_t middle = (low + high) / 2;
+        if (t.first_N1[middle] <= blockIdx.x)
+            low = middle;
+        else
+            high = middle;
+    }
+    *begin = (blockIdx.x - t.first_N1[low]) * tile;
+    return low;
+}
+
+/* The first n of 4 elements; the others are 0, and stay as they are in memory. */
+template <typename T> LCL_DEVICE void load_some(const T *p, int n, float x[LANE])
+{
+    if (n >= LANE) {
+        load_lane<LANE>(p, x);
+    } else {
+#pragma unroll
+        for (int i = 0; i < LANE; i++) x[i] = i < n ? to_f32(p[i]) : 0.0f;
+    }
+}
+
+template <typename T> LCL_DEVICE void store_some(T *p, int n, const float x[LANE])
+{
+    if (n >= LANE) {
+        store_lane<LANE>(p, x);
+    } else {
+#pragma unroll
+        for (int i = 0; i < LANE; i++)
+            if (i < n) from_f32(x[i], p + i);
+    }
+}
+
 /* --- adamw --- */
 
 /* torch.optim.AdamW's order of operations, its constants made in f64 and rounded once. */
 struct adamw {
-    int64_t count;
-    float *value;
-    const float *grad;
-    float *m, *v;
-    bf16 *value16;
-    float grad_scale, keep, one_minus_beta1, beta2, one_minus_beta2, correction2_sqrt, eps,
-        step_size;
+    tiles t;
+    const struct lcl_grad_norm *norm;
+    double correction1;
+    float one_minus_beta1, beta2, one_minus_beta2, correction2_sqrt, eps;
 };
 
-template <int V> LCL_DEVICE void adamw_at(const adamw &k, int64_t at)
+/* A tile is long: the search for its segment costs little. */
+enum { ADAMW_TILE = 8 * BLOCK * LANE };
+
+LCL_DEVICE void adamw_at(const adamw &k, const struct lcl_segment &s, int64_t at, float clip,
+                         float keep, float step_size)
 {
-    float value[V], g[V], m[V], v[V];
-    load_lane<V>(k.grad + at, g);
-    load_lane<V>(k.m + at, m);
-    load_lane<V>(k.v + at, v);
-    load_lane<V>(k.value + at, value);
+    const int64_t left = s.count - at;
+    const int n = left < LANE ? (int)left : (int)LANE;
+    float value[LANE], g[LANE], m[LANE], v[LANE];
+    load_some(s.grad + at, n, g);
+    load_some(s.m + at, n, m);
+    load_some(s.v + at, n, v);
+    load_some(s.value + at, n, value);
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-        g[i] *= k.grad_scale;
+    for (int i = 0; i < LANE; i++) {
+        g[i] *= clip;
         m[i] += k.one_minus_beta1 * (g[i] - m[i]);
         v[i] = v[i] * k.beta2 + k.one_minus_beta2 * g[i] * g[i];
-        float denominator = sqrtf(v[i]) / k.correction2_sqrt + k.eps;
-        value[i] = value[i] * k.keep - k.step_size * m[i] / denominator;
+        const float denominator = sqrtf(v[i]) / k.correction2_sqrt + k.eps;
+        value[i] = value[i] * keep - step_size * m[i] / denominator;
     }
-    store_lane<V>(k.m + at, m);
-    store_lane<V>(k.v + at, v);
-    store_lane<V>(k.value + at, value);
-    if (k.value16) store_lane<V>(k.value16 + at, value);
+    store_some(s.m + at, n, m);
+    store_some(s.v + at, n, v);
+    store_some(s.value + at, n, value);
+    if (s.value16) store_some((bf16 *)s.value16 + at, n, value);
 }
 
-template <int V> static __global__ void adamw_fwd_kernel(adamw k)
+static __global__ void adamw_fwd_kernel(adamw k)
 {
-    int64_t i = ((int64_t)blockIdx.x * BLOCK + threadIdx.x) * V;
-    if (i + V <= k.count)
-        adamw_at<V>(k, i);
-    else
+    float clip = 1;
+    if (k.norm) {
+        if (k.norm->non_finite) return;
+        clip = k.norm->clip;
+    }
+    int64_t begin;
+    const struct lcl_segment s = k.t.segment_N[my_segment(k.t, ADAMW_TILE, &begin)];
+    const float keep = (float)(1.0 - s.lr * s.weight_decay);
+    const float step_size = (float)(s.lr / k.correction1);
+    const int64_t end = begin + ADAMW_TILE < s.count ? begin + ADAMW_TILE : s.count;
 #pragma unroll 1
-        for (; i < k.count; i++) adamw_at<1>(k, i);
+    for (int64_t at = begin + (int64_t)threadIdx.x * LANE; at < end; at += BLOCK * LANE)
+        adamw_at(k, s, at, clip, keep, step_size);
 }
 
 lcl_status lcl_cuda_adamw_fwd(struct lcl_exec *ex, const struct lcl_adamw_args *a)
 {
     struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
     LCL_TRY(lcl_check_adamw(a));
-    const double correction1 = 1.0 - pow(a->beta1, (double)a->step);
-    const double correction2 = 1.0 - pow(a->beta2, (double)a->step);
     adamw k = {};
-    k.count = a->count;
-    k.value = a->value, k.grad = a->grad, k.m = a->m, k.v = a->v;
-    k.value16 = (bf16 *)a->value16;
-    k.grad_scale = a->grad_scale;
-    k.keep = (float)(1.0 - a->lr * a->weight_decay);
+    unsigned G;
+    LCL_TRY(tiles_make(d, a->segment_N, a->N, ADAMW_TILE, SEGMENT_SCRATCH, &k.t, &G));
+    k.norm = a->norm;
+    k.correction1 = 1.0 - pow(a->beta1, (double)a->step);
     k.one_minus_beta1 = (float)(1.0 - a->beta1);
     k.beta2 = (float)a->beta2;
     k.one_minus_beta2 = (float)(1.0 - a->beta2);
-    k.correction2_sqrt = (float)sqrt(correction2);
+    k.correction2_sqrt = (float)sqrt(1.0 - pow(a->beta2, (double)a->step));
     k.eps = (float)a->eps;
-    k.step_size = (float)(a->lr / correction1);
-    if (aligned(k.value) && aligned(k.grad) && aligned(k.m) && aligned(k.v) && aligned(k.value16))
-        return LCL_LAUNCH(d, adamw_fwd_kernel<LANE>, dims(blocks_for(k.count, BLOCK * LANE)),
-                          dims(BLOCK), 0, k);
-    return LCL_LAUNCH(d, adamw_fwd_kernel<1>, dims(blocks_for(k.count, BLOCK)), dims(BLOCK), 0, k);
+    return LCL_LAUNCH(d, adamw_fwd_kernel, dims(G), dims(BLOCK), 0, k);
 }
 
-/* --- sumsq: a sum for each chunk, then one block adds them; each by a fixed tree --- */
+/* --- sumsq: a sum for each tile, those of a segment, the segments'; each in a fixed order --- */
 
-enum { MAX_CHUNKS = 1024, MIN_CHUNK = 16 * BLOCK };
+enum { SUM_TILE = 16 * BLOCK * LANE };
 
-/* The sum over the block, in thread 0. tree: shared, BLOCK doubles. */
-LCL_DEVICE double tree_sum(double x, double *tree)
+struct square_sum {
+    double sum;
+    int64_t non_finite;
+};
+
+/* The sum over the block, in thread 0. tree: shared, BLOCK of them. */
+LCL_DEVICE square_sum tree_sum(square_sum x, square_sum *tree)
 {
     const unsigned t = threadIdx.x;
     tree[t] = x;
     for (unsigned width = BLOCK / 2; width > 0; width /= 2) {
         sync_block();
-        if (t < width) tree[t] = x += tree[t + width];
+        if (t < width) {
+            x.sum += tree[t + width].sum;
+            x.non_finite += tree[t + width].non_finite;
+            tree[t] = x;
+        }
     }
     return x;
 }
 
-LCL_DEVICE void add_square(float x, double *sum, unsigned long long *non_finite)
-{
-    *sum += (double)x * (double)x;
-    *non_finite += (bits_of(x) & 0x7f800000u) == 0x7f800000u;
-}
-
-/* A lane takes 4 neighbours whatever V is: the sum's order does not depend on alignment. */
-template <int V>
-static __global__ void sumsq_fwd_kernel(const float *x, int64_t count, int64_t chunk,
-                                        double *partial_G, unsigned long long *non_finite)
+static __global__ void sumsq_fwd_kernel(tiles t, square_sum *partial_G)
 {
     SHARED_BYTES(shared);
-    const int64_t begin = blockIdx.x * chunk;
-    const int64_t end = begin + chunk < count ? begin + chunk : count;
-    double sum = 0;
-    unsigned long long bad = 0;
-    int64_t i = begin + (int64_t)threadIdx.x * LANE;
+    int64_t begin;
+    const struct lcl_segment *s = &t.segment_N[my_segment(t, SUM_TILE, &begin)];
+    const float *x = s->grad;
+    const int64_t count = s->count, end = begin + SUM_TILE < count ? begin + SUM_TILE : count;
+    square_sum sum = {};
 #pragma unroll 4
-    for (; i + LANE <= end; i += BLOCK * LANE) {
+    for (int64_t at = begin + (int64_t)threadIdx.x * LANE; at < end; at += BLOCK * LANE) {
         float four[LANE];
+        load_some(x + at, end - at < LANE ? (int)(end - at) : (int)LANE, four);
 #pragma unroll
-        for (int j = 0; j < LANE; j += V) load_lane<V>(x + i + j, four + j);
-#pragma unroll
-        for (int j = 0; j < LANE; j++) add_square(four[j], &sum, &bad);
+        for (int i = 0; i < LANE; i++) {
+            sum.sum += (double)four[i] * (double)four[i];
+            sum.non_finite += (bits_of(four[i]) & 0x7f800000u) == 0x7f800000u;
+        }
     }
-#pragma unroll 1
-    for (; i < end; i++) add_square(x[i], &sum, &bad);
-    sum = tree_sum(sum, (double *)shared);
+    sum = tree_sum(sum, (square_sum *)shared);
     if (threadIdx.x == 0) partial_G[blockIdx.x] = sum;
-    if (non_finite && bad) atomic_add(non_finite, bad);
 }
 
-static __global__ void sumsq_total_kernel(const double *partial_G, int64_t G, double *out)
+/* A block a segment. */
+static __global__ void sumsq_segments_kernel(tiles t, const square_sum *partial_G,
+                                             square_sum *all_N, double *sum_N,
+                                             int64_t *non_finite_N)
 {
     SHARED_BYTES(shared);
-    double sum = 0;
-    for (int64_t g = threadIdx.x; g < G; g += BLOCK) sum += partial_G[g];
-    sum = tree_sum(sum, (double *)shared);
-    if (threadIdx.x == 0) *out = sum;
+    square_sum sum = {};
+    for (int64_t g = t.first_N1[blockIdx.x] + threadIdx.x; g < t.first_N1[blockIdx.x + 1];
+         g += BLOCK) {
+        sum.sum += partial_G[g].sum;
+        sum.non_finite += partial_G[g].non_finite;
+    }
+    sum = tree_sum(sum, (square_sum *)shared);
+    if (threadIdx.x != 0) return;
+    all_N[blockIdx.x] = sum;
+    if (sum_N) sum_N[blockIdx.x] = sum.sum;
+    if (non_finite_N) non_finite_N[blockIdx.x] = sum.non_finite;
+}
+
+static __global__ void sumsq_norm_kernel(const square_sum *all_N, int64_t N, double max_norm,
+                                         struct lcl_grad_norm *norm)
+{
+    struct lcl_grad_norm all = {};
+#pragma unroll 8
+    for (int64_t s = 0; s < N; s++) {
+        all.sum += all_N[s].sum;
+        all.non_finite += all_N[s].non_finite;
+    }
+    const double clip = max_norm / (sqrt(all.sum) + 1e-6);
+    all.clip = max_norm > 0 && clip < 1 ? (float)clip : 1;
+    *norm = all;
 }
 
 lcl_status lcl_cuda_sumsq_fwd(struct lcl_exec *ex, const struct lcl_sumsq_args *a)
 {
     struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
-    LCL_TRY(lcl_check_count("sumsq", a->count));
-    const size_t shared = BLOCK * sizeof(double);
-    const int64_t each = (a->count + MAX_CHUNKS - 1) / MAX_CHUNKS;
-    const int64_t chunk = (each + MIN_CHUNK - 1) / MIN_CHUNK * MIN_CHUNK;
-    const int64_t G = a->count ? (a->count + chunk - 1) / chunk : 0;
+    LCL_TRY(lcl_check_segments("sumsq", a->N, a->segment_N));
+    tiles t = {};
+    unsigned G;
     void *partial, *sum, *non_finite;
-    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_PARTIALS, (size_t)G * sizeof(double), &partial));
-    LCL_TRY(lcl_cuda_results_reserve(d, 2, sizeof *a->sum + sizeof *a->non_finite));
-    LCL_TRY(lcl_cuda_result(d, a->sum, sizeof *a->sum, &sum));
-    LCL_TRY(lcl_cuda_result(d, a->non_finite, sizeof *a->non_finite, &non_finite));
-    if (aligned(a->x))
-        LCL_TRY(LCL_LAUNCH(d, sumsq_fwd_kernel<LANE>, dims((unsigned)G), dims(BLOCK), shared, a->x,
-                           a->count, chunk, (double *)partial, (unsigned long long *)non_finite));
-    else
-        LCL_TRY(LCL_LAUNCH(d, sumsq_fwd_kernel<1>, dims((unsigned)G), dims(BLOCK), shared, a->x,
-                           a->count, chunk, (double *)partial, (unsigned long long *)non_finite));
-    if (sum && G)
-        LCL_TRY(LCL_LAUNCH(d, sumsq_total_kernel, dims(1), dims(BLOCK), shared,
-                           (const double *)partial, G, (double *)sum));
+    const size_t shared = BLOCK * sizeof(square_sum), N = (size_t)a->N;
+    LCL_TRY(tiles_make(d, a->segment_N, a->N, SUM_TILE, SEGMENT_SCRATCH + 1, &t, &G));
+    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_PARTIALS, (G + N + 1) * sizeof(square_sum), &partial));
+    LCL_TRY(lcl_cuda_results_reserve(d, 2, N * (sizeof *a->sum_N + sizeof *a->non_finite_N)));
+    LCL_TRY(lcl_cuda_result(d, a->sum_N, N * sizeof *a->sum_N, &sum));
+    LCL_TRY(lcl_cuda_result(d, a->non_finite_N, N * sizeof *a->non_finite_N, &non_finite));
+    square_sum *partial_G = (square_sum *)partial, *all_N = partial_G + G;
+    LCL_TRY(LCL_LAUNCH(d, sumsq_fwd_kernel, dims(G), dims(BLOCK), shared, t, partial_G));
+    LCL_TRY(LCL_LAUNCH(d, sumsq_segments_kernel, dims((unsigned)N), dims(BLOCK), shared, t,
+                       (const square_sum *)partial_G, all_N, (double *)sum, (int64_t *)non_finite));
+    if (a->norm)
+        LCL_TRY(LCL_LAUNCH(d, sumsq_norm_kernel, dims(1), dims(1), 0, (const square_sum *)all_N,
+                           a->N, a->max_norm, a->norm));
     return lcl_cuda_op_end(d);
 }
 

@@ -16,6 +16,8 @@ LCL_CHECKED lcl_status lcl_cuda_open(struct lcl_exec *ex, int device);
 void lcl_cuda_close(struct lcl_exec *ex);
 /* Waits until all ops so far are done and their results are in the host's memory. */
 LCL_CHECKED lcl_status lcl_cuda_sync(struct lcl_exec *ex);
+/* How often the host waited for the device so far; a training step does so once. */
+int64_t lcl_cuda_waits(const struct lcl_exec *ex);
 /* Bytes of the device that are free now. */
 double lcl_cuda_free_bytes(const struct lcl_exec *ex);
 /* Bytes that ops have reserved for themselves: scratch, copies of index arrays, results. */

@@ -185,7 +185,7 @@ lcl_status lcl_cuda_scratch(struct lcl_cuda_device *d, enum lcl_cuda_slot slot, 
                             void **out)
 {
     if (d->scratch_bytes[slot] < bytes) {
-        LCL_CUDA_TRY(cudaStreamSynchronize((cudaStream_t)d->stream));
+        LCL_TRY(lcl_cuda_wait(d));
         LCL_CUDA_TRY(cudaFree(d->scratch[slot]));
         d->scratch[slot] = NULL;
         d->scratch_bytes[slot] = 0;

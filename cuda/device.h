@@ -26,14 +26,13 @@ struct lcl_cuda_upload {
     uint64_t used; /* when, for the oldest to give way */
 };
 
-/* What kernels wrote for the host, on its way there. */
+/* What kernels wrote for the host, at `at` of the device's results. */
 struct lcl_cuda_result {
     void *host;
-    const void *device;
-    size_t bytes;
+    size_t at, bytes;
 };
 
-enum { LCL_CUDA_UPLOADS = 64, LCL_CUDA_RESULTS = 64 };
+enum { LCL_CUDA_UPLOADS = 64 };
 
 struct lcl_cuda_device {
     void *stream; /* cudaStream_t */
@@ -43,10 +42,13 @@ struct lcl_cuda_device {
     size_t scratch_bytes[LCL_CUDA_SLOTS];
     struct lcl_cuda_upload upload[LCL_CUDA_UPLOADS];
     uint64_t uses;
-    struct lcl_cuda_result result[LCL_CUDA_RESULTS];
-    int n_results;
-    void *results; /* on the device */
+    unsigned char *staging; /* pinned: what is on its way to the device since the last wait */
+    size_t staged, staging_bytes;
+    struct lcl_cuda_result *result;
+    int n_results, results_cap;
+    unsigned char *results, *results_host; /* on the device, and pinned */
     size_t results_used, results_bytes;
+    int64_t waits; /* of the host */
     void *gemm;   /* of gemm*.cu */
     void **marks; /* cudaEvent_t [n_marks], of marks.cu */
     int64_t n_marks;
@@ -57,6 +59,12 @@ struct lcl_cuda_device {
 LCL_CHECKED lcl_status lcl_cuda_scratch(struct lcl_cuda_device *d, enum lcl_cuda_slot slot,
                                         size_t bytes, void **out);
 
+/* Waits for all that was asked for. */
+LCL_CHECKED lcl_status lcl_cuda_wait(struct lcl_cuda_device *d);
+/* A copy to the device, in the stream's order, by way of pinned memory: the host's bytes may change
+ * as soon as this returns, and it does not wait. */
+LCL_CHECKED lcl_status lcl_cuda_send(struct lcl_cuda_device *d, void *device, const void *host,
+                                     size_t bytes);
 /* The device's copy of `bytes` of host memory. Arrays that did not change since they were last
  * asked for are not sent again: positions and runs serve all layers. */
 LCL_CHECKED lcl_status lcl_cuda_upload(struct lcl_cuda_device *d, const void *host, size_t bytes,

@@ -1,10 +1,57 @@
-/* What goes between host and device: index arrays in, results out. */
+/* What goes between host and device: index arrays and pictures in, results out. The host waits in
+ * one function; all else is in the order of the stream. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda/kernel.cuh"
 
-enum { RESULT_ALIGN = 256 };
+enum { ALIGN = 256, LEAST_STAGED = 1 << 20, MOST_STAGED = 1 << 28 };
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+
+lcl_status lcl_cuda_wait(struct lcl_cuda_device *d)
+{
+    d->waits++;
+    d->staged = 0; /* what lay there has gone its way */
+    LCL_CUDA_TRY(cudaStreamSynchronize((cudaStream_t)d->stream));
+    return LCL_OK;
+}
+
+/* --- in --- */
+
+/* Room that a step needed once is there in the next: only first steps wait here. */
+static lcl_status grow_staging(struct lcl_cuda_device *d, size_t wanted)
+{
+    size_t bytes = LEAST_STAGED;
+    wanted += d->staged;
+    while (bytes < wanted && bytes < MOST_STAGED) bytes *= 2;
+    LCL_TRY(lcl_cuda_wait(d));
+    if (bytes <= d->staging_bytes) return LCL_OK;
+    void *p;
+    if (cudaMallocHost(&p, bytes) != cudaSuccess)
+        return LCL_FAIL(LCL_MEMORY, "no %zu bytes of pinned memory to copy from", bytes);
+    LCL_CUDA_TRY(cudaFreeHost(d->staging));
+    d->staging = (unsigned char *)p;
+    d->staging_bytes = bytes;
+    return LCL_OK;
+}
+
+lcl_status lcl_cuda_send(struct lcl_cuda_device *d, void *device, const void *host, size_t bytes)
+{
+    for (size_t done = 0, n; done < bytes; done += n) {
+        if (d->staged + (bytes - done) > d->staging_bytes && d->staging_bytes < MOST_STAGED)
+            LCL_TRY(grow_staging(d, bytes - done));
+        if (d->staged == d->staging_bytes) LCL_TRY(lcl_cuda_wait(d));
+        n = d->staging_bytes - d->staged;
+        if (n > bytes - done) n = bytes - done;
+        unsigned char *from = d->staging + d->staged;
+        memcpy(from, (const unsigned char *)host + done, n);
+        LCL_CUDA_TRY(cudaMemcpyAsync((unsigned char *)device + done, from, n,
+                                     cudaMemcpyHostToDevice, (cudaStream_t)d->stream));
+        d->staged += aligned(n);
+    }
+    return LCL_OK;
+}
 
 static struct lcl_cuda_upload *find_upload(struct lcl_cuda_device *d, const void *host,
                                            size_t bytes)
@@ -21,7 +68,7 @@ static struct lcl_cuda_upload *find_upload(struct lcl_cuda_device *d, const void
 static lcl_status grow_upload(struct lcl_cuda_device *d, struct lcl_cuda_upload *u, size_t bytes)
 {
     if (u->capacity >= bytes) return LCL_OK;
-    LCL_CUDA_TRY(cudaStreamSynchronize((cudaStream_t)d->stream));
+    LCL_TRY(lcl_cuda_wait(d));
     LCL_CUDA_TRY(cudaFree(u->device));
     free(u->copy);
     memset(u, 0, sizeof *u);
@@ -48,43 +95,67 @@ lcl_status lcl_cuda_upload(struct lcl_cuda_device *d, const void *host, size_t b
         memcpy(u->copy, host, bytes);
         u->host = host;
         u->bytes = bytes;
-        /* Pageable memory: the call returns once the bytes are staged. */
-        LCL_CUDA_TRY(cudaMemcpyAsync(u->device, u->copy, bytes, cudaMemcpyHostToDevice,
-                                     (cudaStream_t)d->stream));
+        LCL_TRY(lcl_cuda_send(d, u->device, u->copy, bytes));
     }
     *out = u->device;
     return LCL_OK;
 }
 
+/* --- out: all results lie in one piece, and come by one copy --- */
+
 static lcl_status deliver(struct lcl_cuda_device *d)
 {
     cudaStream_t stream = (cudaStream_t)d->stream;
-    for (int i = 0; i < d->n_results; i++) {
-        const struct lcl_cuda_result *r = &d->result[i];
-        LCL_CUDA_TRY(cudaMemcpyAsync(r->host, r->device, r->bytes, cudaMemcpyDeviceToHost, stream));
-    }
-    LCL_CUDA_TRY(cudaStreamSynchronize(stream));
-    d->n_results = 0;
+    const size_t used = d->results_used;
+    const int n = d->n_results;
+    d->n_results = 0; /* also where this fails: the host's places may be gone by the next time */
     d->results_used = 0;
+    if (used)
+        LCL_CUDA_TRY(
+            cudaMemcpyAsync(d->results_host, d->results, used, cudaMemcpyDeviceToHost, stream));
+    LCL_TRY(lcl_cuda_wait(d));
+    for (int i = 0; i < n; i++) {
+        const struct lcl_cuda_result *r = &d->result[i];
+        memcpy(r->host, d->results_host + r->at, r->bytes);
+    }
+    if (used) LCL_CUDA_TRY(cudaMemsetAsync(d->results, 0, used, stream));
+    return LCL_OK;
+}
+
+static lcl_status grow_results(struct lcl_cuda_device *d, size_t bytes)
+{
+    size_t grown = 1 << 16;
+    while (grown < bytes) grown *= 2;
+    LCL_CUDA_TRY(cudaFree(d->results));
+    LCL_CUDA_TRY(cudaFreeHost(d->results_host));
+    d->results = d->results_host = NULL;
+    d->results_bytes = 0;
+    void *device, *host;
+    if (cudaMalloc(&device, grown) != cudaSuccess)
+        return LCL_FAIL(LCL_MEMORY, "the GPU has no %zu bytes left for results", grown);
+    d->results = (unsigned char *)device;
+    if (cudaMallocHost(&host, grown) != cudaSuccess)
+        return LCL_FAIL(LCL_MEMORY, "no %zu bytes of pinned memory for results", grown);
+    d->results_host = (unsigned char *)host;
+    d->results_bytes = grown;
+    LCL_CUDA_TRY(cudaMemsetAsync(d->results, 0, grown, (cudaStream_t)d->stream));
     return LCL_OK;
 }
 
 lcl_status lcl_cuda_results_reserve(struct lcl_cuda_device *d, int n, size_t bytes)
 {
-    const size_t all = bytes + (size_t)n * RESULT_ALIGN;
-    if (d->n_results + n <= LCL_CUDA_RESULTS && d->results_used + all <= d->results_bytes)
-        return LCL_OK;
+    const size_t wanted = d->results_used + bytes + (size_t)n * ALIGN;
+    const int count = d->n_results + n;
+    if (count <= d->results_cap && wanted <= d->results_bytes) return LCL_OK;
     LCL_TRY(deliver(d));
-    if (all <= d->results_bytes) return LCL_OK;
-    LCL_CUDA_TRY(cudaFree(d->results));
-    d->results = NULL;
-    d->results_bytes = 0;
-    size_t grown = 1 << 16;
-    while (grown < all) grown *= 2;
-    if (cudaMalloc(&d->results, grown) != cudaSuccess)
-        return LCL_FAIL(LCL_MEMORY, "the GPU has no %zu bytes left for results", grown);
-    d->results_bytes = grown;
-    return LCL_OK;
+    if (count > d->results_cap) {
+        struct lcl_cuda_result *r =
+            (struct lcl_cuda_result *)realloc(d->result, 2 * (size_t)count * sizeof *r);
+        if (!r) return LCL_FAIL(LCL_MEMORY, "no memory for a list of %d results", 2 * count);
+        d->result = r;
+        d->results_cap = 2 * count;
+    }
+    return wanted > d->results_bytes ? grow_results(d, wanted) : LCL_OK;
 }
 
 lcl_status lcl_cuda_result(struct lcl_cuda_device *d, void *host, size_t bytes, void **out)
@@ -92,12 +163,10 @@ lcl_status lcl_cuda_result(struct lcl_cuda_device *d, void *host, size_t bytes, 
     *out = NULL;
     if (!host || !bytes) return LCL_OK;
     LCL_TRY(lcl_cuda_results_reserve(d, 1, bytes));
-    const size_t rounded = (bytes + RESULT_ALIGN - 1) / RESULT_ALIGN * RESULT_ALIGN;
-    *out = (unsigned char *)d->results + d->results_used;
-    d->results_used += rounded;
-    struct lcl_cuda_result r = {host, *out, bytes};
+    struct lcl_cuda_result r = {host, d->results_used, bytes};
+    *out = d->results + d->results_used;
+    d->results_used += aligned(bytes);
     d->result[d->n_results++] = r;
-    LCL_CUDA_TRY(cudaMemsetAsync(*out, 0, bytes, (cudaStream_t)d->stream));
     return LCL_OK;
 }
 
@@ -108,6 +177,11 @@ lcl_status lcl_cuda_op_end(struct lcl_cuda_device *d)
 
 lcl_status lcl_cuda_sync(struct lcl_exec *ex) { return deliver(lcl_cuda_device_of(ex)); }
 
+int64_t lcl_cuda_waits(const struct lcl_exec *ex)
+{
+    return ((const struct lcl_cuda_device *)ex->device)->waits;
+}
+
 void lcl_cuda_exchange_free(struct lcl_cuda_device *d)
 {
     for (int i = 0; i < LCL_CUDA_UPLOADS; i++) {
@@ -115,4 +189,7 @@ void lcl_cuda_exchange_free(struct lcl_cuda_device *d)
         free(d->upload[i].copy);
     }
     cudaFree(d->results);
+    cudaFreeHost(d->results_host);
+    cudaFreeHost(d->staging);
+    free(d->result);
 }

@@ -29,7 +29,7 @@ lcl_status lcl_cuda_upload_fwd(struct lcl_exec *ex, const struct lcl_upload_args
     LCL_TRY(lcl_check_count("upload", a->count));
     if (!a->count) return LCL_OK;
     if (a->y_dtype != LCL_F32) LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &to));
-    LCL_CUDA_TRY(cudaMemcpyAsync(to, a->x, bytes, cudaMemcpyHostToDevice, (cudaStream_t)d->stream));
+    LCL_TRY(lcl_cuda_send(d, to, a->x, bytes));
     return to == a->y ? lcl_cuda_op_end(d) : cast(ex, a->count, LCL_F32, a->y_dtype, to, a->y);
 }
 

@@ -25,11 +25,10 @@ static lcl_status patchify_fwd(struct lcl_cuda_device *d, const struct lcl_patch
 {
     const int64_t side = a->size / a->patch, K = 3 * a->patch * a->patch;
     const size_t bytes = (size_t)(a->I * 3 * a->size * a->size) * sizeof(float);
-    void *pixels; /* the host's copy may change once the call returns */
+    void *pixels;
     if (!a->I) return LCL_OK;
     LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &pixels));
-    LCL_CUDA_TRY(cudaMemcpyAsync(pixels, a->pixel_I3SS, bytes, cudaMemcpyHostToDevice,
-                                 (cudaStream_t)d->stream));
+    LCL_TRY(lcl_cuda_send(d, pixels, a->pixel_I3SS, bytes));
     /* a lane's elements are of one line */
     const bool wide_rows = all_wide<T>(a->patch, a->row_IPK);
     return LAUNCH_ROWS(d, patchify_fwd_kernel, T, wide_rows, a->I * side * side, K,

@@ -117,9 +117,7 @@ static struct lcl_head_xent_args head_args(struct lcl_pass *p, const struct lcl_
                                            lcl_model_weight(p->model, p->model->rows.head_w),
                                        .row_S = p->text.R < b->T ? p->text.index_R : b->row_S,
                                        .target_S = b->target_S,
-                                       .weight_S = b->weight_S,
-                                       .logprob_S = p->row_logprob,
-                                       .argmax_S = p->row_argmax};
+                                       .weight_S = b->weight_S};
 }
 
 static lcl_status forward(struct lcl_pass *p, const struct lcl_batch *b,
@@ -136,17 +134,21 @@ lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
     LCL_TRY(forward(p, b, images));
     struct lcl_head_xent_args h = head_args(p, b);
     h.loss_sum = loss_sum;
+    h.logprob_S = p->row_logprob;
+    h.argmax_S = p->row_argmax;
     h.logits_SV = logits_SV;
     LCL_TRY(p->exec->ops->head_xent_fwd(p->exec, &h));
     return lcl_exec_sync(p->exec);
 }
 
 lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
-                          const struct lcl_images *images, float grad_scale, double *loss_sum)
+                          const struct lcl_images *images, float grad_scale, double *loss_sum,
+                          int32_t *argmax_S)
 {
     LCL_TRY(forward(p, b, images));
     struct lcl_head_xent_args h = head_args(p, b);
     h.loss_sum = loss_sum;
+    h.argmax_S = argmax_S;
     h.grad_scale = grad_scale;
     h.d_hidden_TC = p->d_hidden;
     h.d_weight_VC = lcl_pass_grad(p, p->model->rows.head_w, p->train_text);
@@ -197,7 +199,7 @@ static lcl_status classifier_logits(struct lcl_pass *p, int64_t n, struct lcl_l2
 
 lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels, const int32_t *label,
                                    int64_t n, float logit_scale, float grad_scale, double *loss_sum,
-                                   int64_t *n_correct)
+                                   int32_t *argmax_n)
 {
     const struct lcl_model *m = p->model;
     const struct lcl_ops *ops = p->exec->ops;
@@ -223,19 +225,13 @@ lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels, cons
                                    .row_S = p->classify.row,
                                    .target_S = label,
                                    .loss_sum = loss_sum,
-                                   .argmax_S = p->row_argmax,
+                                   .argmax_S = argmax_n,
                                    .grad_scale = grad_scale,
                                    .d_hidden_TC = p->classify.d_normed,
                                    .d_weight_VC = p->classify.d_weight};
-    if (p->grad)
-        LCL_TRY(
-            ops->zero_fwd(p->exec, &(struct lcl_zero_args){(int64_t)(weight_count * sizeof(float)),
+    LCL_TRY(ops->zero_fwd(p->exec, &(struct lcl_zero_args){(int64_t)(weight_count * sizeof(float)),
                                                            p->classify.d_weight}));
-    LCL_TRY(p->grad ? ops->head_xent_bwd(p->exec, &h) : ops->head_xent_fwd(p->exec, &h));
-    LCL_TRY(lcl_exec_sync(p->exec));
-    *n_correct = 0;
-    for (int64_t i = 0; i < n; i++) *n_correct += p->row_argmax[i] == label[i];
-    if (!p->grad) return LCL_OK;
+    LCL_TRY(ops->head_xent_bwd(p->exec, &h));
     LCL_TRY(ops->l2norm_bwd(p->exec, &weight));
     LCL_TRY(ops->add_fwd(p->exec, &(struct lcl_add_args){.count = (int64_t)weight_count,
                                                          .x_dtype = LCL_F32,

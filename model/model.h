@@ -133,11 +133,11 @@ struct lcl_pass {
     struct lcl_projector_saves projector;
     struct lcl_text_saves text;
     struct lcl_classify_saves classify;
-    void *features;      /* [R, Cv] pooled features of the batch's images */
-    void *d_features;    /* their gradient, when the vision tower trains */
-    void *d_hidden;      /* [R, C] of text.R */
-    float *row_logprob;  /* [S] */
-    int32_t *row_argmax; /* [S] */
+    void *features;     /* [R, Cv] pooled features of the batch's images */
+    void *d_features;   /* their gradient, when the vision tower trains */
+    void *d_hidden;     /* [R, C] of text.R */
+    float *row_logprob; /* [S], as row_argmax: of lcl_model_loss */
+    int32_t *row_argmax;
 };
 
 /* The largest batch that a pass will see. */
@@ -175,16 +175,18 @@ LCL_CHECKED lcl_status lcl_model_vision_fwd(struct lcl_pass *p, const float *pix
 LCL_CHECKED lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
                                       const struct lcl_images *images, double *loss_sum,
                                       float *logits_SV);
-/* Forward and backward: gradients of grad_scale * loss_sum are added to p->grad. */
+/* Forward and backward: gradients of grad_scale * loss_sum are added to p->grad. loss_sum and
+ * argmax_S (NULL: not wanted) have their values after lcl_exec_sync(); until then they are the
+ * caller's to keep. */
 LCL_CHECKED lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
                                       const struct lcl_images *images, float grad_scale,
-                                      double *loss_sum);
+                                      double *loss_sum, int32_t *argmax_S);
 /* The vision warm-up: cosine classifier on the mean of the selected features; label [n] class
- * numbers. Forward, and backward too when p->grad is set. */
+ * numbers. Forward and backward; results as of lcl_model_step. */
 LCL_CHECKED lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels,
                                                const int32_t *label, int64_t n, float logit_scale,
                                                float grad_scale, double *loss_sum,
-                                               int64_t *n_correct);
+                                               int32_t *argmax_n);
 
 /* ---- parts (model/vision.c, projector.c, text.c) ---- */
 void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training);

@@ -35,87 +35,91 @@ double lcl_lr_of_part(const struct lcl_config *c, enum lcl_part part)
     return c->learning_rate;
 }
 
-/* Rows [first, *end) that take one call: neighbours in the table with the same rate and decay. The
- * gaps between them are zeros in every array and stay zeros. */
-static int same_group_end(const struct lcl_params *t, const struct lcl_config *c, int first)
+lcl_status lcl_optimizer_open(struct lcl_optimizer *o, const struct lcl_params *t)
 {
-    const struct lcl_param *p = &t->rows[first];
-    int end = first + 1;
-    while (end < t->n_rows && lcl_param_moves(&t->rows[end]) && t->rows[end].decay == p->decay &&
-           lcl_lr_of_part(c, t->rows[end].part) == lcl_lr_of_part(c, p->part))
-        end++;
-    return end;
-}
-
-/* What sumsq says of one row. */
-struct row_norm {
-    double sum;
-    int64_t bad;
-};
-
-static lcl_status row_norms(struct lcl_exec *ex, const struct lcl_params *t, struct row_norm *r)
-{
+    *o = (struct lcl_optimizer){.params = t};
+    size_t n = (size_t)t->n_rows + 1;
+    o->segment = calloc(n, sizeof *o->segment);
+    o->row = calloc(n, sizeof *o->row);
+    o->sum = calloc(n, sizeof *o->sum);
+    o->non_finite = calloc(n, sizeof *o->non_finite);
     lcl_status status = LCL_OK;
-    for (int i = 0; i < t->n_rows && status == LCL_OK; i++) {
-        const struct lcl_param *p = &t->rows[i];
-        if (!lcl_param_moves(p)) continue;
-        status =
-            ex->ops->sumsq_fwd(ex, &(struct lcl_sumsq_args){(int64_t)p->count, t->grad + p->offset,
-                                                            &r[i].sum, &r[i].bad});
-    }
-    lcl_status waited = lcl_exec_sync(ex); /* in any case: results are on their way to r */
-    return status != LCL_OK ? status : waited;
+    if (!o->segment || !o->row || !o->sum || !o->non_finite)
+        status = LCL_FAIL(LCL_MEMORY, "no memory for the optimizer's list of %d rows", t->n_rows);
+    if (status == LCL_OK)
+        status = lcl_arena_reserve(&o->arena, "norm of the gradients", LCL_ARENA_ALIGN);
+    if (status == LCL_OK) o->norm = LCL_ARENA_NEW(&o->arena, struct lcl_grad_norm, 1);
+    for (int i = 0; i < t->n_rows && status == LCL_OK; i++)
+        if (lcl_param_moves(&t->rows[i])) o->row[o->n++] = i;
+    if (status != LCL_OK) lcl_optimizer_close(o);
+    return status;
 }
 
-/* Norm over the rows that move, each row by the op's fixed tree, rows in table order. */
-static lcl_status grad_norm(struct lcl_exec *ex, const struct lcl_params *t, double *norm)
+void lcl_optimizer_close(struct lcl_optimizer *o)
 {
-    double total = 0;
-    struct row_norm *r = calloc((size_t)t->n_rows, sizeof *r);
-    if (!r) return LCL_FAIL(LCL_MEMORY, "no memory for %d norms", t->n_rows);
-    lcl_status status = row_norms(ex, t, r);
-    for (int i = 0; i < t->n_rows && status == LCL_OK; i++) {
-        total += r[i].sum;
-        if (r[i].bad > 0)
-            status = LCL_FAIL_HINT(LCL_NUMERIC,
-                                   "lower learning_rate or max_grad_norm, or look for bad data",
-                                   "the gradient of %s has %lld values that are NaN or infinite",
-                                   t->rows[i].name, (long long)r[i].bad);
-    }
-    free(r);
-    LCL_TRY(status);
-    *norm = sqrt(total);
-    return isfinite(*norm) ? LCL_OK : LCL_FAIL(LCL_NUMERIC, "the gradient norm overflows");
+    free(o->segment);
+    free(o->row);
+    free(o->sum);
+    free(o->non_finite);
+    lcl_arena_free(&o->arena);
+    *o = (struct lcl_optimizer){0};
 }
 
-lcl_status lcl_optimizer_update(struct lcl_exec *ex, struct lcl_params *t,
+/* To f32 and back. A call, since gcc 12 at -O2 drops two such conversions where it makes them as
+ * one of a vector. */
+__attribute__((noinline)) static double rounded(double x) { return (float)x; }
+
+static void fill_segments(struct lcl_optimizer *o, const struct lcl_config *c, double factor)
+{
+    const struct lcl_params *t = o->params;
+    for (int64_t i = 0; i < o->n; i++) {
+        const struct lcl_param *p = &t->rows[o->row[i]];
+        o->segment[i] =
+            (struct lcl_segment){.count = (int64_t)p->count,
+                                 .grad = t->grad + p->offset,
+                                 .value = t->value + p->offset,
+                                 .m = t->m + p->offset,
+                                 .v = t->v + p->offset,
+                                 .value16 = t->value16 ? t->value16 + p->offset : NULL,
+                                 .lr = rounded(factor * lcl_lr_of_part(c, p->part)),
+                                 .weight_decay = p->decay ? rounded(c->weight_decay) : 0};
+    }
+}
+
+lcl_status lcl_optimizer_update(struct lcl_optimizer *o, struct lcl_exec *ex,
                                 const struct lcl_config *c, struct lcl_update *u)
 {
-    LCL_TRY(grad_norm(ex, t, &u->grad_norm));
-    double factor = lcl_lr_factor(c, u->step, u->n_steps), clip = 1;
-    if (c->max_grad_norm > 0) clip = fmin(1, c->max_grad_norm / (u->grad_norm + 1e-6));
+    double factor = lcl_lr_factor(c, u->step, u->n_steps);
     u->lr = factor * lcl_lr_of_part(c, LCL_PART_TEXT);
-    for (int i = 0, end; i < t->n_rows; i = end) {
-        const struct lcl_param *p = &t->rows[i];
-        end = i + 1;
-        if (!lcl_param_moves(p)) continue;
-        end = same_group_end(t, c, i);
-        const struct lcl_param *last = &t->rows[end - 1];
-        LCL_TRY(ex->ops->adamw_fwd(
-            ex, &(struct lcl_adamw_args){.count = (int64_t)(last->offset + last->count - p->offset),
-                                         .step = u->adam_step,
-                                         .lr = (float)(factor * lcl_lr_of_part(c, p->part)),
-                                         .beta1 = (float)c->adam_beta1,
-                                         .beta2 = (float)c->adam_beta2,
-                                         .eps = (float)c->adam_epsilon,
-                                         .weight_decay = p->decay ? (float)c->weight_decay : 0,
-                                         .grad_scale = (float)clip,
-                                         .value = t->value + p->offset,
-                                         .grad = t->grad + p->offset,
-                                         .m = t->m + p->offset,
-                                         .v = t->v + p->offset,
-                                         .value16 = t->value16 ? t->value16 + p->offset : NULL}));
+    fill_segments(o, c, factor);
+    LCL_TRY(ex->ops->sumsq_fwd(ex, &(struct lcl_sumsq_args){.N = o->n,
+                                                            .segment_N = o->segment,
+                                                            .sum_N = o->sum,
+                                                            .non_finite_N = o->non_finite,
+                                                            .max_norm = c->max_grad_norm,
+                                                            .norm = o->norm}));
+    return ex->ops->adamw_fwd(ex, &(struct lcl_adamw_args){.N = o->n,
+                                                           .segment_N = o->segment,
+                                                           .step = u->adam_step,
+                                                           .beta1 = rounded(c->adam_beta1),
+                                                           .beta2 = rounded(c->adam_beta2),
+                                                           .eps = rounded(c->adam_epsilon),
+                                                           .norm = o->norm});
+}
+
+lcl_status lcl_optimizer_finish(const struct lcl_optimizer *o, struct lcl_params *t,
+                                struct lcl_update *u)
+{
+    double total = 0;
+    for (int64_t i = 0; i < o->n; i++) {
+        total += o->sum[i];
+        if (o->non_finite[i] > 0)
+            return LCL_FAIL_HINT(LCL_NUMERIC,
+                                 "lower learning_rate or max_grad_norm, or look for bad data",
+                                 "the gradient of %s has %lld values that are NaN or infinite",
+                                 t->rows[o->row[i]].name, (long long)o->non_finite[i]);
     }
+    u->grad_norm = sqrt(total);
     t->version++;
     return LCL_OK;
 }

@@ -18,13 +18,32 @@ struct lcl_update {
     int64_t n_steps; /* of the stage */
     int64_t
         adam_step; /* 1-based count of updates since the moments began: of the bias corrections */
-    double grad_norm; /* out: before the clip */
+    double grad_norm; /* out, of lcl_optimizer_finish: before the clip */
     double lr;        /* out: the text's rate of this step */
 };
-/* One update of all rows that are trainable and used, from t->grad. The clip multiplies gradients
- * by min(1, max_norm / (norm + 1e-6)). LCL_NUMERIC, naming a parameter, when a gradient is not
- * finite; the table is then unchanged. */
-LCL_CHECKED lcl_status lcl_optimizer_update(struct lcl_exec *ex, struct lcl_params *t,
+
+/* The rows that move, as the backend gets them. */
+struct lcl_optimizer {
+    const struct lcl_params *params;
+    int64_t n;
+    struct lcl_segment *segment; /* [n], as are the others */
+    int *row;
+    double *sum; /* of squares of the gradient */
+    int64_t *non_finite;
+    struct lcl_arena arena;
+    struct lcl_grad_norm *norm; /* the backend's */
+};
+/* For the rows that are trainable and used now. */
+LCL_CHECKED lcl_status lcl_optimizer_open(struct lcl_optimizer *o, const struct lcl_params *t);
+void lcl_optimizer_close(struct lcl_optimizer *o);
+/* One update of all these rows from the table's grad, without waiting for it. The clip multiplies
+ * gradients by min(1, max_norm / (norm + 1e-6)). Where a gradient is not finite the table stays as
+ * it is. */
+LCL_CHECKED lcl_status lcl_optimizer_update(struct lcl_optimizer *o, struct lcl_exec *ex,
                                             const struct lcl_config *c, struct lcl_update *u);
+/* After lcl_exec_sync: the norm; LCL_NUMERIC, naming a parameter, when a gradient was not finite.
+ */
+LCL_CHECKED lcl_status lcl_optimizer_finish(const struct lcl_optimizer *o, struct lcl_params *t,
+                                            struct lcl_update *u);
 
 #endif

@@ -223,7 +223,7 @@ static lcl_status run(struct lcl_pass *p, const struct lcl_case *c, struct outpu
     LCL_TRY(lcl_model_loss(p, &c->batch, &images, &loss_sum, NULL));
     LCL_TRY(all_logits(p, c, o->logits));
     if (c->batch.S == 0) return LCL_OK;
-    LCL_TRY(lcl_model_step(p, &c->batch, &images, 1.0f / (float)c->batch.S, &loss_sum));
+    LCL_TRY(lcl_model_step(p, &c->batch, &images, 1.0f / (float)c->batch.S, &loss_sum, NULL));
     LCL_TRY(lcl_exec_sync(p->exec));
     o->loss = (float)(loss_sum / (double)c->batch.S);
     return LCL_OK;

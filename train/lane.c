@@ -64,7 +64,18 @@ void lcl_lane_free(struct lcl_lane *lane)
     free(lane->label);
     free(lane->pixels);
     free(lane->features);
+    free(lane->argmax);
     *lane = (struct lcl_lane){0};
+}
+
+static lcl_status reserve_results(struct lcl_lane *lane, int64_t n)
+{
+    size_t wanted = (size_t)n + (size_t)n / 4 + 1;
+    if (lane->argmax_cap >= (size_t)n) return LCL_OK;
+    free(lane->argmax);
+    lane->argmax = malloc(wanted * sizeof *lane->argmax);
+    lane->argmax_cap = lane->argmax ? wanted : 0;
+    return lane->argmax ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for %zu answers", wanted);
 }
 
 static lcl_status read_pixels(struct lcl_lane *lane, struct lcl_source *s, const int64_t *picture,
@@ -103,6 +114,7 @@ static lcl_status fill_vision(struct lcl_lane *lane, struct lcl_source *s, int64
     }
     lane->n_pictures = n;
     lane->weight = (double)n;
+    LCL_TRY(reserve_results(lane, n));
     lane->tokens = n * lcl_vision_tokens(&s->env->model.config.vision);
     return read_pixels(lane, s, lane->picture, lane->view, n);
 }
@@ -160,6 +172,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
         return LCL_FAIL_HINT(LCL_SHAPE, "use more shots, or data.supervise: last",
                              "no supervised tokens in samples %lld..%lld", (long long)first,
                              (long long)(first + n - 1));
+    LCL_TRY(reserve_results(lane, b->S));
     if (s->features || b->n_images == 0) return LCL_OK;
     return read_pixels(lane, s, b->image_I, b->view_I, b->n_images);
 }

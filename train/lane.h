@@ -34,8 +34,10 @@ struct lcl_lane {
     size_t pixels_cap, features_cap;
     double weight; /* sum of the loss terms' weights */
     int64_t tokens, samples;
-    /* results of the step */
+    /* results of the step, there after lcl_exec_sync() */
     double loss_sum;
+    int32_t *argmax; /* of each supervised row, or picture */
+    size_t argmax_cap;
     int64_t label_correct, label_total;
 };
 

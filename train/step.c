@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "core/threads.h"
-#include "optim/optimizer.h"
 
 /* Runs of rows that train: frozen ranges are never touched, and so take no memory. */
 static bool next_moving(const struct lcl_params *t, int *row, size_t *begin, size_t *count)
@@ -116,6 +115,7 @@ lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const stru
                              "nothing trains: every part is frozen");
     lcl_status status = lcl_source_open(&t->source, e, c, epoch, features, pictures);
     if (status == LCL_OK) status = reserve(t);
+    if (status == LCL_OK) status = lcl_optimizer_open(&t->optimizer, &e->model.params);
     if (status != LCL_OK) lcl_trainer_close(t);
     return status;
 }
@@ -128,39 +128,42 @@ void lcl_trainer_close(struct lcl_trainer *t)
     free(t->pass);
     free(t->grad);
     lcl_arena_free(&t->grads);
+    lcl_optimizer_close(&t->optimizer);
     lcl_source_close(&t->source);
     *t = (struct lcl_trainer){0};
 }
 
-static void count_labels(struct lcl_lane *lane, const struct lcl_pass *p)
+static void count_labels(struct lcl_lane *lane)
 {
     const struct lcl_batch *b = lane->batch;
+    if (!b) {
+        lane->label_total = lane->n_pictures;
+        for (int64_t i = 0; i < lane->n_pictures; i++)
+            lane->label_correct += lane->argmax[i] == lane->label[i];
+        return;
+    }
     for (int64_t i = 0; i < b->S; i++) {
         if (!b->is_label_S[i]) continue;
         lane->label_total++;
-        lane->label_correct += p->row_argmax[i] == b->target_S[i];
+        lane->label_correct += lane->argmax[i] == b->target_S[i];
     }
 }
 
-/* Forward and backward of one lane into the gradient buffer. */
+/* Forward and backward of one lane into the gradient buffer; its results come with the step's one
+ * wait. */
 static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct lcl_pass *p,
                             float *grad, float grad_scale)
 {
     p->grad = grad;
     LCL_TRY(clear(t, grad));
-    if (t->config->task == LCL_TASK_VISION) {
-        lane->label_total = lane->n_pictures;
+    if (t->config->task == LCL_TASK_VISION)
         return lcl_model_classify_step(p, lane->pixels, lane->label, lane->n_pictures,
                                        (float)t->config->classifier_scale, grad_scale,
-                                       &lane->loss_sum, &lane->label_correct);
-    }
+                                       &lane->loss_sum, lane->argmax);
     LCL_TRY(lcl_lane_gather(lane, &t->source));
     struct lcl_images images = {.pixels = t->source.features ? NULL : lane->pixels,
                                 .features = t->source.features ? lane->features : NULL};
-    LCL_TRY(lcl_model_step(p, lane->batch, &images, grad_scale, &lane->loss_sum));
-    LCL_TRY(lcl_exec_sync(p->exec));
-    count_labels(lane, p);
-    return LCL_OK;
+    return lcl_model_step(p, lane->batch, &images, grad_scale, &lane->loss_sum, lane->argmax);
 }
 
 static lcl_status run_lane(struct lcl_trainer *t, int64_t i, struct lcl_pass *p, float *grad,
@@ -208,30 +211,13 @@ static lcl_status run_round(struct lcl_trainer *t, int64_t round, float grad_sca
     return LCL_OK;
 }
 
-lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps, int64_t adam_step,
-                            struct lcl_step_result *r)
+/* What the lanes' results come to. */
+static lcl_status add_up(struct lcl_trainer *t, struct lcl_step_result *r)
 {
-    struct lcl_params *params = &t->env->model.params;
-    int64_t rounds = t->config->gradient_accumulation_steps;
-    *r = (struct lcl_step_result){0};
-    lcl_profile_begin(t->profile, "draw", -1);
-    for (int64_t i = 0; i < t->n_lanes; i++) {
-        LCL_TRY(lcl_lane_fill(&t->lane[i], &t->source, step, n_steps, i));
-        r->weight += t->lane[i].weight;
-    }
-    lcl_profile_end(t->profile);
-    lcl_profile_begin(t->profile, "forward and backward", -1);
-    for (int64_t round = 0; round < rounds; round++) {
-        LCL_TRY(run_round(t, round, (float)(1 / r->weight)));
-        if (rounds == 1) continue;
-        if (round == 0) LCL_TRY(clear(t, t->grad[t->n_grads - 1]));
-        LCL_TRY(add_grads(t, t->n_grads - 1, 0));
-    }
-    lcl_profile_end(t->profile);
-    params->grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
     double loss_sum = 0;
     for (int64_t i = 0; i < t->n_lanes; i++) {
-        const struct lcl_lane *lane = &t->lane[i];
+        struct lcl_lane *lane = &t->lane[i];
+        count_labels(lane);
         loss_sum += lane->loss_sum;
         r->label_correct += lane->label_correct;
         r->label_total += lane->label_total;
@@ -239,14 +225,60 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
         r->samples += lane->samples;
     }
     r->loss = loss_sum / r->weight;
-    if (!isfinite(r->loss))
-        return LCL_FAIL_HINT(LCL_NUMERIC,
-                             "lower learning_rate or max_grad_norm, or look for bad data",
-                             "the loss is not finite (%g)", r->loss);
-    struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
-    lcl_profile_begin(t->profile, "update", -1);
-    LCL_TRY(lcl_optimizer_update(&t->env->exec, params, t->config, &u));
+    if (isfinite(r->loss)) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_NUMERIC, "lower learning_rate or max_grad_norm, or look for bad data",
+                         "the loss is not finite (%g)", r->loss);
+}
+
+static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, double *weight)
+{
+    lcl_profile_begin(t->profile, "draw", -1);
+    *weight = 0;
+    for (int64_t i = 0; i < t->n_lanes; i++) {
+        LCL_TRY(lcl_lane_fill(&t->lane[i], &t->source, step, n_steps, i));
+        *weight += t->lane[i].weight;
+    }
     lcl_profile_end(t->profile);
+    return LCL_OK;
+}
+
+static lcl_status run_rounds(struct lcl_trainer *t, double weight)
+{
+    int64_t rounds = t->config->gradient_accumulation_steps;
+    lcl_profile_begin(t->profile, "forward and backward", -1);
+    for (int64_t round = 0; round < rounds; round++) {
+        LCL_TRY(run_round(t, round, (float)(1 / weight)));
+        if (rounds == 1) continue;
+        if (round == 0) LCL_TRY(clear(t, t->grad[t->n_grads - 1]));
+        LCL_TRY(add_grads(t, t->n_grads - 1, 0));
+    }
+    t->env->model.params.grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
+    lcl_profile_end(t->profile);
+    return LCL_OK;
+}
+
+static lcl_status update(struct lcl_trainer *t, struct lcl_update *u)
+{
+    lcl_profile_begin(t->profile, "update", -1);
+    lcl_status status = lcl_optimizer_update(&t->optimizer, &t->env->exec, t->config, u);
+    lcl_profile_end(t->profile);
+    return status;
+}
+
+lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps, int64_t adam_step,
+                            struct lcl_step_result *r)
+{
+    struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
+    *r = (struct lcl_step_result){0};
+    LCL_TRY(draw(t, step, n_steps, &r->weight));
+    lcl_status status = run_rounds(t, r->weight);
+    if (status == LCL_OK) status = update(t, &u);
+    /* in any case: results are on their way to the lanes */
+    lcl_status waited = lcl_exec_sync(&t->env->exec);
+    LCL_TRY(status);
+    LCL_TRY(waited);
+    LCL_TRY(add_up(t, r));
+    LCL_TRY(lcl_optimizer_finish(&t->optimizer, &t->env->model.params, &u));
     r->grad_norm = u.grad_norm;
     r->lr = u.lr;
     return LCL_OK;

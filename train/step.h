@@ -5,6 +5,7 @@
 #ifndef LCL_TRAIN_STEP_H
 #define LCL_TRAIN_STEP_H
 
+#include "optim/optimizer.h"
 #include "train/lane.h"
 #include "train/profile.h"
 
@@ -20,6 +21,7 @@ struct lcl_trainer {
     struct lcl_arena grads;
     float **grad; /* [n_grads] buffers of the table's length */
     int n_grads;
+    struct lcl_optimizer optimizer;
     struct lcl_profile *profile; /* NULL: none is made */
 };
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
-#include "cuda/sim/sim.h"
+#include "cuda/sim/runtime.h"
 
 lcl_status lcl_cuda_gemm_open(struct lcl_cuda_device *d)
 {
@@ -64,6 +64,7 @@ static void finish(const struct lcl_cuda_gemm *g, const float *c)
 lcl_status lcl_cuda_gemm_run(struct lcl_cuda_device *d, const struct lcl_cuda_gemm *g)
 {
     (void)d;
+    lcl_sim_copies_arrive();
     float *a = NULL, *b = NULL, *c = NULL;
     lcl_status status = LCL_OK;
     if (!g->M || !g->N) return LCL_OK;

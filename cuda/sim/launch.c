@@ -7,6 +7,7 @@
 
 #include "core/threads.h"
 #include "cuda/sim/block.h"
+#include "cuda/sim/runtime.h"
 
 static __thread struct lcl_sim_block *current;
 static pthread_mutex_t one_watched = PTHREAD_MUTEX_INITIALIZER;
@@ -441,6 +442,7 @@ lcl_status lcl_sim_run(const struct lcl_sim_launch *l)
     const char *check = getenv("LCL_SIM_CHECK");
     r.watched = !check || strcmp(check, "0") != 0;
     LCL_TRY(check_launch(l));
+    lcl_sim_copies_arrive();
     if (!schedule_read(&r.schedule))
         return LCL_FAIL(LCL_CONFIG, "LCL_SIM_SCHEDULE=%s is not forward, reverse or random[:SEED]",
                         getenv("LCL_SIM_SCHEDULE"));

@@ -16,8 +16,61 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     return cudaSuccess;
 }
 
+/* Pinned ranges, and copies from and to them that wait for the next call on the stream. */
+enum { MOST_PINNED = 16, MOST_LATE = 64 };
+static struct {
+    unsigned char *base;
+    size_t bytes;
+} pinned[MOST_PINNED];
+static struct {
+    void *dst;
+    const void *src;
+    size_t bytes;
+} late[MOST_LATE];
+static int n_late;
+
+static bool is_pinned(const void *p)
+{
+    const unsigned char *at = p;
+    for (int i = 0; i < MOST_PINNED; i++)
+        if (pinned[i].base && at >= pinned[i].base && at < pinned[i].base + pinned[i].bytes)
+            return true;
+    return false;
+}
+
+void lcl_sim_copies_arrive(void)
+{
+    for (int i = 0; i < n_late; i++) {
+        memcpy(late[i].dst, late[i].src, late[i].bytes);
+        lcl_sim_written(late[i].dst, late[i].bytes);
+    }
+    n_late = 0;
+}
+
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    int i = 0;
+    while (i < MOST_PINNED && pinned[i].base) i++;
+    *p = i < MOST_PINNED ? malloc(bytes ? bytes : 1) : NULL;
+    if (!*p) return cudaErrorMemoryAllocation;
+    memset(*p, 0xFF, bytes);
+    pinned[i].base = *p;
+    pinned[i].bytes = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    lcl_sim_copies_arrive();
+    for (int i = 0; i < MOST_PINNED; i++)
+        if (p && pinned[i].base == p) pinned[i].base = NULL;
+    free(p);
+    return cudaSuccess;
+}
+
 cudaError_t cudaFree(void *p)
 {
+    lcl_sim_copies_arrive();
     if (p) lcl_sim_forget(p);
     free(p);
     return cudaSuccess;
@@ -27,14 +80,19 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
                             cudaStream_t stream)
 {
     (void)kind, (void)stream;
-    if (bytes) memcpy(dst, src, bytes);
-    lcl_sim_written(dst, bytes);
+    if (n_late == MOST_LATE || !(is_pinned(src) || is_pinned(dst))) lcl_sim_copies_arrive();
+    if (!bytes) return cudaSuccess;
+    late[n_late].dst = dst;
+    late[n_late].src = src;
+    late[n_late++].bytes = bytes;
+    if (!is_pinned(src) && !is_pinned(dst)) lcl_sim_copies_arrive();
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream)
 {
     (void)stream;
+    lcl_sim_copies_arrive();
     if (bytes) memset(p, byte, bytes);
     lcl_sim_written(p, bytes);
     return cudaSuccess;
@@ -43,6 +101,7 @@ cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     (void)stream;
+    lcl_sim_copies_arrive();
     return cudaSuccess;
 }
 

@@ -1,5 +1,6 @@
 /* The few calls of the CUDA runtime that cuda/ makes, in the emulator: one device, whose memory is
- * the host's, and streams that run everything at once. Names and meanings are NVIDIA's. */
+ * the host's, and streams that run everything at once but copies from and to pinned memory. Names
+ * and meanings are NVIDIA's. */
 #ifndef LCL_CUDA_SIM_RUNTIME_H
 #define LCL_CUDA_SIM_RUNTIME_H
 
@@ -21,6 +22,10 @@ enum cudaMemcpyKind {
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
+/* Pinned memory of the host: copies from and to it come about at the next call that touches the
+ * stream, as late as a device may make them. Others are done at once. */
+cudaError_t cudaMallocHost(void **p, size_t bytes);
+cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream);
@@ -32,6 +37,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 const char *cudaGetErrorString(cudaError_t e);
+/* The copies that are late, now: before anything else runs on the stream. */
+void lcl_sim_copies_arrive(void);
 
 #ifdef __cplusplus
 }

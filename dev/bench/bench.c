@@ -30,6 +30,7 @@ struct bench {
     struct lcl_batch_builder *builder; /* b, c */
     const struct lcl_batch *batch;
     struct lcl_pass pass;
+    struct lcl_optimizer optimizer; /* b */
     struct lcl_generator generator;
     float *pixels, *features;
     struct lcl_ids *answer;
@@ -103,6 +104,7 @@ static lcl_status open_b(struct bench *b)
     LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
     m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_elements);
     b->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
+    LCL_TRY(lcl_optimizer_open(&b->optimizer, &m->params));
     LCL_TRY(
         lcl_sampler_init(&sampler, &w->config, &w->env.pack, &w->env.neighbors, LCL_SPLIT_TRAIN));
     lcl_status status = lcl_sampler_draw(&sampler, 0, 0, 0, &e);
@@ -133,10 +135,12 @@ static lcl_status repeat_b(struct bench *b, struct outcome *o)
            (t->n_elements - t->rows[first].offset) * sizeof(float));
     for (int64_t s = 0; s < b->batch->S; s++) weight += (double)b->batch->weight_S[s];
     struct lcl_images images = {.pixels = b->pixels};
-    LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum));
+    LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum, NULL));
     struct lcl_update u = {.step = b->step, .n_steps = 1000, .adam_step = b->step + 1};
     b->step++;
-    LCL_TRY(lcl_optimizer_update(&b->w.env.exec, t, &b->w.config, &u));
+    LCL_TRY(lcl_optimizer_update(&b->optimizer, &b->w.env.exec, &b->w.config, &u));
+    LCL_TRY(lcl_exec_sync(&b->w.env.exec));
+    LCL_TRY(lcl_optimizer_finish(&b->optimizer, t, &u));
     o->loss = sum / weight;
     o->tokens = b->batch->T;
     return LCL_OK;
@@ -305,6 +309,7 @@ static void close_bench(struct bench *b)
     if (b->trainer.env) lcl_trainer_close(&b->trainer);
     if (b->builder) lcl_batch_builder_free(b->builder);
     lcl_pass_free(&b->pass);
+    lcl_optimizer_close(&b->optimizer);
     if (b->answer) lcl_generator_free(&b->generator);
     free(b->pixels);
     free(b->features);

@@ -148,9 +148,11 @@ static void elements(void **state)
     CHECK(zero_fwd, zero, 0, 44, .bytes = 44);
     CHECK(upload_fwd, upload, 0, 11 * (4 + 2), .count = 11, .y_dtype = LCL_BF16);
     CHECK(download_fwd, download, 0, 11 * 8, .count = 11);
-    CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4), .count = 11);
-    CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4 + 2), .count = 11, .value16 = (lcl_bf16 *)here);
-    CHECK(sumsq_fwd, sumsq, 0, 44, .count = 11);
+    struct lcl_segment segment[] = {{.count = 7}, {.count = 4}};
+    CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4), .N = 2, .segment_N = segment);
+    CHECK(sumsq_fwd, sumsq, 0, 44, .N = 2, .segment_N = segment);
+    segment[1].value16 = (lcl_bf16 *)here;
+    CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4) + 4 * 2, .N = 2, .segment_N = segment);
 }
 
 static void every_half_was_counted(void **state)

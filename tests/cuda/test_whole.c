@@ -119,6 +119,67 @@ static void bf16(void **state)
             1e-2);
 }
 
+/* However many lanes a step has, the host waits for the GPU once, at its end; first steps make room
+ * besides. */
+static void a_step_waits_once(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_pictures pictures = {0};
+    struct lcl_trainer t;
+    struct lcl_step_result r;
+    tiny_config(&c, "device=cuda freeze_vision_tower=false lanes=3 gradient_accumulation_steps=2 "
+                    "data.min_shots=4 data.shots=4");
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    ASSERT_OK(lcl_pictures_open(&pictures, &e.pack, &e.preprocess, &c));
+    ASSERT_OK(lcl_trainer_open(&t, &e, &c, 0, NULL, &pictures));
+    for (int64_t i = 0; i < 6; i++) {
+        int64_t before = lcl_cuda_waits(&e.exec);
+        ASSERT_OK(lcl_trainer_step(&t, i, 6, i + 1, &r));
+        if (i >= 4) assert_int_equal(lcl_cuda_waits(&e.exec) - before, 1);
+    }
+    lcl_trainer_close(&t);
+    lcl_pictures_close(&pictures);
+    lcl_env_close(&e);
+}
+
+/* The host's arrays may change as soon as an upload returns, though its copy may come later. More
+ * is sent than a first reservation of pinned memory holds. */
+static void uploads_outlive_their_source(void **state)
+{
+    (void)state;
+    enum { N = 200000, ROUNDS = 4 };
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_arena arena;
+    float *host = malloc(N * sizeof *host);
+    assert_non_null(host);
+    tiny_config(&c, "device=cuda");
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_arena_reserve(&arena, "test", ROUNDS * N * sizeof(float)));
+    float *device = LCL_ARENA_NEW(&arena, float, ROUNDS *N);
+    for (int pass = 1; pass <= 2; pass++) {
+        for (int k = 0; k < ROUNDS; k++) {
+            for (int i = 0; i < N; i++) host[i] = (float)(pass * 1000 * k + i % 997);
+            ASSERT_OK(e.exec.ops->upload_fwd(
+                &e.exec, &(struct lcl_upload_args){N, LCL_F32, host, device + k * N}));
+        }
+        for (int k = 0; k < ROUNDS; k++) {
+            ASSERT_OK(e.exec.ops->download_fwd(
+                &e.exec, &(struct lcl_download_args){N, LCL_F32, device + k * N, host}));
+            for (int i = 0; i < N; i++)
+                if (host[i] != (float)(pass * 1000 * k + i % 997))
+                    fail_msg("upload %d: element %d is %g", k, i, (double)host[i]);
+        }
+    }
+    free(host);
+    lcl_arena_free(&arena);
+    lcl_env_close(&e);
+}
+
 /* A GPU too small is an error before the first step, with the keys to change; the speed that a plan
  * is made with is the device's. */
 static void plans(void **state)
@@ -169,6 +230,8 @@ int main(void)
         cmocka_unit_test(vision_warm_up),
         cmocka_unit_test(language),
         cmocka_unit_test(bf16),
+        cmocka_unit_test(a_step_waits_once),
+        cmocka_unit_test(uploads_outlive_their_source),
         cmocka_unit_test(plans),
         cmocka_unit_test(refuses_other_devices),
     };

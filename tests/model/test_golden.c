@@ -139,7 +139,7 @@ static void checkpointing_changes_nothing(void **state)
                              .train_text = true};
         struct lcl_images images = {.pixels = g.c.pixels};
         memset(p.grad, 0, bytes);
-        ASSERT_OK(lcl_model_step(&p, &g.c.batch, &images, 0.01f, &loss[pass]));
+        ASSERT_OK(lcl_model_step(&p, &g.c.batch, &images, 0.01f, &loss[pass], NULL));
         if (pass == 0) memcpy(kept, p.grad, bytes);
         lcl_pass_free(&p);
         assert_true(loss[0] == loss[pass]);
@@ -190,6 +190,8 @@ static void ten_steps(const char *run, bool frozen)
     snprintf(name, sizeof name, "%s.grad_norm", run);
     double *norm = read_all(&g.st, name, &n), worst_loss = 0, worst_norm = 0;
     lcl_params_set_trainable(&g.model.params, LCL_PART_VISION, !frozen);
+    struct lcl_optimizer optimizer;
+    ASSERT_OK(lcl_optimizer_open(&optimizer, &g.model.params));
     struct lcl_pass p = {.exec = test_exec(),
                          .model = &g.model,
                          .grad = g.model.params.grad,
@@ -201,8 +203,11 @@ static void ten_steps(const char *run, bool frozen)
         struct lcl_update u = {.step = step, .n_steps = 10, .adam_step = step + 1};
         double loss_sum;
         memset(p.grad, 0, g.model.params.n_elements * sizeof(float));
-        ASSERT_OK(lcl_model_step(&p, &g.c.batch, &images, 1.0f / (float)g.c.batch.S, &loss_sum));
-        ASSERT_OK(lcl_optimizer_update(test_exec(), &g.model.params, &config, &u));
+        ASSERT_OK(
+            lcl_model_step(&p, &g.c.batch, &images, 1.0f / (float)g.c.batch.S, &loss_sum, NULL));
+        ASSERT_OK(lcl_optimizer_update(&optimizer, test_exec(), &config, &u));
+        ASSERT_OK(lcl_exec_sync(test_exec()));
+        ASSERT_OK(lcl_optimizer_finish(&optimizer, &g.model.params, &u));
         assert_float_equal(u.lr, lr[step], 1e-9);
         worst_loss = fmax(worst_loss, fabs(loss_sum / (double)g.c.batch.S - loss[step]));
         worst_norm = fmax(worst_norm, fabs(u.grad_norm - norm[step]) / norm[step]);
@@ -215,6 +220,7 @@ static void ten_steps(const char *run, bool frozen)
     free(loss);
     free(lr);
     free(norm);
+    lcl_optimizer_close(&optimizer);
     lcl_pass_free(&p);
     golden_close(&g);
 }

@@ -7,57 +7,114 @@
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
 static const size_t counts[] = {1, 31, 33, 257, 40000};
 
-/* Loshchilov & Hutter's algorithm 2 in double, as torch.optim.AdamW writes it. */
-static void reference(const struct lcl_adamw_args *a, double *p, const double *g, double *m,
-                      double *v, size_t n)
+/* Segments of every odd size and of several tiles, end to end as rows of a table lie: each begins
+ * on a multiple of LCL_SEGMENT_ALIGN elements. */
+enum { N = 7 };
+static const size_t sizes[N] = {1, 31, 33, 257, 40000, 0, 70001};
+
+struct table {
+    size_t at[N], n;
+    double *value, *m, *v; /* of the reference; zeros in the gaps */
+    float *values, *grads, *ms, *vs;
+    lcl_bf16 *narrow;
+    struct lcl_segment segment[N];
+};
+
+static void table_make(struct table *t)
 {
-    double t = (double)a->step;
-    for (size_t i = 0; i < n; i++) {
-        double grad = g[i] * (double)a->grad_scale;
-        p[i] *= 1 - a->lr * a->weight_decay;
-        m[i] = a->beta1 * m[i] + (1 - a->beta1) * grad;
-        v[i] = a->beta2 * v[i] + (1 - a->beta2) * grad * grad;
-        double m_hat = m[i] / (1 - pow(a->beta1, t)), v_hat = v[i] / (1 - pow(a->beta2, t));
-        p[i] -= a->lr * m_hat / (sqrt(v_hat) + a->eps);
+    t->n = 0;
+    for (int s = 0; s < N; s++) {
+        t->at[s] = t->n;
+        t->n += (sizes[s] + LCL_SEGMENT_ALIGN - 1) / LCL_SEGMENT_ALIGN * LCL_SEGMENT_ALIGN;
     }
+    t->value = dbl_normal(t->n, 1, 1);
+    t->m = dbl_new(t->n);
+    t->v = dbl_new(t->n);
+    t->values = buf_of(t->value, t->n, LCL_F32);
+    t->grads = buf_of(t->m, t->n, LCL_F32);
+    t->ms = buf_of(t->m, t->n, LCL_F32);
+    t->vs = buf_of(t->v, t->n, LCL_F32);
+    t->narrow = buf_new(t->n, LCL_BF16);
+    for (int s = 0; s < N; s++)
+        t->segment[s] = (struct lcl_segment){.count = (int64_t)sizes[s],
+                                             .grad = t->grads + t->at[s],
+                                             .value = t->values + t->at[s],
+                                             .m = t->ms + t->at[s],
+                                             .v = t->vs + t->at[s],
+                                             .value16 = s % 2 ? t->narrow + t->at[s] : NULL,
+                                             .lr = 1e-3 * (s + 1),
+                                             .weight_decay = s % 2 ? 0.1 : 0};
 }
 
-static void check_adamw(size_t n, double decay, bool narrow)
+/* New gradients, the reference's and the table's. */
+static double *table_grads(struct table *t, uint64_t sample)
 {
-    struct lcl_exec *ex = test_exec();
-    double *p = dbl_normal(n, 1, 1), *m = dbl_new(n), *v = dbl_new(n);
-    struct lcl_adamw_args a = {.count = (int64_t)n,
-                               .lr = 1e-3,
-                               .beta1 = 0.9,
-                               .beta2 = 0.999,
-                               .eps = 1e-8,
-                               .weight_decay = decay,
-                               .grad_scale = 0.5f,
-                               .value = buf_of(p, n, LCL_F32),
-                               .m = buf_of(m, n, LCL_F32),
-                               .v = buf_of(v, n, LCL_F32)};
-    if (narrow) a.value16 = buf_new(n, LCL_BF16);
-    for (a.step = 1; a.step <= 5; a.step++) {
-        double *g = dbl_normal(n, 0.1, 100 + (uint64_t)a.step);
-        g[0] = 0; /* v may be zero */
-        a.grad = buf_of(g, n, LCL_F32);
-        ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
-        reference(&a, p, g, m, v, n);
+    double *g = dbl_normal(t->n, 0.1, sample);
+    g[0] = 0; /* v may be zero */
+    for (size_t i = 0; i < t->n; i++) {
+        t->grads[i] = (float)g[i];
+        g[i] = (double)t->grads[i];
     }
-    check_close("m", a.m, LCL_F32, m, n, 1e-6);
-    check_close("v", a.v, LCL_F32, v, n, 1e-6);
-    check_close("value", a.value, LCL_F32, p, n, 3e-7);
-    for (size_t i = 0; narrow && i < n; i++)
-        assert_int_equal(a.value16[i], lcl_f32_to_bf16(a.value[i]));
-    buf_end();
+    return g;
+}
+
+/* Loshchilov & Hutter's algorithm 2 in double, as torch.optim.AdamW writes it. */
+static void reference(const struct lcl_adamw_args *a, struct table *t, const double *g, double clip)
+{
+    double step = (double)a->step;
+    for (int s = 0; s < N; s++)
+        for (size_t i = t->at[s]; i < t->at[s] + sizes[s]; i++) {
+            double grad = g[i] * clip, *m = &t->m[i], *v = &t->v[i];
+            t->value[i] *= 1 - t->segment[s].lr * t->segment[s].weight_decay;
+            *m = a->beta1 * *m + (1 - a->beta1) * grad;
+            *v = a->beta2 * *v + (1 - a->beta2) * grad * grad;
+            double m_hat = *m / (1 - pow(a->beta1, step)), v_hat = *v / (1 - pow(a->beta2, step));
+            t->value[i] -= t->segment[s].lr * m_hat / (sqrt(v_hat) + a->eps);
+        }
+}
+
+static struct lcl_adamw_args args_of(const struct table *t, const struct lcl_grad_norm *norm)
+{
+    return (struct lcl_adamw_args){.N = N,
+                                   .segment_N = t->segment,
+                                   .step = 1,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .norm = norm};
+}
+
+/* One f64 and more: a norm is a tensor. */
+static struct lcl_grad_norm *norm_new(void)
+{
+    return (struct lcl_grad_norm *)dbl_new((sizeof(struct lcl_grad_norm) + 7) / 8);
 }
 
 static void test_adamw(void **state)
 {
     (void)state;
-    for (int c = 0; c < 5; c++) {
-        check_adamw(counts[c], 0, false);
-        check_adamw(counts[c], 0.1, true);
+    struct lcl_exec *ex = test_exec();
+    for (int clipped = 0; clipped < 2; clipped++) {
+        struct table t;
+        table_make(&t);
+        struct lcl_grad_norm *norm = clipped ? norm_new() : NULL;
+        struct lcl_adamw_args a = args_of(&t, norm);
+        for (; a.step <= 5; a.step++) {
+            double *g = table_grads(&t, 100 + (uint64_t)a.step), clip = clipped ? 0.5 : 1;
+            if (clipped) norm->clip = 0.5f;
+            ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
+            reference(&a, &t, g, clip);
+        }
+        check_close("m", t.ms, LCL_F32, t.m, t.n, 1e-6);
+        check_close("v", t.vs, LCL_F32, t.v, t.n, 1e-6);
+        check_close("value", t.values, LCL_F32, t.value, t.n, 1e-6);
+        for (int s = 0; s < N; s++) /* copies of what was asked for, and nothing between */
+            for (size_t i = t.at[s]; i < (s + 1 < N ? t.at[s + 1] : t.n); i++) {
+                bool copied = s % 2 && i < t.at[s] + sizes[s];
+                lcl_bf16 nan = lcl_f32_to_bf16(NAN);
+                assert_int_equal(t.narrow[i], copied ? lcl_f32_to_bf16(t.values[i]) : nan);
+            }
+        buf_end();
     }
 }
 
@@ -71,23 +128,18 @@ static void test_first_step(void **state)
     float *grad = buf_of((double[]){1e-3, -5, 1e4}, 3, LCL_F32);
     float *m = buf_of((double[]){0, 0, 0}, 3, LCL_F32),
           *v = buf_of((double[]){0, 0, 0}, 3, LCL_F32);
-    struct lcl_adamw_args a = {.count = 3,
-                               .step = 1,
-                               .lr = 0.25,
-                               .beta1 = 0.9,
-                               .beta2 = 0.999,
-                               .eps = 1e-12,
-                               .grad_scale = 1,
-                               .value = value,
-                               .grad = grad,
-                               .m = m,
-                               .v = v};
+    struct lcl_segment s = {.count = 3, .grad = grad, .value = value, .m = m, .v = v, .lr = 0.25};
+    struct lcl_adamw_args a = {
+        .N = 1, .segment_N = &s, .step = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-12};
     ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
     assert_float_equal(value[0], 0.75f, 1e-6f);
     assert_float_equal(value[1], 1.25f, 1e-6f);
     assert_float_equal(value[2], 0.75f, 1e-6f);
     a.step = 0;
     ASSERT_FAILS(ex->ops->adamw_fwd(ex, &a), LCL_SHAPE, "steps count from 1");
+    a.step = 1;
+    s.m++;
+    ASSERT_FAILS(ex->ops->adamw_fwd(ex, &a), LCL_SHAPE, "does not begin on 4 elements");
     buf_end();
 }
 
@@ -95,26 +147,71 @@ static void test_sumsq(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    static const size_t sizes[] = {0, 1, 31, 33, 257, 65536, 65537, 500001};
-    for (int s = 0; s < 8; s++) {
-        size_t n = sizes[s];
-        double *x = dbl_normal(n, 1, 1), want = 0, got = -1;
-        int64_t bad = -1;
-        float *buf = buf_of(x, n, LCL_F32);
-        struct lcl_sumsq_args a = {.count = (int64_t)n, .x = buf, .sum = &got, .non_finite = &bad};
-        for (size_t i = 0; i < n; i++) want += x[i] * x[i];
-        ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
-        assert_true(fabs(got - want) <= 1e-12 * want);
-        assert_int_equal(bad, 0);
-        if (n > 30) {
-            buf[0] = NAN;
-            buf[n / 2] = INFINITY;
-            buf[n - 1] = -INFINITY;
-            ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
-            assert_int_equal(bad, 3);
-        }
-        buf_end();
+    struct table t;
+    table_make(&t);
+    double *x = table_grads(&t, 7), want[N] = {0}, sum[N], total = 0;
+    int64_t bad[N];
+    struct lcl_grad_norm *norm = norm_new();
+    struct lcl_sumsq_args a = {.N = N,
+                               .segment_N = t.segment,
+                               .sum_N = sum,
+                               .non_finite_N = bad,
+                               .max_norm = 2,
+                               .norm = norm};
+    for (int s = 0; s < N; s++) {
+        for (size_t i = t.at[s]; i < t.at[s] + sizes[s]; i++) want[s] += x[i] * x[i];
+        total += want[s];
     }
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
+    for (int s = 0; s < N; s++) {
+        assert_true(fabs(sum[s] - want[s]) <= 1e-12 * want[s]);
+        assert_int_equal(bad[s], 0);
+    }
+    assert_true(fabs(norm->sum - total) <= 1e-12 * total);
+    assert_int_equal(norm->non_finite, 0);
+    assert_float_equal(norm->clip, (float)(2 / (sqrt(total) + 1e-6)), 1e-7f);
+    a.max_norm = 0; /* no clip; and nothing else is asked for */
+    a.sum_N = NULL;
+    a.non_finite_N = NULL;
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
+    assert_true(norm->clip == 1);
+    a.max_norm = 1e3; /* above the norm */
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
+    assert_true(norm->clip == 1);
+    a.non_finite_N = bad;
+    t.grads[t.at[1]] = NAN;
+    t.grads[t.at[6] + sizes[6] / 2] = INFINITY;
+    t.grads[t.at[6] + sizes[6] - 1] = -INFINITY;
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &a));
+    for (int s = 0; s < N; s++) assert_int_equal(bad[s], s == 1 ? 1 : s == 6 ? 2 : 0);
+    assert_int_equal(norm->non_finite, 3);
+    buf_end();
+}
+
+/* A gradient that is not finite, anywhere, leaves every value and moment as it was. */
+static void test_non_finite_changes_nothing(void **state)
+{
+    (void)state;
+    struct lcl_exec *ex = test_exec();
+    struct table t;
+    table_make(&t);
+    struct lcl_grad_norm *norm = norm_new();
+    struct lcl_adamw_args a = args_of(&t, norm);
+    struct lcl_sumsq_args q = {.N = N, .segment_N = t.segment, .max_norm = 1, .norm = norm};
+    table_grads(&t, 9);
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &q));
+    ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
+    double *value = buf_read(t.values, t.n, LCL_F32), *m = buf_read(t.ms, t.n, LCL_F32);
+    double *v = buf_read(t.vs, t.n, LCL_F32);
+    assert_true(m[t.at[4]] != 0);
+    t.grads[t.at[3] + 256] = NAN;
+    a.step = 2;
+    ASSERT_OK(ex->ops->sumsq_fwd(ex, &q));
+    ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
+    check_close("value", t.values, LCL_F32, value, t.n, 0);
+    check_close("m", t.ms, LCL_F32, m, t.n, 0);
+    check_close("v", t.vs, LCL_F32, v, t.n, 0);
+    buf_end();
 }
 
 static void check_add(size_t n, lcl_dtype x_type, lcl_dtype y_type, double scale)
@@ -190,8 +287,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw), cmocka_unit_test(test_first_step),
-        cmocka_unit_test(test_sumsq), cmocka_unit_test(test_add),
-        cmocka_unit_test(test_cast),
+        cmocka_unit_test(test_sumsq), cmocka_unit_test(test_non_finite_changes_nothing),
+        cmocka_unit_test(test_add),   cmocka_unit_test(test_cast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,21 +134,21 @@ static lcl_status run_head(struct lcl_exec *ex, float *out)
 
 static lcl_status run_optimizer(struct lcl_exec *ex, float *out)
 {
-    double sum;
-    struct lcl_sumsq_args q = {.count = V * C, .x = weight, .sum = &sum};
-    struct lcl_adamw_args a = {.count = N,
+    float *sums = out + 3 * N;
+    const struct lcl_segment segment[] = {
+        {.count = N, .grad = dy, .value = out, .m = out + N, .v = out + 2 * N, .lr = 0.1},
+        {.count = V * C, .grad = weight, .value = sums, .m = sums + V * C, .v = sums + 2 * V * C}};
+    struct lcl_grad_norm norm;
+    struct lcl_sumsq_args q = {.N = 2, .segment_N = segment, .max_norm = 1, .norm = &norm};
+    struct lcl_adamw_args a = {.N = 2,
+                               .segment_N = segment,
                                .step = 1,
-                               .lr = 0.1,
                                .beta1 = 0.9,
                                .beta2 = 0.99,
                                .eps = 1e-8,
-                               .grad_scale = 1,
-                               .value = out,
-                               .grad = dy,
-                               .m = out + N,
-                               .v = out + 2 * N};
+                               .norm = &norm};
     LCL_TRY(ex->ops->sumsq_fwd(ex, &q));
-    memcpy(out + 3 * N, &sum, sizeof sum);
+    memcpy(sums + 3 * V * C, &norm.sum, sizeof norm.sum);
     return ex->ops->adamw_fwd(ex, &a);
 }
 
@@ -159,7 +159,7 @@ static const struct run runs[] = {
     {"embed", run_embed, N + 50 * C},
     {"images", run_images, 5 * N},
     {"head_xent", run_head, 90 + 300 * C + V *C + 2},
-    {"optimizer", run_optimizer, 3 * N + 2},
+    {"optimizer", run_optimizer, 3 * N + 3 * V *C + 2},
 };
 
 static void test_bits_on_any_thread_count(void **state)

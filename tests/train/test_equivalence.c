@@ -78,7 +78,7 @@ static double step(struct bench *b, float *grad)
     struct lcl_images images = read_images(b, batch);
     double loss;
     b->pass.grad = grad;
-    ASSERT_OK(lcl_model_step(&b->pass, batch, &images, 1, &loss));
+    ASSERT_OK(lcl_model_step(&b->pass, batch, &images, 1, &loss, NULL));
     b->pass.grad = NULL;
     return loss;
 }
