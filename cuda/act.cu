@@ -228,15 +228,15 @@ template <typename T> static swiglu_rows<T> of_swiglu(const struct lcl_swiglu_ar
 template <typename T>
 static lcl_status swiglu_fwd(struct lcl_cuda_device *d, const struct lcl_swiglu_args *a)
 {
-    return LAUNCH_ROWS(d, swiglu_fwd_kernel, T, all_wide<T>(a->F, a->gate_up_M2F, a->y_MF), a->M,
-                       a->F, of_swiglu<T>(a));
+    return LAUNCH_ROWS(d, swiglu_fwd_kernel, T, wide<T>(),
+                       all_wide<T>(a->F, a->gate_up_M2F, a->y_MF), a->M, a->F, of_swiglu<T>(a));
 }
 
 template <typename T>
 static lcl_status swiglu_bwd(struct lcl_cuda_device *d, const struct lcl_swiglu_args *a)
 {
     const bool wide_rows = all_wide<T>(a->F, a->gate_up_M2F, a->d_y_MF, a->d_gate_up_M2F);
-    return LAUNCH_ROWS(d, swiglu_bwd_kernel, T, wide_rows, a->M, a->F, of_swiglu<T>(a));
+    return LAUNCH_ROWS(d, swiglu_bwd_kernel, T, wide<T>(), wide_rows, a->M, a->F, of_swiglu<T>(a));
 }
 
 lcl_status lcl_cuda_swiglu_fwd(struct lcl_exec *ex, const struct lcl_swiglu_args *a)

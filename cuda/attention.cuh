@@ -41,7 +41,8 @@ struct attention_params {
     float *lse_TH;
     const void *d_out;
     void *d_q, *d_k, *d_v;
-    float *delta_TH; /* sums of d_out * out */
+    int64_t T; /* backward: rows of the next two, which have a row a head, as walks read them */
+    float *lse_HT, *delta_HT; /* lse for powers of 2; sums of d_out * out */
 };
 
 /* The tables, on the device, largest tiles first. by_key: tiles of keys and their queries, for the
@@ -193,6 +194,21 @@ template <typename T, int DP> struct tile_shape {
     };
 };
 
+/* Row and first column of the i-th 16 bytes of some rows (a multiple of 8). Eight lanes meet no
+ * bank twice: along a row that is a multiple of 128 bytes, else down eight rows, whose strides are
+ * odd. */
+template <typename T, int DP> LCL_DEVICE void chunk_at(int i, int *row, int *column)
+{
+    typedef tile_shape<T, DP> shape;
+    if (shape::CHUNKS % 8 == 0) {
+        *row = i / shape::CHUNKS;
+        *column = i % shape::CHUNKS * shape::E;
+    } else {
+        *row = i / (8 * shape::CHUNKS) * 8 + i % 8;
+        *column = i / 8 % shape::CHUNKS * shape::E;
+    }
+}
+
 /* Rows [first, first + N) of one head to shared memory; zeros past `end` and past D. Fast copies
  * are asynchronous: the caller commits and waits. */
 template <typename T, int DP, int N>
@@ -202,7 +218,8 @@ LCL_DEVICE void load_rows(T *to, const T *from, int64_t stride, int first, int e
     typedef tile_shape<T, DP> shape;
     if (aligned) {
         for (int i = threadIdx.x; i < N * shape::CHUNKS; i += ATTENTION_BLOCK) {
-            const int row = i / shape::CHUNKS, column = i % shape::CHUNKS * shape::E;
+            int row, column;
+            chunk_at<T, DP>(i, &row, &column);
             const bool there = first + row < end && column < D;
             copy_async16(to + row * shape::STRIDE + column,
                          there ? from + (first + row) * stride + column : from, there ? 16 : 0);
@@ -217,6 +234,17 @@ LCL_DEVICE void load_rows(T *to, const T *from, int64_t stride, int first, int e
     }
 }
 
+/* Two neighbours of a row in the layout of products. In f32 lanes 2 and 3 of a row begin with the
+ * second: banks 4 row + 2 pair would meet. */
+LCL_DEVICE void store_pair(bf16 *to, float x0, float x1) { *(uint32_t *)to = pack_bf16(x0, x1); }
+
+LCL_DEVICE void store_pair(float *to, float x0, float x1)
+{
+    const int first = threadIdx.x / 2 % 2;
+    to[first] = first ? x1 : x0;
+    to[1 - first] = first ? x0 : x1;
+}
+
 /* This warp's 16 rows of x, in the layout of products, through its rows of shared memory to rows
  * [first, first + 16) of one head, those within [begin, end). */
 template <typename T, int DP>
@@ -229,13 +257,14 @@ LCL_DEVICE void store_rows(T *to, int64_t stride, int first, int begin, int end,
 #pragma unroll
     for (int n = 0; n < DP / 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            from_f32(x[n][i], &through[(lane / 4 + 8 * (i / 2)) * shape::STRIDE + 8 * n +
-                                       2 * (lane % 4) + i % 2]);
+        for (int i = 0; i < 4; i += 2)
+            store_pair(through + (lane / 4 + 4 * i) * shape::STRIDE + 8 * n + 2 * (lane % 4),
+                       x[n][i], x[n][i + 1]);
     sync_warp();
     if (aligned) {
         for (int i = lane; i < 16 * shape::CHUNKS; i += WARP) {
-            const int row = i / shape::CHUNKS, column = i % shape::CHUNKS * shape::E;
+            int row, column;
+            chunk_at<T, DP>(i, &row, &column);
             if (first + row < begin || first + row >= end || column >= D) continue;
             store16(to + (first + row) * stride + column,
                     load16(through + row * shape::STRIDE + column));

@@ -9,22 +9,52 @@
 
 /* --- delta --- */
 
-template <typename T>
-static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
-    attention_delta_kernel(attention_params p)
+enum { DELTA_HEADS = 8, DELTA_LANES = 8 };
+
+/* A block has a tile of queries and eight heads, eight lanes a row of a head. What it finds goes
+ * through shared memory, so that it is read and written in whole sectors: lse_TH's rows are eight
+ * heads, delta_HT's the tile's queries. */
+template <typename T, int V>
+static __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_delta_kernel(attention_params p)
 {
+    enum { STRIDE = ATTENTION_ROWS + 4 }; /* eight heads of four rows in 32 banks */
+    SHARED_BYTES(shared);
+    float *deltas = (float *)shared, *lses = deltas + DELTA_HEADS * STRIDE;
     const attention_tile t = p.tiles[blockIdx.x];
-    const int head = (int)blockIdx.y, lane = threadIdx.x % WARP;
-    for (int row = t.row_begin + (int)(threadIdx.x / WARP); row < t.row_end;
-         row += ATTENTION_BLOCK / WARP) {
-        const T *out = (const T *)p.out + row * p.out_stride + head * p.D;
-        const T *d_out = (const T *)p.d_out + row * p.out_stride + head * p.D;
-        float sum = 0;
-        for (int i = lane; i < (int)p.D; i += WARP) sum += to_f32(out[i]) * to_f32(d_out[i]);
-        sum = warp_sum(sum);
-        if (lane == 0) p.delta_TH[row * p.H + head] = sum;
+    const int lane = threadIdx.x % DELTA_LANES, rows = t.row_end - t.row_begin;
+    const int first_head = (int)blockIdx.y * DELTA_HEADS, left = (int)p.H - first_head;
+    const int heads = left < DELTA_HEADS ? left : (int)DELTA_HEADS;
+    for (int i = threadIdx.x / DELTA_LANES; i < rows * DELTA_HEADS;
+         i += ATTENTION_BLOCK / DELTA_LANES) {
+        const int row = i / DELTA_HEADS, head = i % DELTA_HEADS;
+        const int64_t at = (t.row_begin + row) * p.out_stride + (first_head + head) * p.D;
+        float sum = 0, out[V], d_out[V];
+        for (int c = lane * V; head < heads && c < (int)p.D; c += DELTA_LANES * V) {
+            load_elements<V>((const T *)p.out + at + c, out);
+            load_elements<V>((const T *)p.d_out + at + c, d_out);
+            for (int j = 0; j < V; j++) sum += out[j] * d_out[j];
+        }
+#pragma unroll
+        for (int m = DELTA_LANES / 2; m > 0; m /= 2) sum += shuffle_xor(sum, m);
+        if (lane == 0) deltas[head * STRIDE + row] = sum;
+    }
+    for (int i = threadIdx.x; i < rows * DELTA_HEADS; i += ATTENTION_BLOCK) {
+        const int row = i / DELTA_HEADS, head = i % DELTA_HEADS;
+        if (head < heads)
+            lses[head * STRIDE + row] =
+                p.lse_TH[(t.row_begin + row) * p.H + first_head + head] * ATTENTION_LOG2E;
+    }
+    sync_block();
+    for (int i = threadIdx.x; i < heads * ATTENTION_ROWS; i += ATTENTION_BLOCK) {
+        const int row = i % ATTENTION_ROWS, head = i / ATTENTION_ROWS;
+        if (row >= rows) continue;
+        const int64_t to = (first_head + head) * p.T + t.row_begin + row;
+        p.delta_HT[to] = deltas[head * STRIDE + row];
+        p.lse_HT[to] = lses[head * STRIDE + row];
     }
 }
+
+static constexpr size_t delta_bytes = 2 * DELTA_HEADS * (ATTENTION_ROWS + 4) * sizeof(float);
 
 /* --- shared by the two walks --- */
 
@@ -110,8 +140,8 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
     float lse[2], delta[2], d_q[DP / 8][4];
     for (int half = 0; half < 2; half++) {
         const int row = first_row + lane / 4 + 8 * half;
-        lse[half] = row < t.row_end ? p.lse_TH[row * p.H + head] * ATTENTION_LOG2E : 0;
-        delta[half] = row < t.row_end ? p.delta_TH[row * p.H + head] : 0;
+        lse[half] = row < t.row_end ? p.lse_HT[head * p.T + row] : 0;
+        delta[half] = row < t.row_end ? p.delta_HT[head * p.T + row] : 0;
     }
     load_pair<T, DP, ATTENTION_ROWS>(m.own[0], m.own[1], own, t.row_begin, t.row_end, D, aligned);
     zero<DP>(d_q);
@@ -181,8 +211,9 @@ LCL_DEVICE void load_queries(const backward_shared<T, DP> &m, int place, const a
     if (threadIdx.x < N) {
         const int row = g.begin + at + (int)threadIdx.x;
         float *sums = m.sums + 2 * N * place + threadIdx.x;
-        sums[0] = row < g.end ? p.lse_TH[row * p.H + head] * ATTENTION_LOG2E : 0;
-        sums[N] = row < g.end ? p.delta_TH[row * p.H + head] : 0;
+        const int64_t from_HT = row < g.end ? head * p.T + row : 0;
+        copy_async4(sums, p.lse_HT + from_HT, row < g.end ? 4 : 0);
+        copy_async4(sums + N, p.delta_HT + from_HT, row < g.end ? 4 : 0);
     }
 }
 
@@ -278,17 +309,20 @@ static lcl_status backward(struct lcl_cuda_device *d, const struct lcl_attention
     int64_t rows = 0;
     for (int64_t i = 0; i < a->n_runs; i++)
         if (a->runs[i].q_end > rows) rows = a->runs[i].q_end;
-    void *delta;
-    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, (size_t)(rows * a->H) * sizeof(float), &delta));
+    void *sums;
+    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, (size_t)(2 * rows * a->H) * sizeof(float), &sums));
     const int64_t E = sizeof(T);
     const bool aligned =
         attention_aligned<T>(a->D, a->q_stride * E, a->kv_stride * E, a->out_stride * E, a->q, a->k,
                              a->v, a->d_out, a->d_q, a->d_k, a->d_v);
     attention_params p = attention_params_of(a, by_query);
-    p.delta_TH = (float *)delta;
-    LCL_TRY(LCL_LAUNCH(d, attention_delta_kernel<T>,
-                       dims((unsigned)by_query.n_tiles, (unsigned)p.H), dims(ATTENTION_BLOCK), 0,
-                       p));
+    p.T = rows, p.lse_HT = (float *)sums, p.delta_HT = p.lse_HT + rows * a->H;
+    const bool wide_rows = attention_aligned<T>(a->D, a->out_stride * E, a->out, a->d_out);
+    const dim3 grid = dims((unsigned)by_query.n_tiles, blocks_for(p.H, DELTA_HEADS));
+    LCL_TRY(wide_rows ? LCL_LAUNCH(d, (attention_delta_kernel<T, wide<T>()>), grid,
+                                   dims(ATTENTION_BLOCK), delta_bytes, p)
+                      : LCL_LAUNCH(d, (attention_delta_kernel<T, 1>), grid, dims(ATTENTION_BLOCK),
+                                   delta_bytes, p));
     if (a->d_q) LCL_TRY(ATTENTION_BY_WIDTH(launch_q, T, a->D, d, p, by_query.n_tiles, aligned));
     p.tiles = by_key.tiles, p.segments = by_key.segments;
     return ATTENTION_BY_WIDTH(launch_kv, T, a->D, d, p, by_key.n_tiles, aligned);

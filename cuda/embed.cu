@@ -23,13 +23,13 @@ template <typename To, typename From>
 static lcl_status copy_rows(struct lcl_cuda_device *d, void *to_rows, const int32_t *to_row,
                             const void *from_rows, const int32_t *from_row, int64_t n, int64_t C)
 {
-    constexpr int V = wide<To>() > wide<From>() ? wide<To>() : wide<From>();
+    constexpr int V = sizeof(To) == sizeof(From) ? wide<To>() : (int)MIXED;
     To *to = (To *)to_rows;
     const From *from = (const From *)from_rows;
     const void *to_index, *from_index;
     LCL_TRY(lcl_cuda_upload(d, to_row, (size_t)n * sizeof *to_row, &to_index));
     LCL_TRY(lcl_cuda_upload(d, from_row, (size_t)n * sizeof *from_row, &from_index));
-    if (all_wide<To>(C, to) && all_wide<From>(C, from))
+    if (C % V == 0 && all_wide<float>(0, to, from))
         return LCL_LAUNCH(d, (copy_rows_kernel<To, From, V>), row_grid(n, C, V), row_block(C, V), 0,
                           to, (const int32_t *)to_index, from, (const int32_t *)from_index, C);
     return LCL_LAUNCH(d, (copy_rows_kernel<To, From, 1>), row_grid(n, C, 1), row_block(C, 1), 0, to,
@@ -94,9 +94,10 @@ static lcl_status embed_bwd(struct lcl_cuda_device *d, const struct lcl_embed_ar
     const void *id_T, *index;
     LCL_TRY(lcl_cuda_upload(d, a->id_T, (size_t)a->T * sizeof *a->id_T, &id_T));
     LCL_TRY(lcl_cuda_upload(d, order, (size_t)(a->T + n + 1) * sizeof *order, &index));
-    return LAUNCH_ROWS(d, embed_bwd_kernel, T, all_wide<T>(a->C, a->d_out_TC, a->d_table_VC), n,
-                       a->C, (const T *)a->d_out_TC, a->C, (const int32_t *)id_T,
-                       (const int32_t *)index, (const int32_t *)index + a->T, a->d_table_VC);
+    return LAUNCH_ROWS(d, embed_bwd_kernel, T, MIXED,
+                       all_wide<float>(a->C, a->d_out_TC, a->d_table_VC), n, a->C,
+                       (const T *)a->d_out_TC, a->C, (const int32_t *)id_T, (const int32_t *)index,
+                       (const int32_t *)index + a->T, a->d_table_VC);
 }
 
 lcl_status lcl_cuda_embed_fwd(struct lcl_exec *ex, const struct lcl_embed_args *a)
@@ -152,9 +153,10 @@ static lcl_status splice_bwd(struct lcl_cuda_device *d, const struct lcl_splice_
     for (int64_t i = 0; i < a->n; i++) slot[i] = a->slot[slot[i]];
     const void *index;
     LCL_TRY(lcl_cuda_upload(d, start, bytes, &index));
-    return LAUNCH_ROWS(d, splice_bwd_kernel, T, all_wide<T>(a->C, a->d_dst_TC, a->d_src_RC), a->R,
-                       a->C, (T *)a->d_dst_TC, a->C, (const int32_t *)index,
-                       (const int32_t *)index + a->R + 1, (T *)a->d_src_RC);
+    return LAUNCH_ROWS(d, splice_bwd_kernel, T, wide<T>(),
+                       all_wide<T>(a->C, a->d_dst_TC, a->d_src_RC), a->R, a->C, (T *)a->d_dst_TC,
+                       a->C, (const int32_t *)index, (const int32_t *)index + a->R + 1,
+                       (T *)a->d_src_RC);
 }
 
 lcl_status lcl_cuda_splice_fwd(struct lcl_exec *ex, const struct lcl_splice_args *a)

@@ -31,7 +31,8 @@ template <typename T>
 static lcl_status standardize(struct lcl_cuda_device *d, const struct lcl_standardize_args *a,
                               const void *x, const float *mean_C, void *y)
 {
-    return LAUNCH_ROWS(d, standardize_kernel, T, all_wide<T>(a->C, x, mean_C, a->inv_std_C, y),
+    return LAUNCH_ROWS(d, standardize_kernel, T, MIXED,
+                       all_wide<float>(a->C, x, mean_C, a->inv_std_C, y),
                        blocks_for(a->M, ROWS_A_BLOCK), a->C, (const T *)x, a->M, a->C, mean_C,
                        a->inv_std_C, (T *)y);
 }

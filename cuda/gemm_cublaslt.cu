@@ -10,6 +10,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/kernel.cuh"
+#include "cuda/ops.cuh"
 
 enum {
     PRODUCTS = 512,
@@ -65,15 +66,6 @@ static lcl_status lt_failed(const char *call, cublasStatus_t status, const struc
 
 /* --- kernels of our own --- */
 
-template <int V> static __global__ void widen_kernel(const bf16 *x, int64_t n, float *y)
-{
-    const int64_t i = ((int64_t)blockIdx.x * BLOCK + threadIdx.x) * V;
-    if (i >= n) return;
-    float wide_x[V];
-    load_elements<V>(x + i, wide_x);
-    store_elements<V>(y + i, wide_x);
-}
-
 /* c = sum (+ bias) (+ c); sum_MN, 0 where it is NULL, may be c. */
 template <typename T, int V>
 static __global__ void finish_kernel(const float *sum_MN, const float *bias_N, bool accumulate,
@@ -96,22 +88,19 @@ static __global__ void finish_kernel(const float *sum_MN, const float *bias_N, b
 
 static lcl_status widen(struct lcl_cuda_device *d, const void *x, int64_t n, float *y)
 {
-    enum { V = wide<bf16>() };
-    if (all_wide<bf16>(n, x, y))
-        return LCL_LAUNCH(d, widen_kernel<V>, dims(blocks_for(n, BLOCK * V)), dims(BLOCK), 0,
-                          (const bf16 *)x, n, y);
-    return LCL_LAUNCH(d, widen_kernel<1>, dims(blocks_for(n, BLOCK)), dims(BLOCK), 0,
-                      (const bf16 *)x, n, y);
+    struct lcl_exec ex = {NULL, d};
+    const struct lcl_cast_args a = {n, LCL_BF16, LCL_F32, x, y};
+    return lcl_cuda_cast_fwd(&ex, &a);
 }
 
 template <typename T>
 static lcl_status finish(struct lcl_cuda_device *d, int64_t M, int64_t N, const float *sum_MN,
                          const float *bias_N, bool accumulate, void *c_MN)
 {
-    enum { V = wide<T>() };
-    if (all_wide<T>(N, sum_MN, bias_N, c_MN))
-        return LCL_LAUNCH(d, (finish_kernel<T, V>), dims((unsigned)M, blocks_for(N, BLOCK * V)),
-                          dims(BLOCK), 0, sum_MN, bias_N, accumulate, N, (T *)c_MN);
+    if (all_wide<float>(N, sum_MN, bias_N, c_MN))
+        return LCL_LAUNCH(d, (finish_kernel<T, MIXED>),
+                          dims((unsigned)M, blocks_for(N, BLOCK * MIXED)), dims(BLOCK), 0, sum_MN,
+                          bias_N, accumulate, N, (T *)c_MN);
     return LCL_LAUNCH(d, (finish_kernel<T, 1>), dims((unsigned)M, blocks_for(N, BLOCK)),
                       dims(BLOCK), 0, sum_MN, bias_N, accumulate, N, (T *)c_MN);
 }

@@ -100,8 +100,7 @@ template <typename G, int W> static __global__ void head_xent_kernel(xent_rows<G
     const float *row_V = r.logits_nV + i * V;
     const int32_t target = r.target_n ? r.target_n[i] : -1;
     const float logit = r.target_n ? row_V[target] : 0; /* read before the row is overwritten */
-    enum { READ = W == 1 ? 1 : 4 };
-    const softmax s = merge_block(softmax_of<READ>(row_V, V), (softmax *)shared);
+    const softmax s = merge_block(softmax_of<W>(row_V, V), (softmax *)shared);
     const double weight = r.weight_n ? (double)r.weight_n[i] : 1.0;
     if (threadIdx.x == 0) {
         if (r.argmax_n) r.argmax_n[i] = s.at == NOWHERE ? 0 : (int32_t)s.at;
@@ -200,9 +199,9 @@ template <typename G> static lcl_status softmax_rows(const struct xent *k, int64
     r.scale = (double)a->grad_scale * (double)a->logit_scale;
     r.gradient_nV = (G *)k->gradient_nV;
     const size_t shared = WARP * sizeof(softmax);
-    if (all_wide<G>(a->V, r.logits_nV, r.gradient_nV))
-        return LCL_LAUNCH(k->d, (head_xent_kernel<G, wide<G>()>), dims((unsigned)n),
-                          dims(threads_for(a->V, wide<G>(), XENT_BLOCK)), shared, r);
+    if (all_wide<float>(a->V, r.logits_nV, r.gradient_nV))
+        return LCL_LAUNCH(k->d, (head_xent_kernel<G, MIXED>), dims((unsigned)n),
+                          dims(threads_for(a->V, MIXED, XENT_BLOCK)), shared, r);
     return LCL_LAUNCH(k->d, (head_xent_kernel<G, 1>), dims((unsigned)n),
                       dims(threads_for(a->V, 1, XENT_BLOCK)), shared, r);
 }

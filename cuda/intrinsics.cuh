@@ -174,6 +174,18 @@ LCL_DEVICE void copy_async16(void *shared, const void *global, int bytes SITE)
 #endif
 }
 
+/* The same with 4 bytes. */
+LCL_DEVICE void copy_async4(void *shared, const void *global, int bytes SITE)
+{
+#if defined(__CUDACC__)
+    uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(bytes)
+                 : "memory");
+#else
+    lcl_sim_copy_async(shared, global, (size_t)bytes, 4, &site);
+#endif
+}
+
 LCL_DEVICE void copy_commit()
 {
 #if defined(__CUDACC__)

@@ -79,6 +79,9 @@ static inline dim3 dims(unsigned x, unsigned y = 1, unsigned z = 1)
 
 /* Elements of T in 16 bytes. */
 template <typename T> constexpr int wide() { return 16 / (int)sizeof(T); }
+/* Elements of a lane where bf16 and f32 are read side by side: 8 bytes and 16, so that the lanes of
+ * a warp leave no gaps in either. Where f32 may be (all_wide<float>), bf16 may. */
+enum { MIXED = 4 };
 /* All the pointers are 16-byte aligned (NULL is), and rows of n elements keep them so. */
 template <typename T> static inline bool all_wide(int64_t n) { return n % wide<T>() == 0; }
 template <typename T, typename... P>
@@ -107,8 +110,13 @@ template <int V> LCL_DEVICE void load_elements(const bf16 *p, float x[V] SITE)
 {
     if constexpr (V == 1) {
         x[0] = to_f32(p[0]);
+    } else if constexpr (V == 4) {
+        const uint64_t r = *(const uint64_t *)p;
+        const uint32_t low = (uint32_t)r, high = (uint32_t)(r >> 32);
+        x[0] = float_of(low << 16), x[1] = float_of(low & 0xffff0000u);
+        x[2] = float_of(high << 16), x[3] = float_of(high & 0xffff0000u);
     } else {
-        static_assert(V % 8 == 0, "bf16 rows are read 8 at a time");
+        static_assert(V % 8 == 0, "bf16 rows are read 4 or 8 at a time");
 #pragma unroll
         for (int i = 0; i < V; i += 8) {
             u32x4 r = load16(p + i AT_SITE);
@@ -136,8 +144,10 @@ template <int V> LCL_DEVICE void store_elements(bf16 *p, const float x[V] SITE)
 {
     if constexpr (V == 1) {
         from_f32(x[0], p);
+    } else if constexpr (V == 4) {
+        *(uint64_t *)p = pack_bf16(x[0], x[1]) | (uint64_t)pack_bf16(x[2], x[3]) << 32;
     } else {
-        static_assert(V % 8 == 0, "bf16 rows are written 8 at a time");
+        static_assert(V % 8 == 0, "bf16 rows are written 4 or 8 at a time");
 #pragma unroll
         for (int i = 0; i < V; i += 8) {
             u32x4 r = {{pack_bf16(x[i], x[i + 1]), pack_bf16(x[i + 2], x[i + 3]),

@@ -23,9 +23,9 @@ static lcl_status kv_store_fwd(struct lcl_cuda_device *d, const struct lcl_kv_st
     LCL_TRY(lcl_cuda_upload(d, a->row_T, (size_t)a->T * sizeof *a->row_T, &row_T));
     const bool wide_rows =
         all_wide<T>(a->width, a->k, a->v, a->k_cache, a->v_cache) && all_wide<T>(a->src_stride);
-    return LAUNCH_ROWS(d, kv_store_fwd_kernel, T, wide_rows, 2 * a->T, a->width, (const T *)a->k,
-                       (const T *)a->v, a->T, a->width, a->src_stride, (const int32_t *)row_T,
-                       (T *)a->k_cache, (T *)a->v_cache);
+    return LAUNCH_ROWS(d, kv_store_fwd_kernel, T, wide<T>(), wide_rows, 2 * a->T, a->width,
+                       (const T *)a->k, (const T *)a->v, a->T, a->width, a->src_stride,
+                       (const int32_t *)row_T, (T *)a->k_cache, (T *)a->v_cache);
 }
 
 lcl_status lcl_cuda_kv_store_fwd(struct lcl_exec *ex, const struct lcl_kv_store_args *a)

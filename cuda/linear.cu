@@ -6,17 +6,21 @@
 
 enum { BLOCK = 128, MAX_CHUNKS = 128, MIN_ROWS = 32 };
 
-template <typename T>
+template <typename T, int V>
 static __global__ void column_sums_kernel(const T *d_y_MN, int64_t M, int64_t N,
                                           int64_t rows_a_chunk, float *partial_GN)
 {
-    const int64_t n = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
+    const int64_t n = ((int64_t)blockIdx.x * BLOCK + threadIdx.x) * V;
     const int64_t begin = blockIdx.y * rows_a_chunk;
     const int64_t end = begin + rows_a_chunk < M ? begin + rows_a_chunk : M;
     if (n >= N) return;
-    float sum = 0;
-    for (int64_t m = begin; m < end; m++) sum += to_f32(d_y_MN[m * N + n]);
-    partial_GN[blockIdx.y * N + n] = sum;
+    float sum[V] = {}, x[V];
+#pragma unroll 8
+    for (int64_t m = begin; m < end; m++) {
+        load_elements<V>(d_y_MN + m * N + n, x);
+        for (int i = 0; i < V; i++) sum[i] += x[i];
+    }
+    store_elements<V>(partial_GN + blockIdx.y * N + n, sum);
 }
 
 template <typename T>
@@ -27,8 +31,14 @@ static lcl_status column_sums(struct lcl_cuda_device *d, const struct lcl_linear
     const int64_t G = (a->M + rows - 1) / rows;
     void *partial;
     LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_PARTIALS, (size_t)(G * a->N) * sizeof(float), &partial));
-    LCL_TRY(LCL_LAUNCH(d, column_sums_kernel<T>, dims(blocks_for(a->N, BLOCK), (unsigned)G),
-                       dims(BLOCK), 0, (const T *)a->d_y_MN, a->M, a->N, rows, (float *)partial));
+    if (all_wide<float>(a->N, a->d_y_MN))
+        LCL_TRY(LCL_LAUNCH(d, (column_sums_kernel<T, MIXED>),
+                           dims(blocks_for(a->N, BLOCK * MIXED), (unsigned)G), dims(BLOCK), 0,
+                           (const T *)a->d_y_MN, a->M, a->N, rows, (float *)partial));
+    else
+        LCL_TRY(LCL_LAUNCH(d, (column_sums_kernel<T, 1>),
+                           dims(blocks_for(a->N, BLOCK), (unsigned)G), dims(BLOCK), 0,
+                           (const T *)a->d_y_MN, a->M, a->N, rows, (float *)partial));
     return lcl_cuda_add_partials(d, (const float *)partial, G, a->N, a->d_bias_N);
 }
 

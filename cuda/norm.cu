@@ -153,9 +153,9 @@ static unsigned threads_for(int64_t C, int V)
 template <typename T, bool RMS> static lcl_status forward(struct lcl_cuda_device *d, norm_rows<T> n)
 {
     const size_t shared = (size_t)(2 * WARP + n.C) * sizeof(float);
-    if (all_wide<T>(n.C, n.x, n.add, n.sum, n.y, n.weight, n.bias))
-        return LCL_LAUNCH(d, (norm_fwd_kernel<T, wide<T>(), RMS>), dims((unsigned)n.M),
-                          dims(threads_for(n.C, wide<T>())), shared, n);
+    if (all_wide<float>(n.C, n.x, n.add, n.sum, n.y, n.weight, n.bias))
+        return LCL_LAUNCH(d, (norm_fwd_kernel<T, MIXED, RMS>), dims((unsigned)n.M),
+                          dims(threads_for(n.C, MIXED)), shared, n);
     return LCL_LAUNCH(d, (norm_fwd_kernel<T, 1, RMS>), dims((unsigned)n.M),
                       dims(threads_for(n.C, 1)), shared, n);
 }
@@ -172,9 +172,9 @@ static lcl_status backward(struct lcl_cuda_device *d, norm_rows<T> n, float *d_w
         lcl_cuda_scratch(d, LCL_CUDA_PARTIALS, (size_t)(2 * n.G * n.C) * sizeof(float), &partial));
     n.partial = (float *)partial;
     const size_t shared = (size_t)(4 * WARP + (RMS ? 1 : 2) * n.C) * sizeof(float);
-    if (all_wide<T>(n.C, n.sum, n.d_y, n.d_sum, n.d_x, n.weight))
-        LCL_TRY(LCL_LAUNCH(d, (norm_bwd_kernel<T, wide<T>(), RMS>), dims((unsigned)n.G),
-                           dims(threads_for(n.C, wide<T>())), shared, n));
+    if (all_wide<float>(n.C, n.sum, n.d_y, n.d_sum, n.d_x, n.weight))
+        LCL_TRY(LCL_LAUNCH(d, (norm_bwd_kernel<T, MIXED, RMS>), dims((unsigned)n.G),
+                           dims(threads_for(n.C, MIXED)), shared, n));
     else
         LCL_TRY(LCL_LAUNCH(d, (norm_bwd_kernel<T, 1, RMS>), dims((unsigned)n.G),
                            dims(threads_for(n.C, 1)), shared, n));

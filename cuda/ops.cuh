@@ -17,7 +17,7 @@ LCL_OPS(DIFF, FWD)
 #undef DIFF
 #undef FWD
 
-/* out_C += the sum over g of partial_GC, in the order of g. */
+/* out_C += the sum over g of partial_GC, by a tree that G alone decides. */
 LCL_CHECKED lcl_status lcl_cuda_add_partials(struct lcl_cuda_device *d, const float *partial_GC,
                                              int64_t G, int64_t C, float *out_C);
 

@@ -70,15 +70,16 @@ template <typename T>
 static lcl_status image_pool_fwd(struct lcl_cuda_device *d, const struct lcl_image_pool_args *a)
 {
     const struct cells g = cells_of(a);
-    return LAUNCH_ROWS(d, image_pool_fwd_kernel, T, all_wide<T>(a->C, a->x_ITC, a->y), a->I * g.N,
-                       a->C, g, (const T *)a->x_ITC, a->C, (T *)a->y);
+    return LAUNCH_ROWS(d, image_pool_fwd_kernel, T, wide<T>(), all_wide<T>(a->C, a->x_ITC, a->y),
+                       a->I * g.N, a->C, g, (const T *)a->x_ITC, a->C, (T *)a->y);
 }
 
 template <typename T>
 static lcl_status image_pool_bwd(struct lcl_cuda_device *d, const struct lcl_image_pool_args *a)
 {
-    return LAUNCH_ROWS(d, image_pool_bwd_kernel, T, all_wide<T>(a->C, a->d_y, a->d_x_ITC),
-                       a->I * a->T, a->C, cells_of(a), (const T *)a->d_y, a->C, (T *)a->d_x_ITC);
+    return LAUNCH_ROWS(d, image_pool_bwd_kernel, T, wide<T>(),
+                       all_wide<T>(a->C, a->d_y, a->d_x_ITC), a->I * a->T, a->C, cells_of(a),
+                       (const T *)a->d_y, a->C, (T *)a->d_x_ITC);
 }
 
 lcl_status lcl_cuda_image_pool_fwd(struct lcl_exec *ex, const struct lcl_image_pool_args *a)

@@ -71,7 +71,7 @@ template <typename T>
 static lcl_status rotate(struct lcl_cuda_device *d, const struct lcl_rotary_args *a, float sign)
 {
     enum { MAX_BLOCK = 256 };
-    constexpr int V = wide<T>();
+    constexpr int V = MIXED; /* sines and cosines are f32 */
     const void *position_T, *inv_freq;
     LCL_TRY(lcl_cuda_upload(d, a->position_T, (size_t)a->T * sizeof(int32_t), &position_T));
     LCL_TRY(lcl_cuda_upload(d, a->inv_freq, (size_t)a->D / 2 * sizeof(float), &inv_freq));
@@ -79,7 +79,7 @@ static lcl_status rotate(struct lcl_cuda_device *d, const struct lcl_rotary_args
     r.row_stride = a->row_stride, r.n_heads = (int)a->n_heads, r.half = (int)a->D / 2;
     r.x = (T *)a->x, r.position_T = (const int32_t *)position_T;
     r.inv_freq = (const float *)inv_freq, r.scale = a->scale, r.sign = sign;
-    const bool is_wide = all_wide<T>(r.half, a->x) && all_wide<T>(a->row_stride);
+    const bool is_wide = all_wide<float>(r.half, a->x) && a->row_stride % V == 0;
     const unsigned warps = blocks_for(a->n_heads * r.half, WARP * (is_wide ? V : 1));
     const dim3 grid = dims((unsigned)a->T);
     const dim3 block = dims(warps * WARP < MAX_BLOCK ? warps * WARP : (unsigned)MAX_BLOCK);

@@ -21,11 +21,11 @@ static inline dim3 row_grid(int64_t rows, int64_t C, int V)
     return dims((unsigned)rows, blocks_for(C, (int64_t)ROW_BLOCK * V));
 }
 
-/* kernel<T, V>(args...) over `rows` rows: 16 bytes a lane where rows allow it (wide_rows), one
- * element where not. */
-#define LAUNCH_ROWS(device, kernel, T, wide_rows, rows, C, ...)                                 \
-    ((wide_rows) ? LCL_LAUNCH(device, (kernel<T, wide<T>()>), row_grid(rows, C, wide<T>()),     \
-                              row_block(C, wide<T>()), 0, __VA_ARGS__)                          \
+/* kernel<T, V>(args...) over `rows` rows: V elements a lane where rows allow it (wide_rows), one
+ * where not. V: wide<T>(), or MIXED. */
+#define LAUNCH_ROWS(device, kernel, T, V, wide_rows, rows, C, ...)                              \
+    ((wide_rows) ? LCL_LAUNCH(device, (kernel<T, V>), row_grid(rows, C, V), row_block(C, V), 0, \
+                              __VA_ARGS__)                                                      \
                  : LCL_LAUNCH(device, (kernel<T, 1>), row_grid(rows, C, 1), row_block(C, 1), 0, \
                               __VA_ARGS__))
 

@@ -30,8 +30,8 @@ static lcl_status patchify_fwd(struct lcl_cuda_device *d, const struct lcl_patch
     LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &pixels));
     LCL_TRY(lcl_cuda_send(d, pixels, a->pixel_I3SS, bytes));
     /* a lane's elements are of one line */
-    const bool wide_rows = all_wide<T>(a->patch, a->row_IPK);
-    return LAUNCH_ROWS(d, patchify_fwd_kernel, T, wide_rows, a->I * side * side, K,
+    const bool wide_rows = all_wide<float>(a->patch, a->row_IPK);
+    return LAUNCH_ROWS(d, patchify_fwd_kernel, T, MIXED, wide_rows, a->I * side * side, K,
                        (const float *)pixels, a->size, a->patch, (T *)a->row_IPK);
 }
 
@@ -78,7 +78,7 @@ static __global__ void __launch_bounds__(ROW_BLOCK, ROW_BLOCKS)
     const int64_t c = my_column<V>(), t = blockIdx.x;
     if (c >= C) return;
     float sum[V] = {};
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t image = 0; image < I; image++) {
         float x[V];
         load_elements<V>(d_x_ITC + (image * (P + 1) + t) * C + c, x);
@@ -92,8 +92,9 @@ static __global__ void __launch_bounds__(ROW_BLOCK, ROW_BLOCKS)
 template <typename T>
 static lcl_status vit_assemble_fwd(struct lcl_cuda_device *d, const struct lcl_vit_assemble_args *a)
 {
-    const bool wide_rows = all_wide<T>(a->C, a->patch_IPC, a->class_C, a->position_TC, a->x_ITC);
-    return LAUNCH_ROWS(d, vit_assemble_fwd_kernel, T, wide_rows, a->I * (a->P + 1), a->C,
+    const bool wide_rows =
+        all_wide<float>(a->C, a->patch_IPC, a->class_C, a->position_TC, a->x_ITC);
+    return LAUNCH_ROWS(d, vit_assemble_fwd_kernel, T, MIXED, wide_rows, a->I * (a->P + 1), a->C,
                        (const T *)a->patch_IPC, a->class_C, a->position_TC, a->P, a->C,
                        (T *)a->x_ITC);
 }
@@ -102,8 +103,8 @@ template <typename T>
 static lcl_status vit_assemble_bwd(struct lcl_cuda_device *d, const struct lcl_vit_assemble_args *a)
 {
     const bool wide_rows =
-        all_wide<T>(a->C, a->d_x_ITC, a->d_patch_IPC, a->d_class_C, a->d_position_TC);
-    return LAUNCH_ROWS(d, vit_assemble_bwd_kernel, T, wide_rows, a->P + 1, a->C,
+        all_wide<float>(a->C, a->d_x_ITC, a->d_patch_IPC, a->d_class_C, a->d_position_TC);
+    return LAUNCH_ROWS(d, vit_assemble_bwd_kernel, T, MIXED, wide_rows, a->P + 1, a->C,
                        (const T *)a->d_x_ITC, a->I, a->P, a->C, (T *)a->d_patch_IPC, a->d_class_C,
                        a->d_position_TC);
 }

@@ -91,6 +91,7 @@ mma_tf32 mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32
 load_matrix_x4 ldmatrix\.sync\.aligned\.m8n8\.x4\.shared
 load_matrix_x4_transposed ldmatrix\.sync\.aligned\.m8n8\.x4\.trans
 copy_async16 cp\.async\.cg\.shared\.global
+copy_async4 cp\.async\.ca\.shared\.global
 END
     done
 }

@@ -58,6 +58,7 @@ static void test_embed(void **state)
             check_embed(1, 1, 1, dtypes[t], dtypes[k]);
             check_embed(31, 33, 40, dtypes[t], dtypes[k]);
             check_embed(257, 257, 19, dtypes[t], dtypes[k]);
+            check_embed(257, 2056, 19, dtypes[t], dtypes[k]);
         }
 }
 
@@ -127,6 +128,7 @@ static void test_splice(void **state)
         check_splice(0, 5, 3, 31, dtypes[t]);
         check_splice(16, 31, 7, 33, dtypes[t]);
         check_splice(129, 257, 33, 257, dtypes[t]);
+        check_splice(129, 257, 33, 264, dtypes[t]);
     }
 }
 

@@ -4,7 +4,7 @@
 #include "tests/support/fd.h"
 
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
-static const int64_t sizes[][2] = {{1, 1}, {1, 31}, {31, 33}, {33, 257}, {257, 64}};
+static const int64_t sizes[][2] = {{1, 1}, {1, 31}, {31, 33}, {33, 257}, {257, 64}, {5, 2056}};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
 
 struct feature {

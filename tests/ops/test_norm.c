@@ -4,8 +4,8 @@
 #include "tests/support/fd.h"
 
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
-static const int64_t sizes[][2] = {{1, 1},    {1, 31},   {31, 33},  {33, 257},
-                                   {257, 64}, {3, 1030}, {515, 34}, {1, 16384}};
+static const int64_t sizes[][2] = {{1, 1},    {1, 31},   {31, 33},  {33, 257}, {257, 64},
+                                   {3, 1030}, {515, 34}, {515, 36}, {3, 1032}, {1, 16384}};
 enum { N_DTYPES = 2, N_SIZES = sizeof sizes / sizeof sizes[0] };
 static const double eps = 1e-5;
 

@@ -85,6 +85,7 @@ static void test_kinds(void **state)
             check_case(LCL_POOL_NONE, 3, 5, 33, first, dtypes[t]);
             check_case(LCL_POOL_MEAN, 3, 5, 33, first, dtypes[t]);
             check_case(LCL_POOL_MEAN, 31, 4, 64, first, dtypes[t]);
+            check_case(LCL_POOL_MEAN, 2, 3, 2056, first, dtypes[t]);
             check_case(LCL_POOL_2X2, 1, 2, 1, first, dtypes[t]);
             check_case(LCL_POOL_2X2, 3, 16, 31, first, dtypes[t]);
             check_case(LCL_POOL_2X2, 2, 6, 257, first, dtypes[t]);

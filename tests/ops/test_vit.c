@@ -36,6 +36,7 @@ static void test_patchify(void **state)
         check_patchify(1, 1, 1, dtypes[t]);
         check_patchify(3, 31, 31, dtypes[t]);
         check_patchify(5, 33, 11, dtypes[t]);
+        check_patchify(2, 48, 16, dtypes[t]);
         check_patchify(2, 224, 14, dtypes[t]);
     }
 }
@@ -123,6 +124,7 @@ static void test_assemble(void **state)
         check_assemble(1, 1, 1, dtypes[t]);
         check_assemble(3, 16, 31, dtypes[t]);
         check_assemble(31, 9, 257, dtypes[t]);
+        check_assemble(31, 9, 264, dtypes[t]);
         check_assemble(2, 256, 33, dtypes[t]);
     }
 }
