@@ -94,7 +94,12 @@ $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	$Q$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
 # Picks the backend, where there is one to pick: cuda/ (nv) or its emulator (sim).
-$B/nv/train/device.o $B/liblcl.a: $(LIB_OBJ)
+$B/nv/train/device.o $B/sim/train/device.o: train/device.c $B/flags
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
+
+$B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
 	@echo '  AR   $@'
 	$Qar rcs $@ $^
@@ -140,11 +145,6 @@ $B/sim/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_sim.o $(SIM
 	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS) -ldl
 
 # The lcl command, and the tests of whole models, with the emulator for a GPU.
-$B/sim/train/device.o: train/device.c $B/flags
-	@mkdir -p $(@D)
-	@echo '  CC   $@'
-	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
-
 $B/sim/lcl: $(TOOL_OBJ) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@echo '  LINK $@'
 	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
