@@ -53,8 +53,8 @@ CUDA_HERE := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>
 CUDA_ARCH ?= $(or $(CUDA_HERE),$(foreach a,80 90a 100 120,$(if $(filter compute_$(a:%a=%),$(shell $(NVCC) --list-gpu-arch)),$a)))
 CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 CUDA_OBJ  := $(patsubst %.cu,$B/nv/%.o,$(wildcard cuda/*.cu)) $B/nv/train/device.o
-CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib -Wl,-rpath,$(CUDA_ROOT)/lib64 \
-             -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
+CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib $(CUDA_RPATH) -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
+CUDA_RPATH = -Wl,-rpath,$(CUDA_ROOT)/lib64
 NVCC_FLAGS := -std=c++17 -O3 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) \
               -Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas -I. -DLCL_CUDA_ARCHES='"$(foreach a,$(CUDA_ARCH),sm_$a)"'
 else ifneq ($(NVCC),)
@@ -280,7 +280,7 @@ run-quick: tests
 	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
 	@sh $(RUN) end $(SCORE)
 
-run-body: tests
+run-body: tests $B/dist/lcl
 	@sh $(RUN) start $(SCORE)
 	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
 	@$(QUICK_TESTS)
@@ -288,6 +288,7 @@ run-body: tests
 	@$(if $(HAS_AVX2),LCL_CPU_ISA=v3 sh $(RUN) suite $(SCORE) x86-64-v3 $(ISA_TESTS))
 	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) slow $(SLOW_BIN)
 	@$(SIM_SUITES)
+	@sh $(RUN) step $(SCORE) 'bundle' sh tools/test-dist.sh $B/dist/lcl $(RELEASE) $B/tmp/dist
 	@sh $(RUN) step $(SCORE) 'ptxas and tensor cores' sh tools/cuda-gates.sh
 	@+$(SUB) MODE=asan run-mode
 	@+$(SUB) MODE=ubsan run-mode
@@ -332,9 +333,21 @@ install: all ## install lcl and configs under PREFIX (/usr/local)
 	install -m 755 $B/lcl '$(DESTDIR)$(PREFIX)/bin/lcl'
 	cp -R configs '$(DESTDIR)$(PREFIX)/share/lcl/'
 
+# Relocatable: libraries beside it. An RPATH also serves the libraries' own libraries, a RUNPATH would not.
+$B/dist/lcl: CUDA_RPATH :=
+$B/dist/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(CUDA_LIBS)
+
+dist: ## pack lcl with its libraries: build/lcl-VERSION-linux-ARCH.tar.gz runs where only glibc (and a driver) is
+	@sh tools/setup.sh
+	@+$(SUB) $B/dist/lcl
+	@$(if $(CUDA_ROOT),LD_LIBRARY_PATH=$(CUDA_ROOT)/lib64) sh tools/dist.sh $B/dist/lcl $(RELEASE) $B
+
 clean: ## remove what was compiled (not downloads, runs and environments)
 	rm -rf $(foreach d,build build/debug build/asan build/ubsan build/tsan build/openblas,$(foreach \
-	  r,core cpu cuda sim nv model data optim checkpoint train tools tests lcl liblcl.a flags tmp test-results,$d/$r))
+	  r,core cpu cuda sim nv model data optim checkpoint train tools tests dist lcl liblcl.a flags tmp test-results,$d/$r))
 
 dist-clean: ## remove build/ as a whole
 	rm -rf build
@@ -343,7 +356,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
 .PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
-        install clean dist-clean help FORCE
+        install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(wildcard $B/dev/bench/*.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
