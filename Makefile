@@ -55,8 +55,8 @@ CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 CUDA_OBJ  := $(patsubst %.cu,$B/nv/%.o,$(wildcard cuda/*.cu)) $B/nv/train/device.o
 CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib $(CUDA_RPATH) -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
 CUDA_RPATH = -Wl,-rpath,$(CUDA_ROOT)/lib64
-NVCC_FLAGS := -std=c++17 -O3 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) \
-              -Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas -I. -DLCL_CUDA_ARCHES='"$(foreach a,$(CUDA_ARCH),sm_$a)"'
+NVCC_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
+NVCC_FLAGS := -std=c++17 -O3 -Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas -I. -DLCL_CUDA_ARCHES='"$(foreach a,$(CUDA_ARCH),sm_$a)"'
 else ifneq ($(NVCC),)
 $(if $(NVCC_USABLE),,$(info nvcc $(subst $() ,.,$(NVCC_RELEASE)) is older than 12.4: building without CUDA))
 endif
@@ -91,7 +91,10 @@ $B/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	@mkdir -p $(@D)
 	@echo '  NVCC $@'
-	$Q$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+	$Q$(NVCC) $(NVCC_FLAGS) $(NVCC_CODE) -MMD -MP -c -o $@ $<
+
+# wgmma is Hopper's alone.
+$B/nv/cuda/%_wgmma.o: NVCC_CODE := -gencode arch=compute_90a,code=sm_90a
 
 # Picks the backend, where there is one to pick: cuda/ (nv) or its emulator (sim).
 $B/nv/train/device.o $B/sim/train/device.o: train/device.c $B/flags
@@ -127,7 +130,7 @@ $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 
 CXX ?= c++
 SIM_CXXFLAGS := -std=c++17 -O1 -g1 -fno-tree-vectorize -ffp-contract=off -fsanitize=thread,bounds -Wall -Wextra \
-                -Wno-unknown-pragmas -pthread -I. -MMD -MP
+                -Wno-unknown-pragmas -Wno-psabi -pthread -I. -MMD -MP
 SIM_CU   := $(filter-out cuda/gemm_cublaslt.cu,$(wildcard cuda/*.cu))
 SIM_OBJ  := $(SIM_CU:%.cu=$B/sim/%.o) $(patsubst %.c,$B/%.o,$(wildcard cuda/sim/*.c))
 SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,\

@@ -10,6 +10,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 #define threadIdx lcl_sim_thread_idx()
 #define blockIdx lcl_sim_block_idx()

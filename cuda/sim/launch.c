@@ -25,7 +25,7 @@ void *lcl_sim_shared(void) { return current->shared; }
 
 /* --- ends --- */
 
-static void yield(struct lcl_sim_block *b)
+void lcl_sim_yield(struct lcl_sim_block *b)
 {
     struct lcl_sim_thread *self = b->self;
     lcl_fiber_switch(&self->fiber, &b->scheduler);
@@ -42,7 +42,7 @@ static void stop(struct lcl_sim_block *b, const char *place, const char *fmt, va
     if (place && used < sizeof b->message)
         snprintf(b->message + used, sizeof b->message - used, ", at %s", place);
     b->failed = true;
-    if (b->self) yield(b); /* and is never asked back */
+    if (b->self) lcl_sim_yield(b); /* and is never asked back */
 }
 
 void lcl_sim_stop(struct lcl_sim_block *b, const char *place, const char *fmt, ...)
@@ -53,7 +53,7 @@ void lcl_sim_stop(struct lcl_sim_block *b, const char *place, const char *fmt, .
     va_end(list);
 }
 
-static const char *site_text(const struct lcl_sim_site *s)
+const char *lcl_sim_site_text(const struct lcl_sim_site *s)
 {
     static __thread char text[256];
     snprintf(text, sizeof text, "%s:%d (%s)", s->file, s->line, s->what);
@@ -64,7 +64,7 @@ void lcl_sim_fail(const struct lcl_sim_site *site, const char *fmt, ...)
 {
     va_list list;
     va_start(list, fmt);
-    stop(current, site_text(site), fmt, list);
+    stop(current, lcl_sim_site_text(site), fmt, list);
     va_end(list);
 }
 
@@ -79,6 +79,7 @@ static void release_barrier(struct lcl_sim_block *b)
 {
     b->n_at_barrier = 0;
     b->epoch = lcl_sim_tick(b);
+    lcl_sim_clocks_meet(b, 0, b->n_threads);
     for (unsigned w = 0; w * LCL_SIM_WARP < b->n_threads; w++) {
         if (b->watched && lcl_sim_counting()) lcl_sim_count_warp(b, w);
         b->warp_epoch[w] = lcl_sim_tick(b);
@@ -105,7 +106,7 @@ void lcl_sim_barrier(const struct lcl_sim_site *site)
     if (++b->n_at_barrier == b->n_threads)
         release_barrier(b);
     else
-        yield(b);
+        lcl_sim_yield(b);
 }
 
 /* All lanes of self's mask are there: do they want the same? */
@@ -118,7 +119,7 @@ static void check_meeting(const struct lcl_sim_thread *self, const struct lcl_si
             (!t->op || same_site(t->site, self->site)))
             continue;
         char other[256];
-        snprintf(other, sizeof other, "%s", site_text(t->site));
+        snprintf(other, sizeof other, "%s", lcl_sim_site_text(t->site));
         lcl_sim_fail(self->site, "mask %08x, while lane %u of it is at %s with mask %08x",
                      self->mask, l, other, t->mask);
     }
@@ -145,7 +146,7 @@ void lcl_sim_warp(const struct lcl_sim_site *site, unsigned mask, lcl_sim_warp_o
         lcl_sim_fail(site, "waits for lane %d, which has ended",
                      __builtin_ctz(mask & b->ended[warp]));
     if ((b->waiting[warp] & mask) != mask) {
-        yield(b);
+        lcl_sim_yield(b);
         return;
     }
     check_meeting(self, lanes);
@@ -159,13 +160,18 @@ void lcl_sim_warp(const struct lcl_sim_site *site, unsigned mask, lcl_sim_warp_o
     if (mask == (there & ~b->ended[warp])) { /* all that live have met */
         if (b->watched && lcl_sim_counting()) lcl_sim_count_warp(b, warp);
         /* A shuffle, a vote or a product hands over registers, and orders no memory. */
-        if (!op) b->warp_epoch[warp] = lcl_sim_tick(b);
+        if (!op) {
+            b->warp_epoch[warp] = lcl_sim_tick(b);
+            lcl_sim_clocks_meet(b, warp * LCL_SIM_WARP,
+                                warp * LCL_SIM_WARP +
+                                    (exist < LCL_SIM_WARP ? exist : LCL_SIM_WARP));
+        }
     }
 }
 
 /* --- asynchronous copies --- */
 
-static bool in_shared(const struct lcl_sim_block *b, const void *at)
+bool lcl_sim_in_shared(const struct lcl_sim_block *b, const void *at)
 {
     return (const unsigned char *)at >= b->shared &&
            (const unsigned char *)at < b->shared + LCL_SIM_MAX_SHARED;
@@ -182,7 +188,7 @@ void lcl_sim_copy_async(void *dst, const void *src, size_t bytes, size_t width,
                      "cp.async of %zu bytes, %zu from memory, %p to %p: widths are 4, 8, 16 "
                      "and both ends aligned to it",
                      width, bytes, src, dst);
-    if (!in_shared(b, dst) || (bytes && in_shared(b, src)))
+    if (!lcl_sim_in_shared(b, dst) || (bytes && lcl_sim_in_shared(b, src)))
         lcl_sim_fail(site, "cp.async from %p to %p: it goes from global to shared memory", src,
                      dst);
     if (self->n_copies == self->cap_copies) {
@@ -294,10 +300,12 @@ static void thread_entry(void *arg)
         lcl_sim_fail(&site, "the thread ended with %d asynchronous copies under way",
                      self->n_copies);
     }
+    if (self->n_products)
+        lcl_sim_fail(&self->products[0].site, "the thread ended before a wait for its product");
     self->state = LCL_SIM_DONE;
     b->ended[self->index / LCL_SIM_WARP] |= 1u << self->index % LCL_SIM_WARP;
     b->n_done++;
-    yield(b);
+    lcl_sim_yield(b);
 }
 
 static void say_stuck(struct lcl_sim_block *b)
@@ -306,10 +314,13 @@ static void say_stuck(struct lcl_sim_block *b)
     for (unsigned i = 0; i < b->n_threads; i++) {
         const struct lcl_sim_thread *t = &b->threads[i];
         if (t->state == LCL_SIM_DONE) continue;
-        lcl_sim_stop(b, site_text(t->site),
+        char lacks[96];
+        lcl_sim_mbarrier_text(b, t, lacks, sizeof lacks);
+        lcl_sim_stop(b, lcl_sim_site_text(t->site),
                      "block (%u, %u, %u) is stuck: %u of %u threads ended, %u at a barrier; "
-                     "thread %u waits",
-                     b->idx.x, b->idx.y, b->idx.z, b->n_done, b->n_threads, b->n_at_barrier, i);
+                     "thread %u waits%s",
+                     b->idx.x, b->idx.y, b->idx.z, b->n_done, b->n_threads, b->n_at_barrier, i,
+                     lacks);
         return;
     }
 }
@@ -331,6 +342,10 @@ static void thread_reset(struct lcl_sim_block *b, unsigned i)
     t->idx = (struct lcl_sim_dim){i % d.x, i / d.x % d.y, i / d.x / d.y};
     t->n_copies = 0;
     t->open_group = 0;
+    t->n_products = t->n_operands = 0;
+    t->open_products = 0;
+    t->newest_product = 0;
+    t->fenced = false;
     t->n_traces = 0;
     *stack_end(b, i) = stack_mark;
     lcl_fiber_prepare(&t->fiber, stack_end(b, i), LCL_SIM_STACK_BYTES, thread_entry, b);
@@ -343,6 +358,7 @@ static void run_block(struct lcl_sim_block *b, struct schedule *s, unsigned numb
     b->n_done = b->n_at_barrier = 0;
     memset(b->waiting, 0, sizeof b->waiting);
     memset(b->ended, 0, sizeof b->ended);
+    lcl_sim_async_begin(b);
     b->first = b->epoch = lcl_sim_tick(b);
     for (unsigned i = 0; i < b->n_threads; i++) thread_reset(b, i);
     for (unsigned w = 0; w * LCL_SIM_WARP < b->n_threads; w++) b->warp_epoch[w] = lcl_sim_tick(b);
@@ -351,8 +367,10 @@ static void run_block(struct lcl_sim_block *b, struct schedule *s, unsigned numb
     current = b;
     unsigned last = s->order == REVERSE ? 0 : b->n_threads - 1;
     while (b->n_done < b->n_threads && !b->failed) {
+        /* Bulk copies arrive as late as may be, or at random. */
         struct lcl_sim_thread *t = next_ready(b, s, last);
-        if (!t) {
+        if (!t || (s->order == RANDOM && pick(s, 16) == 0)) {
+            if (lcl_sim_async_deliver(b, s->order == REVERSE) || t) continue;
             say_stuck(b);
             break;
         }
@@ -364,6 +382,7 @@ static void run_block(struct lcl_sim_block *b, struct schedule *s, unsigned numb
             lcl_sim_stop(b, NULL, "thread %u needs more than the %d bytes of stack it has", last,
                          LCL_SIM_STACK_BYTES);
     }
+    if (!b->failed) lcl_sim_async_end(b);
     if (b->watched && lcl_sim_counting() && !b->failed)
         for (unsigned w = 0; w * LCL_SIM_WARP < b->n_threads; w++) lcl_sim_count_warp(b, w);
     current = NULL;

@@ -15,12 +15,13 @@ enum { CELL_BYTES = 2, MAX_REGIONS = 8192 };
 
 /* Of the accesses that a `struct last` stands for. LANES, WARPS, BLOCKS: besides the last one's
  * thread, others did so too, with no meeting of the warp, no barrier, or nothing at all between. */
-enum { LANES = 1, WARPS = 2, BLOCKS = 4, ATOMIC = 8, OVER_PLAIN = 16, PENDING = 32 };
+enum { LANES = 1, WARPS = 2, BLOCKS = 4, ATOMIC = 8, OVER_PLAIN = 16, PENDING = 32, BULK = 64 };
 
 /* Times are epochs: equal block epochs mean no barrier between, equal warp epochs no meeting of the
- * warp between. 0: never. */
+ * warp between. 0: never. time: when it was, for the clocks. BULK: a bulk copy wrote; or read;
+ * thread is its mbarrier's number. */
 struct last {
-    uint32_t epoch, warp;
+    uint32_t epoch, warp, time;
     uint16_t thread, flags;
 };
 
@@ -39,6 +40,10 @@ static struct region regions[MAX_REGIONS]; /* by address */
 static int n_regions;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* registering */
 static struct cell *shared_cells;
+/* Beside each cell of shared memory: when products of each warpgroup read it since it was written.
+ */
+typedef uint32_t product_times[LCL_SIM_MAX_WARPGROUPS];
+static product_times *shared_products;
 static uint32_t now;
 
 uint32_t lcl_sim_tick(const struct lcl_sim_block *b) { return b->watched ? ++now : 0; }
@@ -118,12 +123,18 @@ void lcl_sim_written(const void *base, size_t bytes)
 
 void lcl_sim_shadow_launch(struct lcl_sim_block *b)
 {
-    size_t bytes = cells_of(LCL_SIM_MAX_SHARED) * sizeof(struct cell);
-    if (!shared_cells) shared_cells = map(bytes);
+    const size_t cells = cells_of(LCL_SIM_MAX_SHARED);
+    const size_t bytes = cells * sizeof(struct cell), times = cells * sizeof(product_times);
+    if (!shared_cells) {
+        shared_cells = map(bytes);
+        shared_products = map(times);
+    }
     if (now > UINT32_MAX / 2) { /* the clock begins again, and all memory with it */
         now = 0;
         munmap(shared_cells, bytes);
+        munmap(shared_products, times);
         shared_cells = map(bytes);
+        shared_products = map(times);
         for (int i = 0; i < n_regions; i++) {
             size_t of_region = cells_of(regions[i].bytes) * sizeof(struct cell);
             munmap(regions[i].cells, of_region);
@@ -138,7 +149,7 @@ void lcl_sim_shadow_pending(struct lcl_sim_block *b, const void *at, size_t byte
     size_t begin = (size_t)((const unsigned char *)at - b->shared) / CELL_BYTES;
     unsigned self = b->self->index;
     for (size_t i = begin; i < begin + bytes / CELL_BYTES; i++)
-        shared_cells[i].write = (struct last){b->epoch, b->warp_epoch[self / LCL_SIM_WARP],
+        shared_cells[i].write = (struct last){b->epoch, b->warp_epoch[self / LCL_SIM_WARP], now,
                                               (uint16_t)self, pending ? PENDING : 0};
 }
 
@@ -190,7 +201,10 @@ static void blame(const struct access *a, const char *what, unsigned other)
         snprintf(where, sizeof where, "byte %td of shared memory", a->at - a->b->shared);
     else {
         const struct region *r = find(a->at);
-        if (r)
+        const unsigned char *stacks = a->b->stacks;
+        if (a->at >= stacks && a->at < stacks + (size_t)LCL_SIM_MAX_THREADS * LCL_SIM_STACK_BYTES)
+            snprintf(where, sizeof where, "the thread's own");
+        else if (r)
             snprintf(where, sizeof where, "byte %td of %zu bytes of global memory", a->at - r->base,
                      r->bytes);
         else
@@ -209,6 +223,12 @@ static uint32_t since(const struct access *a)
     return a->shared ? a->b->first : a->b->launch_first;
 }
 
+/* Whether a thread has waited for what tells it that `agent` was past that time (async.c). */
+static bool knows(const struct lcl_sim_block *b, unsigned thread, unsigned agent, uint32_t time)
+{
+    return b->clocked && b->threads[thread].clock[agent] >= time;
+}
+
 /* How an access of `l` and this one are not ordered, or NULL. */
 static const char *unordered(const struct access *a, const struct last *l)
 {
@@ -217,6 +237,8 @@ static const char *unordered(const struct access *a, const struct last *l)
     bool same_warp = l->thread / LCL_SIM_WARP == warp;
     if (l->epoch < since(a)) return NULL;
     if (l->epoch < b->first || l->flags & BLOCKS) return "in another block";
+    const unsigned agent = l->flags & BULK ? lcl_sim_agent_bulk(b, l->thread) : l->thread;
+    if (!(l->flags & (LANES | WARPS)) && knows(b, self, agent, l->time)) return NULL;
     if ((l->epoch == b->epoch && (!same_warp || l->flags & WARPS)) ||
         (same_warp && l->warp == b->warp_epoch[warp] && (l->thread != self || l->flags & LANES)))
         return "without a barrier between";
@@ -236,8 +258,11 @@ static void check_race(const struct access *a, const struct cell *c)
     const struct last *w = &c->write;
     if (w->flags & PENDING && w->epoch >= a->b->first)
         blame(a, "an asynchronous copy to it is under way, begun", w->thread);
+    const bool bulk = w->flags & BULK && w->epoch >= a->b->first;
+    if (bulk && !knows(a->b, a->b->self->index, lcl_sim_agent_bulk(a->b, w->thread), w->time))
+        blame(a, "a bulk copy brought it, and no wait for its mbarrier tells so", UINT32_MAX);
     if (a->bytes == 1) return;
-    const char *how = unordered(a, w);
+    const char *how = bulk ? NULL : unordered(a, w);
     bool both_atomic = a->kind == LCL_SIM_ATOMIC && w->flags & ATOMIC;
     /* a plain write before another block's atomics is as unordered as they are */
     if (how && (!both_atomic || (w->flags & OVER_PLAIN && w->epoch < a->b->first)))
@@ -257,7 +282,7 @@ static void join(const struct access *a, struct last *l, unsigned flags)
     if (l->epoch == b->epoch) flags |= same_warp ? l->flags & WARPS : (unsigned)WARPS;
     if (same_warp && l->warp == b->warp_epoch[warp])
         flags |= l->thread == self ? l->flags & LANES : (unsigned)LANES;
-    *l = (struct last){b->epoch, b->warp_epoch[warp], (uint16_t)self, (uint16_t)flags};
+    *l = (struct last){b->epoch, b->warp_epoch[warp], now, (uint16_t)self, (uint16_t)flags};
 }
 
 static void note(const struct access *a, struct cell *c)
@@ -278,19 +303,118 @@ static void note(const struct access *a, struct cell *c)
     }
 }
 
+static void check_shared_end(const struct access *a, size_t begin)
+{
+    if (begin + a->bytes <= a->b->launch->shared_bytes) return;
+    char what[96];
+    snprintf(what, sizeof what, "past the block's %zu bytes", a->b->launch->shared_bytes);
+    blame(a, what, UINT32_MAX);
+}
+
+/* No product that may be under way reads what this access writes. */
+static void check_products(const struct access *a, product_times *times)
+{
+    const struct lcl_sim_block *b = a->b;
+    for (unsigned g = 0; g * LCL_SIM_WARPGROUP < b->n_threads; g++) {
+        const uint32_t time = (*times)[g];
+        (*times)[g] = 0;
+        if (time < b->first) continue;
+        for (unsigned w = 4 * g; w < 4 * g + 4; w++)
+            if (!knows(b, b->self->index, lcl_sim_agent_products(b, w), time))
+                blame(a, "a product reads it, and nothing tells that it is done, with warp",
+                      w * LCL_SIM_WARP);
+    }
+}
+
 static void check_shared(const struct access *a, size_t begin)
 {
-    if (begin + a->bytes > a->b->launch->shared_bytes) {
-        char what[96];
-        snprintf(what, sizeof what, "past the block's %zu bytes", a->b->launch->shared_bytes);
-        blame(a, what, UINT32_MAX);
-    }
+    check_shared_end(a, begin);
     for (size_t i = begin / CELL_BYTES; i <= (begin + a->bytes - 1) / CELL_BYTES; i++) {
         struct cell *c = &shared_cells[i];
         if (a->kind != LCL_SIM_WRITE && c->write.epoch < a->b->first)
             blame(a, "no thread of the block wrote it", UINT32_MAX);
         check_race(a, c);
+        if (a->kind != LCL_SIM_READ) check_products(a, &shared_products[i]);
         note(a, c);
+    }
+}
+
+/* --- bulk copies and products: the asynchronous proxy --- */
+
+/* What an ordinary access wrote must have been fenced for it. */
+static void check_proxy(const struct access *a, const struct last *w, unsigned thread)
+{
+    if (w->epoch < a->b->first || w->flags & (BULK | PENDING)) return;
+    if (!knows(a->b, thread, lcl_sim_agent_fenced(a->b, w->thread), w->time))
+        blame(a, "written with no fence.proxy.async between, or no wait after it,", w->thread);
+}
+
+void lcl_sim_shadow_bulk_begin(struct lcl_sim_block *b, const void *at, size_t bytes,
+                               const struct lcl_sim_site *site)
+{
+    struct access a = {b, at, bytes, LCL_SIM_WRITE, 0, site, true};
+    const size_t begin = (size_t)(a.at - b->shared);
+    check_shared_end(&a, begin);
+    for (size_t i = begin / CELL_BYTES; i < (begin + bytes) / CELL_BYTES; i++) {
+        struct cell *c = &shared_cells[i];
+        check_race(&a, c);
+        check_proxy(&a, &c->write, b->self->index);
+        check_products(&a, &shared_products[i]);
+        note(&a, c);
+        c->write.flags = PENDING;
+    }
+}
+
+void lcl_sim_shadow_bulk_end(struct lcl_sim_block *b, const void *at, size_t bytes,
+                             unsigned mbarrier)
+{
+    const size_t begin = (size_t)((const unsigned char *)at - b->shared);
+    for (size_t i = begin / CELL_BYTES; i < (begin + bytes) / CELL_BYTES; i++)
+        shared_cells[i].write = (struct last){b->epoch, 0, now, (uint16_t)mbarrier, BULK};
+}
+
+void lcl_sim_shadow_bulk_read(struct lcl_sim_block *b, const void *at, size_t bytes,
+                              unsigned mbarrier, const struct lcl_sim_site *site)
+{
+    struct access a = {b, at, bytes, LCL_SIM_READ, 0, site, false};
+    struct region *r = find(at);
+    if (!r) blame(&a, "memory that the device does not have", UINT32_MAX);
+    const size_t begin = (size_t)(a.at - r->base);
+    if (begin + bytes > r->bytes) blame(&a, "past its end", UINT32_MAX);
+    for (size_t i = begin / CELL_BYTES; i < (begin + bytes) / CELL_BYTES; i++) {
+        struct last *read = &r->cells[i].read;
+        check_race(&a, &r->cells[i]);
+        note(&a, &r->cells[i]);
+        read->thread = (uint16_t)mbarrier; /* it is done when that one's phase has ended */
+        read->flags |= BULK;
+    }
+}
+
+void lcl_sim_shadow_product(struct lcl_sim_block *b, const void *at, uint32_t time,
+                            const struct lcl_sim_site *site)
+{
+    struct access a = {b, at, 16, LCL_SIM_READ, 0, site, true};
+    const unsigned group = b->self->index / LCL_SIM_WARPGROUP;
+    const size_t begin = (size_t)(a.at - b->shared);
+    static struct last good; /* a write that was found right, for the product of `good_time` */
+    static uint32_t good_time;
+    check_shared_end(&a, begin);
+    for (size_t i = begin / CELL_BYTES; i < (begin + 16) / CELL_BYTES; i++) {
+        const struct last *w = &shared_cells[i].write;
+        shared_products[i][group] = time;
+        if (good_time == time && memcmp(&good, w, sizeof good) == 0) continue;
+        if (w->epoch < b->first) blame(&a, "no thread of the block wrote it", UINT32_MAX);
+        if (w->flags & PENDING)
+            blame(&a, "an asynchronous copy to it is under way, begun", w->thread);
+        for (unsigned lane = 0; lane < LCL_SIM_WARPGROUP; lane += LCL_SIM_WARP) {
+            const unsigned thread = group * LCL_SIM_WARPGROUP + lane;
+            if (w->flags & BULK && !knows(b, thread, lcl_sim_agent_bulk(b, w->thread), w->time))
+                blame(&a, "a bulk copy brought it, and no wait for its mbarrier tells so",
+                      UINT32_MAX);
+            check_proxy(&a, w, thread);
+        }
+        good = *w;
+        good_time = time;
     }
 }
 
@@ -321,7 +445,13 @@ static void check(struct access *a)
 {
     struct lcl_sim_block *b = a->b;
     const unsigned char *own = b->stacks + (size_t)b->self->index * LCL_SIM_STACK_BYTES;
-    if (a->at >= own && a->at < own + LCL_SIM_STACK_BYTES) return;
+    if (a->at >= own && a->at < own + LCL_SIM_STACK_BYTES) {
+        const char *taken = NULL;
+        if (b->self->n_products)
+            taken = lcl_sim_product_at(b->self, a->at, a->bytes, a->kind != LCL_SIM_READ);
+        if (taken) blame(a, taken, UINT32_MAX);
+        return;
+    }
     const unsigned char *params = b->launch->params;
     if (a->at >= params && a->at < params + b->launch->params_bytes && a->kind == LCL_SIM_READ)
         return;

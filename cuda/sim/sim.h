@@ -5,8 +5,12 @@
  * warp collectives that not all threads reach, reads and writes outside of shared memory or of
  * anything registered, or outside of a thread's own arrays, reads of shared memory that nobody
  * wrote, results of asynchronous copies that are read before their wait, and races: two threads at
- * the same bytes, one of them writing, with no barrier between (of the block, or of the warp), in
- * shared and global memory, within a block and between blocks.
+ * the same bytes, one of them writing, with no barrier between (of the block, or of the warp, or an
+ * mbarrier's), in shared and global memory, within a block and between blocks. Of sm_90a: mbarriers
+ * whose phase never ends, or gets more bytes than were announced; operands of products (wgmma) that
+ * are overwritten before somebody knows that the product is done, or were written without a proxy
+ * fence; their registers touched before a wait. Bulk copies arrive as late as may be, but what they
+ * overwrite is gone at once.
  *
  * How it sees accesses: kernels are compiled with -fsanitize=thread,bounds, and shadow.c stands in
  * for the sanitizers' libraries, so every load and store of the same source that nvcc compiles is a

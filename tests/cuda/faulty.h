@@ -14,6 +14,8 @@ enum { FAULTY_FLOATS = 4096 };
 /* Runs the kernel of this name once. In the source, a comment
  * `fault: NAME` stands in the line that is wrong. */
 LCL_CHECKED lcl_status faulty_run(const char *name, float *global);
+/* The same for faulty_async.cu. */
+LCL_CHECKED lcl_status faulty_async_run(const char *name, float *global);
 /* A kernel that does nothing, launched in this shape. */
 LCL_CHECKED lcl_status faulty_launch(const unsigned grid[3], const unsigned block[3],
                                      size_t shared_bytes);

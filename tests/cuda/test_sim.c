@@ -9,8 +9,9 @@
 #include "tests/cuda/faulty.h"
 #include "tests/support/support.h"
 
-static const char *program; /* this one */
-static const char *const source = "tests/cuda/faulty.cu";
+static const char *program;              /* this one */
+static const char *source = "faulty.cu"; /* of tests/cuda/ */
+static lcl_status (*run)(const char *name, float *global) = faulty_run;
 static const char *const schedules[] = {"forward", "reverse", "random:7", "random:8"};
 enum { N_SCHEDULES = sizeof schedules / sizeof schedules[0] };
 
@@ -28,15 +29,16 @@ static float *known(void)
 /* Whether `message` names a line of the source that has this comment. */
 static bool names_line(const char *message, const char *comment)
 {
-    FILE *f = fopen(source, "r");
-    if (!f) fail_msg("%s: run the test in the repository's root", source);
-    char line[256], place[64];
+    char line[256], place[64], path[64];
+    snprintf(path, sizeof path, "tests/cuda/%s", source);
+    FILE *f = fopen(path, "r");
+    if (!f) fail_msg("%s: run the test in the repository's root", path);
     bool named = false;
     int marked = 0;
     for (int n = 1; fgets(line, sizeof line, f); n++) {
         if (!strstr(line, comment)) continue;
         marked++;
-        snprintf(place, sizeof place, "faulty.cu:%d", n);
+        snprintf(place, sizeof place, "%s:%d", source, n);
         const char *at = strstr(message, place);
         named |= at && !strchr("0123456789", at[strlen(place)] ? at[strlen(place)] : ' ');
     }
@@ -52,7 +54,7 @@ static void assert_says(const char *name, float *g, const char *words, const cha
     snprintf(comment, sizeof comment, "fault: %s */", name);
     for (int i = 0; i < N_SCHEDULES; i++) {
         setenv("LCL_SIM_SCHEDULE", schedules[i], 1);
-        lcl_status status = faulty_run(name, g);
+        lcl_status status = run(name, g);
         if (status != LCL_INTERNAL)
             fail_msg("%s, %s: status %d, and no fault found", name, schedules[i], (int)status);
         const char *message = lcl_error_message();
@@ -82,7 +84,7 @@ static void assert_gives(const char *name, size_t first, size_t n, const float *
         else
             setenv("LCL_SIM_CHECK", "0", 1);
         float *g = known();
-        lcl_status status = faulty_run(name, g);
+        lcl_status status = run(name, g);
         unsetenv("LCL_SIM_SCHEDULE");
         unsetenv("LCL_SIM_CHECK");
         const char *how = i < N_SCHEDULES ? schedules[i] : "unwatched";
@@ -249,6 +251,58 @@ static void test_copies(void **state)
     memcpy(want, known(), sizeof want);
     memset(want + 384, 0, 128 * sizeof(float));
     assert_gives("copy_right", 1024, 512, want);
+}
+
+/* mbarriers, bulk copies and products of warpgroups. */
+static void test_async(void **state)
+{
+    (void)state;
+    static const struct fault faults[] = {
+        {"bulk_without_wait", "an asynchronous copy to it is under way", "brought it, and no wait"},
+        {"bulk_waited_for_by_another", "an asynchronous copy to it is under way",
+         "brought it, and no wait"},
+        {"bulk_waited_for_in_another_phase", "an asynchronous copy to it is under way",
+         "brought it, and no wait"},
+        {"bulk_of_a_phase_that_never_comes", "its mbarrier lacks 1 arrivals and 0 bytes", NULL},
+        {"bulk_expects_more", "its mbarrier lacks 0 arrivals and 16 bytes", NULL},
+        {"bulk_for_an_unfenced_mbarrier", "whose making no fence has shown it", NULL},
+        {"bulk_for_no_mbarrier", "a bulk copy for no mbarrier", NULL},
+        {"bulk_misaligned", "to shared memory, at 128 bytes", NULL},
+        {"bulk_past_shared_end", "past the block's 32768 bytes", NULL},
+        {"bulk_over_unfenced_writes", "written with no fence.proxy.async between", NULL},
+        {"arrival_too_many", "its mbarrier lacks 1 arrivals and 0 bytes", NULL},
+        {"mbarrier_used_at_once", "without a barrier between", "no thread of the block wrote it"},
+        {"arrival_for_others", "a race: written without a barrier between",
+         "no thread of the block wrote it"},
+        {"product_without_fence", "no wgmma.fence", NULL},
+        {"product_after_wait_without_fence", "no wgmma.fence", NULL},
+        {"product_without_wait", "registers that a product under way sums in", NULL},
+        {"product_without_commit", "registers that a product under way sums in", NULL},
+        {"product_of_newest_group", "registers that a product under way sums in", NULL},
+        {"product_left", "ended before a wait for its product", NULL},
+        {"product_with_changed_operand", "registers that a product under way reads", NULL},
+        {"product_of_three_warps", "is stuck: 32 of 128 threads ended", NULL},
+        {"product_of_two_minds", "wants another product", NULL},
+        {"product_of_unwritten", "no thread of the block wrote it", NULL},
+        {"product_before_its_operands", "an asynchronous copy to it is under way",
+         "brought it, and no wait"},
+        {"product_without_proxy_fence", "written with no fence.proxy.async between", NULL},
+        {"bulk_over_a_product", "a product reads it, and nothing tells that it is done", NULL},
+        {"write_under_a_product", "a product reads it, and nothing tells that it is done", NULL},
+    };
+    source = "faulty_async.cu";
+    run = faulty_async_run;
+    assert_all_say(faults, sizeof faults / sizeof faults[0]);
+    assert_says("bulk_expects_less", known(), "16 bytes more than were announced", NULL, false);
+    assert_says("bulk_left", known(), "ended before a wait for its bulk copies", NULL, false);
+    for (int i = 0; i < N_SCHEDULES; i++) {
+        setenv("LCL_SIM_SCHEDULE", schedules[i], 1);
+        ASSERT_OK(faulty_async_run("product_right", known()));
+        ASSERT_OK(faulty_async_run("product_with_proxy_fence", known()));
+    }
+    unsetenv("LCL_SIM_SCHEDULE");
+    source = "faulty.cu";
+    run = faulty_run;
 }
 
 static void test_shapes(void **state)
@@ -527,6 +581,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_atomics),
         cmocka_unit_test(test_barriers),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_async),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_stacks),
