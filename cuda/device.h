@@ -49,8 +49,8 @@ struct lcl_cuda_device {
     unsigned char *results, *results_host; /* on the device, and pinned */
     size_t results_used, results_bytes;
     int64_t waits; /* of the host */
-    void *gemm;   /* of gemm*.cu */
-    void **marks; /* cudaEvent_t [n_marks], of marks.cu */
+    void *gemm;    /* of gemm*.cu */
+    void **marks;  /* cudaEvent_t [n_marks], of marks.cu */
     int64_t n_marks;
     char text[320];
 };
