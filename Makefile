@@ -94,7 +94,7 @@ $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	$Q$(NVCC) $(NVCC_FLAGS) $(NVCC_CODE) -MMD -MP -c -o $@ $<
 
 # wgmma is Hopper's alone.
-$B/nv/cuda/%_wgmma.o: NVCC_CODE := -gencode arch=compute_90a,code=sm_90a
+$B/nv/cuda/%_wgmma.o $B/nv/tests/cuda/hopper.o: NVCC_CODE := -gencode arch=compute_90a,code=sm_90a
 
 # Picks the backend, where there is one to pick: cuda/ (nv) or its emulator (sim).
 $B/nv/train/device.o $B/sim/train/device.o: train/device.c $B/flags
@@ -170,8 +170,8 @@ test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no 
 
 # The same tests on a real GPU.
 GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) \
-            tests/model/test_golden.c tests/cuda/test_whole.c)
-$B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+            tests/model/test_golden.c tests/cuda/test_whole.c tests/cuda/test_hopper.c)
+$B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $B/nv/tests/cuda/hopper.o $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(CUDA_LIBS)

@@ -34,6 +34,7 @@ struct lcl_config {
 
 /* Indices of the words of the E keys, in their order in the schema. */
 enum lcl_device { LCL_DEVICE_CPU, LCL_DEVICE_CUDA };
+enum lcl_attention { LCL_ATTENTION_MMA, LCL_ATTENTION_WGMMA };
 enum lcl_task { LCL_TASK_LINK_CONTEXT, LCL_TASK_VISION, LCL_TASK_LANGUAGE };
 enum lcl_scheduler { LCL_LR_COSINE, LCL_LR_LINEAR, LCL_LR_CONSTANT, LCL_LR_WSD };
 enum lcl_strategy { LCL_2WAY, LCL_2WAY_RANDOM, LCL_2WAY_WEIGHT, LCL_NWAY };

@@ -54,6 +54,8 @@ static lcl_status check_training(const struct lcl_config *c)
 {
     CHECK(c->adam_beta1 < 1 && c->adam_beta2 < 1, "0.9 and 0.999 are usual",
           "adam_beta1 %g and adam_beta2 %g must be below 1", c->adam_beta1, c->adam_beta2);
+    CHECK(c->attention == LCL_ATTENTION_MMA || (c->device == LCL_DEVICE_CUDA && c->bf16),
+          "set attention: mma", "attention: wgmma is for device: cuda with bf16: true");
     CHECK(c->adam_epsilon > 0, "1e-8 is usual", "adam_epsilon must be above 0");
     CHECK(c->language_min_segment <= c->language_max_segment, "6 and 32 go with a length of 64",
           "language.min_segment %lld is above language.max_segment %lld",

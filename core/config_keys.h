@@ -15,6 +15,7 @@
     K(INT, "seed", seed, 1, 0, 4294967295, "seed of initialisation, episodes and augmentation") \
     E("device", device, "cpu", "cpu|cuda", "backend that computes: the processor, or an NVIDIA GPU (where lcl was built with CUDA)") \
     K(INT, "device_number", device_number, 0, 0, 1023, "which of several GPUs, from 0") \
+    E("attention", attention, "mma", "mma|wgmma", "attention kernels on a GPU: mma, for all; wgmma, in bf16 on Hopper (compute capability 9.0), where head width and strides are multiples of 8") \
     K(INT, "threads", threads, 0, 0, 1024, "CPU threads; 0: all processors") \
     K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation and master weights") \
     K(INT, "memory_limit_mib", memory_limit_mib, 0, 0, 1000000000, "refuse to start above this; 0: what the machine has free") \

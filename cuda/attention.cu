@@ -1,17 +1,18 @@
-/* Attention forward, tile by tile with a running maximum and sum (Dao et al. 2022,
- * "FlashAttention", algorithm 1), and the tables of who sees whom. Legend: attention.cuh. */
-#include "cuda/attention.cuh"
+/* Attention forward on mma.sync, and the tables of who sees whom. Legend: attention.cuh. */
+#include "cuda/attention_fwd.cuh"
 
 #include <stdlib.h>
 
 #include "core/threads.h"
+#include "cuda/attention_wgmma.cuh"
 #include "cuda/ops.cuh"
 
 /* --- tables, on the host --- */
 
-enum { TABLES_SCRATCH = 6 }; /* of the thread's slots */
+enum { TABLES_SCRATCH = 6 }; /* of the thread's slots, and the two after it */
 
 struct builder {
+    int32_t rows; /* a tile */
     attention_tile *tiles;
     attention_segment *segments;
     int64_t n_tiles, n_segments;
@@ -72,8 +73,8 @@ static void add_tiles(struct builder *b, const struct lcl_attention_args *a, boo
         const struct lcl_attn_run *r = &a->runs[i];
         const int32_t begin = by_key ? r->own_begin : r->q_begin;
         const int32_t end = by_key ? r->own_end : r->q_end;
-        for (int32_t first = begin; first < end; first += ATTENTION_ROWS) {
-            const int32_t last = end - first > ATTENTION_ROWS ? first + ATTENTION_ROWS : end;
+        for (int32_t first = begin; first < end; first += b->rows) {
+            const int32_t last = end - first > b->rows ? first + b->rows : end;
             const int64_t before = b->n_segments;
             b->work = 0;
             if (by_key)
@@ -97,16 +98,18 @@ static int by_work(const void *x, const void *y)
 }
 
 lcl_status attention_tables_make(struct lcl_cuda_device *d, const struct lcl_attention_args *a,
-                                 bool by_key, struct attention_tables *out)
+                                 bool by_key, int rows, struct attention_tables *out)
 {
     struct builder b = {};
+    b.rows = rows;
     add_tiles(&b, a, by_key);
     const size_t tile_bytes = (size_t)b.n_tiles * sizeof *b.tiles;
     const size_t bytes = tile_bytes + (size_t)b.n_segments * sizeof *b.segments;
     *out = attention_tables();
     if (!b.n_tiles) return LCL_OK;
-    /* Both directions have their place, so that neither's copy on the device goes stale. */
-    char *memory = (char *)lcl_thread_scratch(TABLES_SCRATCH + (by_key ? 1 : 0), bytes);
+    /* Each kind has its place, so that none's copy on the device goes stale. */
+    const int kind = by_key ? 1 : rows == ATTENTION_ROWS ? 0 : 2;
+    char *memory = (char *)lcl_thread_scratch(TABLES_SCRATCH + kind, bytes);
     if (!memory) return LCL_FAIL(LCL_MEMORY, "attention: no memory for %zu bytes of tables", bytes);
     b.tiles = (attention_tile *)memory;
     b.segments = (attention_segment *)(memory + tile_bytes);
@@ -139,29 +142,6 @@ template <typename T, int DP> static size_t forward_bytes()
            sizeof(T);
 }
 
-/* Divides by the sums, which the four lanes of a row hold in parts, and writes lse. */
-template <int DP>
-LCL_DEVICE void running_end(running<DP> *r, const attention_params &p, int first_row, int end_row,
-                            int head)
-{
-    const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = r->sum[half];
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        const int row = first_row + lane / 4 + 8 * half;
-        if (p.lse_TH && lane % 4 == 0 && row < end_row)
-            p.lse_TH[row * p.H + head] = r->max[half] * p.scale + logf(sum);
-        const float factor = 1.0f / sum;
-#pragma unroll
-        for (int n = 0; n < DP / 8; n++) {
-            r->out[n][2 * half] *= factor;
-            r->out[n][2 * half + 1] *= factor;
-        }
-    }
-}
-
 template <typename T, int DP>
 static __global__ void __launch_bounds__(ATTENTION_BLOCK)
     attention_fwd_kernel(attention_params p, bool aligned)
@@ -177,8 +157,10 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK)
     attention_walk w = walk_begin(p.segments, t, 1), ahead = w;
     load_rows<T, DP, ATTENTION_ROWS>(q, (const T *)p.q + head * p.D, p.q_stride, t.row_begin,
                                      t.row_end, D, aligned);
-    running<DP> r;
+    running r;
     running_begin(&r);
+    float out[DP / 8][4];
+    zero<DP>(out);
     for (int stage = 0, step = 0; w.head < 1; stage ^= 1, step++) {
         /* the step after this one is on its way while this one is worked on */
         for (int i = step == 0 ? 0 : 1; i < 2; i++) {
@@ -198,21 +180,22 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK)
         const attention_segment g = p.segments[w.segment];
         const int first_key = g.begin + w.at;
         if (first_row < t.row_end) { /* else this warp has no rows */
-            float s[N / 8][4];
+            float s[N / 8][4], keep[2];
             scores<T, DP, N>(s, q + 16 * warp * STRIDE, keys + stage * TILE);
             if (first_key + N > g.end || first_key + N - 1 > t.row_begin + g.limit)
                 mask<N>(s, g, first_key, first_row);
-            soften<DP, N>(&r, s, p.scale * ATTENTION_LOG2E);
-            update<T, DP, N>(r.out, s, values + stage * TILE);
+            soften<N>(&r, s, p.scale * ATTENTION_LOG2E, keep);
+            scale_rows<DP>(out, keep);
+            update<T, DP, N>(out, s, values + stage * TILE);
         }
         sync_block();
         w = walk_next(p.segments, t, w, N, 1);
     }
     copy_wait<0>();
     sync_block(); /* no step at all: the queries' copies of other threads are done */
-    running_end(&r, p, first_row, t.row_end, head);
+    running_end<DP>(r, out, p, first_row, t.row_end, head);
     store_rows<T, DP>((T *)p.out + head * p.D, p.out_stride, first_row, t.row_begin, t.row_end, D,
-                      aligned, q + 16 * warp * STRIDE, r.out);
+                      aligned, q + 16 * warp * STRIDE, out);
 }
 
 template <typename T, int DP>
@@ -226,12 +209,13 @@ static lcl_status launch(struct lcl_cuda_device *d, const attention_params &p, i
 template <typename T>
 static lcl_status forward(struct lcl_cuda_device *d, const struct lcl_attention_args *a)
 {
-    struct attention_tables tables;
-    LCL_TRY(attention_tables_make(d, a, false, &tables));
-    if (!tables.n_tiles) return LCL_OK;
     const int64_t E = sizeof(T);
     const bool aligned = attention_aligned<T>(a->D, a->q_stride * E, a->kv_stride * E,
                                               a->out_stride * E, a->q, a->k, a->v, a->out);
+    if (d->wgmma && aligned && a->dtype == LCL_BF16) return attention_wgmma_fwd(d, a);
+    struct attention_tables tables;
+    LCL_TRY(attention_tables_make(d, a, false, ATTENTION_ROWS, &tables));
+    if (!tables.n_tiles) return LCL_OK;
     const attention_params p = attention_params_of(a, tables);
     return ATTENTION_BY_WIDTH(launch, T, a->D, d, p, tables.n_tiles, aligned);
 }

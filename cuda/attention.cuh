@@ -45,8 +45,8 @@ struct attention_params {
     float *lse_HT, *delta_HT; /* lse for powers of 2; sums of d_out * out */
 };
 
-/* The tables, on the device, largest tiles first. by_key: tiles of keys and their queries, for the
- * backward's d_k and d_v; else tiles of queries and their keys. */
+/* The tables, on the device, largest tiles (of at most `rows` rows) first. by_key: tiles of keys
+ * and their queries, for the backward's d_k and d_v; else tiles of queries and their keys. */
 struct attention_tables {
     const attention_tile *tiles;
     const attention_segment *segments;
@@ -54,7 +54,7 @@ struct attention_tables {
 };
 LCL_CHECKED lcl_status attention_tables_make(struct lcl_cuda_device *d,
                                              const struct lcl_attention_args *a, bool by_key,
-                                             struct attention_tables *out);
+                                             int rows, struct attention_tables *out);
 
 /* Every run has one query row: decoding over a cache (attention_decode.cu). */
 static inline bool attention_decodes(const struct lcl_attention_args *a)
@@ -325,69 +325,6 @@ LCL_DEVICE void update(float (*x)[4], const float (*s)[4], const T *b)
             multiply(x[n / 8], fa, fb[0]);
             multiply(x[n / 8 + 1], fa, fb[1]);
         }
-    }
-}
-
-/* --- softmax, as scores arrive --- */
-
-/* What one lane keeps of its two rows, l / 4 and l / 4 + 8 of the warp's. */
-template <int DP> struct running {
-    float out[DP / 8][4];
-    float max[2], sum[2];
-};
-
-/* Scores outside of the segment, or past the diagonal, become -infinity. */
-template <int N>
-LCL_DEVICE void mask(float (*s)[4], const attention_segment &g, int first_key, int first_row)
-{
-    const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-            const int row = first_row + lane / 4 + 8 * (i / 2);
-            if (key >= g.end || key > row + g.limit) s[n][i] = -INFINITY;
-        }
-}
-
-/* The scores of one step become weights, and what was summed before is scaled to the new maximum.
- */
-template <int DP, int N> LCL_DEVICE void soften(running<DP> *r, float (*s)[4], float scale_log2)
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float top = r->max[half];
-#pragma unroll
-        for (int n = 0; n < N / 8; n++) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-        top = fmaxf(top, shuffle_xor(top, 1));
-        top = fmaxf(top, shuffle_xor(top, 2));
-        const float base = top == -INFINITY ? 0 : top * scale_log2;
-        const float keep = fast_exp2(r->max[half] * scale_log2 - base);
-        r->max[half] = top;
-        r->sum[half] *= keep;
-#pragma unroll
-        for (int n = 0; n < N / 8; n++)
-#pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; i++) {
-                s[n][i] = fast_exp2(s[n][i] * scale_log2 - base);
-                r->sum[half] += s[n][i];
-            }
-#pragma unroll
-        for (int n = 0; n < DP / 8; n++) {
-            r->out[n][2 * half] *= keep;
-            r->out[n][2 * half + 1] *= keep;
-        }
-    }
-}
-
-template <int DP> LCL_DEVICE void running_begin(running<DP> *r)
-{
-    zero<DP>(r->out);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        r->max[half] = -INFINITY;
-        r->sum[half] = 0;
     }
 }
 

@@ -303,8 +303,8 @@ template <typename T>
 static lcl_status backward(struct lcl_cuda_device *d, const struct lcl_attention_args *a)
 {
     struct attention_tables by_query, by_key;
-    LCL_TRY(attention_tables_make(d, a, false, &by_query));
-    LCL_TRY(attention_tables_make(d, a, true, &by_key));
+    LCL_TRY(attention_tables_make(d, a, false, ATTENTION_ROWS, &by_query));
+    LCL_TRY(attention_tables_make(d, a, true, ATTENTION_ROWS, &by_key));
     if (!by_query.n_tiles) return LCL_OK;
     int64_t rows = 0;
     for (int64_t i = 0; i < a->n_runs; i++)

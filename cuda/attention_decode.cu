@@ -10,7 +10,7 @@
  * Legend: attention.cuh; R = H / G. Rows are numbered run by run, R to a run, within one key/value
  * head; a block has up to 16, one row of a product's tiles. A slot is one part of a row's keys: the
  * prefix's first, then its own. */
-#include "cuda/attention.cuh"
+#include "cuda/attention_fwd.cuh"
 
 enum {
     ROWS = 16,
@@ -103,7 +103,8 @@ template <typename T, int DP> struct decode_shared {
 
 /* This warp's rows through shared memory: each has seen a quarter of the keys. */
 template <typename T, int DP>
-LCL_DEVICE void put_running(float *out, float *stat, running<DP> &r, float scale_log2)
+LCL_DEVICE void put_running(float *out, float *stat, const running &r, const float (*sums)[4],
+                            float scale_log2)
 {
     enum { STRIDE = decode_shared<T, DP>::OUT_STRIDE };
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -121,7 +122,7 @@ LCL_DEVICE void put_running(float *out, float *stat, running<DP> &r, float scale
         for (int n = 0; n < DP / 8; n++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                out[row * STRIDE + 8 * n + 2 * (lane % 4) + i] = r.out[n][2 * half + i];
+                out[row * STRIDE + 8 * n + 2 * (lane % 4) + i] = sums[n][2 * half + i];
     }
 }
 
@@ -163,8 +164,10 @@ LCL_DEVICE void attend_part(T *shared, const decode_params &p, const decode_part
     const T *k = (const T *)p.k + kv_head * p.D, *v = (const T *)p.v + kv_head * p.D;
     const attention_segment all = {w.key, w.key_end, ATTENTION_ALL, 0, 0};
     const float scale_log2 = p.scale * ATTENTION_LOG2E;
-    running<DP> r;
+    running r;
     running_begin(&r);
+    float sums[DP / 8][4], keep[2];
+    zero<DP>(sums);
     load_queries<T, DP>(q, p, w, aligned);
     int ahead = w.key;
     for (int key = w.key, stage = 0; key < w.key_end; key += STEP, stage ^= 1) {
@@ -185,13 +188,14 @@ LCL_DEVICE void attend_part(T *shared, const decode_params &p, const decode_part
         const int mine = stage * TILE + warp * MINE * STRIDE;
         scores<T, DP, MINE>(s, q, keys + mine);
         if (key + STEP > w.key_end) mask<MINE>(s, all, key + warp * MINE, 0);
-        soften<DP, MINE>(&r, s, scale_log2);
-        update<T, DP, MINE>(r.out, s, values + mine);
+        soften<MINE>(&r, s, scale_log2, keep);
+        scale_rows<DP>(sums, keep);
+        update<T, DP, MINE>(sums, s, values + mine);
         sync_block();
     }
     float *out = (float *)keys, *stat = out + WARPS * ROWS * layout::OUT_STRIDE;
     copy_wait<0>(); /* the last groups are empty */
-    put_running<T, DP>(out, stat, r, scale_log2);
+    put_running<T, DP>(out, stat, r, sums, scale_log2);
     sync_block();
     merge_warps<T, DP>(out, stat, p, w);
     sync_block();

@@ -45,6 +45,7 @@ static lcl_status open_stream(struct lcl_cuda_device *d)
     cudaStream_t stream;
     LCL_CUDA_TRY(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     d->stream = stream;
+    d->hopper = p.major == 9 && p.minor == 0;
     return LCL_OK;
 }
 
@@ -97,6 +98,7 @@ static lcl_status open_stream(struct lcl_cuda_device *d)
     if (d->number != 0)
         return LCL_FAIL(LCL_UNSUPPORTED, "there is no GPU %d; the emulator is one, 0", d->number);
     snprintf(d->text, sizeof d->text, "emulator");
+    d->hopper = true;
     return LCL_OK;
 }
 
@@ -156,6 +158,17 @@ lcl_status lcl_cuda_open(struct lcl_exec *ex, int device)
     lcl_arena_memory(&tensors);
     ex->ops = lcl_cuda_ops();
     ex->device = d;
+    return LCL_OK;
+}
+
+lcl_status lcl_cuda_use_wgmma(struct lcl_exec *ex, bool on)
+{
+    struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
+    if (on && !d->hopper)
+        return LCL_FAIL_HINT(LCL_UNSUPPORTED, "set attention: mma",
+                             "attention: wgmma needs a GPU of compute capability 9.0; this is %s",
+                             d->text);
+    d->wgmma = on;
     return LCL_OK;
 }
 

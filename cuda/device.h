@@ -38,6 +38,8 @@ struct lcl_cuda_device {
     void *stream; /* cudaStream_t */
     int number;
     bool synchronous; /* wait after every launch: LCL_CUDA_SYNC=1 */
+    bool hopper;      /* compute capability 9.0 */
+    bool wgmma;       /* attention in bf16 runs on wgmma, where rows allow it */
     void *scratch[LCL_CUDA_SLOTS];
     size_t scratch_bytes[LCL_CUDA_SLOTS];
     struct lcl_cuda_upload upload[LCL_CUDA_UPLOADS];

@@ -23,7 +23,10 @@ if [ -n "$write" ] && [ $# -gt 0 ]; then
     exit 2
 fi
 whole=
-[ $# -gt 0 ] || { whole=1; set -- cuda/*.cu; }
+if [ $# = 0 ]; then # wgmma is Hopper's alone
+    whole=1
+    case $ARCH in 90a) set -- cuda/*.cu ;; *) set -- $(ls cuda/*.cu | grep -v _wgmma) ;; esac
+fi
 
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
@@ -70,7 +73,8 @@ compiled() {
     for f in "$@"; do
         name=$(basename "$f" .cu)
         cat "$dir/$name.failed" 2>/dev/null
-        grep -E '(warning|error)([ #:]|$)' "$dir/$name.log" | sed "s|^|$f: |"
+        # ptxas only informs where it serializes products
+        grep -E '(warning|error)([ #:]|$)|wgmma.*serialized|Performance Loss' "$dir/$name.log" | sed "s|^|$f: |"
     done
 }
 
@@ -82,7 +86,7 @@ instructions() {
         # shellcheck disable=SC2086
         cat "$f" $headers >"$dir/text"
         while read -r called instruction; do
-            grep -Eq "(^|[^a-z_0-9])$called\(" "$dir/text" || continue
+            grep -Eq "(^|[^a-z_0-9])$called(<[^>]*>)?\(" "$dir/text" || continue
             grep -q "$instruction" "$dir/$(basename "$f" .cu).ptx" ||
                 echo "$f: calls $called, and its PTX has no $instruction"
         done <<'END'
@@ -92,6 +96,11 @@ load_matrix_x4 ldmatrix\.sync\.aligned\.m8n8\.x4\.shared
 load_matrix_x4_transposed ldmatrix\.sync\.aligned\.m8n8\.x4\.trans
 copy_async16 cp\.async\.cg\.shared\.global
 copy_async4 cp\.async\.ca\.shared\.global
+bulk_load cp\.async\.bulk\.tensor\.3d\.shared::cluster\.global\.tile\.mbarrier::complete_tx::bytes
+mbarrier_wait mbarrier\.try_wait\.parity
+wgmma_rows wgmma\.mma_async\.sync\.aligned\.m64n[0-9]*k16\.f32\.bf16\.bf16
+wgmma_columns wgmma\.mma_async\.sync\.aligned\.m64n[0-9]*k16\.f32\.bf16\.bf16
+registers_raise setmaxnreg\.inc
 END
     done
 }

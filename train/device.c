@@ -11,7 +11,10 @@
 
 static lcl_status open_cuda(struct lcl_exec *ex, const struct lcl_config *c)
 {
-    return lcl_cuda_open(ex, (int)c->device_number);
+    LCL_TRY(lcl_cuda_open(ex, (int)c->device_number));
+    lcl_status status = lcl_cuda_use_wgmma(ex, c->attention == LCL_ATTENTION_WGMMA);
+    if (status != LCL_OK) lcl_cuda_close(ex);
+    return status;
 }
 
 void lcl_device_close(struct lcl_exec *ex)

@@ -350,6 +350,9 @@ static void contradictions_name_both_keys(void **state)
                  "language.max_segment");
     ASSERT_FAILS(load("language.recall_ways: 9\n"), LCL_CONFIG,
                  "language.recall_ways 9 is above language.recall_shots 8");
+    ASSERT_FAILS(load("attention: wgmma\n"), LCL_CONFIG, "is for device: cuda with bf16: true");
+    ASSERT_FAILS(load("attention: wgmma\ndevice: cuda\n"), LCL_CONFIG, "with bf16: true");
+    ASSERT_OK(load("attention: wgmma\ndevice: cuda\nbf16: true\n"));
     ASSERT_FAILS(load("adam_epsilon: 0\n"), LCL_CONFIG, "adam_epsilon");
     ASSERT_FAILS(load("stages:\n  - name: a\n  - name: b\n    adam_beta2: 1\n"), LCL_CONFIG,
                  "run.yaml: stage b: adam_beta1");

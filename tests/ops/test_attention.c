@@ -279,6 +279,79 @@ static void test_bf16_as_good_as_plain(void **state)
     }
 }
 
+/* On every kernel there is for bf16. */
+static void check_bf16_kernels(struct problem *p, bool backward)
+{
+    struct result want = reference(p, false, backward), plain = reference(p, true, backward);
+    for (int wgmma = 0; wgmma < 2; wgmma++) {
+        if (!test_backend_wgmma(wgmma)) continue;
+        struct run_buffers b = run_op(p, LCL_BF16, backward);
+        if (wgmma) assert_true(test_backend_wgmma(false));
+        check_bf16(wgmma ? "out, wgmma" : "out", b.out, plain.out, want.out,
+                   (size_t)(p->T * p->H * p->D));
+        check_close("lse", b.lse, LCL_F32, want.lse, (size_t)(p->T * p->H), 1e-5);
+        if (backward)
+            check_bf16("d_qkv", b.d_qkv, plain.d_qkv, want.d_qkv, (size_t)(p->T * row_width(p)));
+    }
+    buf_end();
+}
+
+static void test_bf16_widths(void **state)
+{
+    (void)state;
+    static const int32_t lengths[] = {1, 31, 33, 100, 129};
+    static const int64_t widths[] = {8, 16, 24, 64, 72, 96, 104, 128};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        struct problem p = {
+            .H = 2, .G = w % 2 + 1, .D = widths[w], .pad = w % 2 * 8, .causal = w % 3 != 0};
+        add_sequences(&p, lengths, 5);
+        fill(&p, 20 + 10 * w);
+        /* as the op reads them */
+        for (int64_t i = 0; i < p.T * row_width(&p); i++) p.qkv[i] = dbl_bf16(p.qkv[i]);
+        check_bf16_kernels(&p, false);
+    }
+}
+
+/* Several steps of keys a tile; prefixes and branches whose ends are anywhere; a cache's tail. */
+static void test_bf16_masks(void **state)
+{
+    (void)state;
+    for (int causal = 0; causal < 2; causal++) {
+        struct problem p = {.H = 2, .G = 1, .D = 32, .causal = causal};
+        add_episode(&p, 300, (int32_t[]){1, 33, 130}, 3);
+        add_sequences(&p, (int32_t[]){257}, 1);
+        fill(&p, 5);
+        for (int64_t i = 0; i < p.T * row_width(&p); i++) p.qkv[i] = dbl_bf16(p.qkv[i]);
+        check_bf16_kernels(&p, causal);
+    }
+}
+
+/* Rows that no query sees may hold anything. */
+static void test_bf16_others_are_not_touched(void **state)
+{
+    (void)state;
+    struct problem p = {.H = 2, .G = 2, .D = 64, .causal = true};
+    add_sequences(&p, (int32_t[]){70, 140, 30}, 3);
+    fill(&p, 6);
+    struct run_buffers b = run_op(&p, LCL_BF16, false);
+    double *want = buf_read(b.out, (size_t)(p.T * p.H * p.D), LCL_BF16);
+    const int64_t width = row_width(&p), row = p.H * p.D;
+    lcl_bf16 *qkv = (lcl_bf16 *)(uintptr_t)b.args.q;
+    for (int64_t i = 0; i < p.T * width; i++)
+        if (i / width < 70 || i / width >= 210) qkv[i] = lcl_f32_to_bf16(NAN);
+    const struct lcl_attn_run middle = p.runs[1];
+    b.args.runs = &middle;
+    b.args.n_runs = 1;
+    for (int wgmma = 0; wgmma < 2; wgmma++) {
+        if (!test_backend_wgmma(wgmma)) continue;
+        ASSERT_OK(test_exec()->ops->attention_fwd(test_exec(), &b.args));
+        if (wgmma) assert_true(test_backend_wgmma(false));
+        check_close("out", (lcl_bf16 *)b.out + 70 * row, LCL_BF16, want + 70 * row,
+                    (size_t)(140 * row), 1e-2);
+    }
+    buf_end();
+}
+
 /* The last rows of a causal sequence, asked for one at a time over a cache, and as a prefill's
  * tail. */
 static void test_decode_equals_full(void **state)
@@ -500,6 +573,9 @@ int main(void)
         cmocka_unit_test(test_shared_prefix),
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_bf16_as_good_as_plain),
+        cmocka_unit_test(test_bf16_widths),
+        cmocka_unit_test(test_bf16_masks),
+        cmocka_unit_test(test_bf16_others_are_not_touched),
         cmocka_unit_test(test_decode_equals_full),
         cmocka_unit_test(test_decode_branches),
         cmocka_unit_test(test_decode_lengths_and_widths),

@@ -14,3 +14,5 @@ void test_backend_free(void *p, size_t guard_bytes)
     (void)guard_bytes;
     free(p);
 }
+
+bool test_backend_wgmma(bool on) { return !on; }

@@ -33,3 +33,5 @@ void test_backend_free(void *p, size_t guard_bytes)
     memcpy(&a, (unsigned char *)p - HEAD_BYTES, sizeof a);
     lcl_arena_free(&a);
 }
+
+bool test_backend_wgmma(bool on) { return lcl_cuda_use_wgmma(test_exec(), on) == LCL_OK; }

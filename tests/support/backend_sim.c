@@ -21,3 +21,5 @@ void test_backend_free(void *p, size_t guard_bytes)
     if (p) lcl_sim_forget((unsigned char *)p + guard_bytes);
     free(p);
 }
+
+bool test_backend_wgmma(bool on) { return lcl_cuda_use_wgmma(test_exec(), on) == LCL_OK; }

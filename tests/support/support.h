@@ -40,6 +40,8 @@ const char *temp_dir(void);
 void fill_normal(float *x, size_t n, float std, uint64_t sample);
 /* The exec of the backend that the program is linked with; threads are started. */
 struct lcl_exec *test_exec(void);
+/* Attention in bf16 on wgmma, or as at first; false where the backend has no such choice. */
+bool test_backend_wgmma(bool on);
 
 /* Of the backend: backend_cpu.c (LCL_CPU_ISA picks the instruction set) or backend_cuda.c. */
 lcl_status test_backend_open(struct lcl_exec *ex);
