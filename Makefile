@@ -283,7 +283,7 @@ run-quick: tests
 	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
 	@sh $(RUN) end $(SCORE)
 
-run-body: tests $B/dist/lcl
+run-body: tests $B/dist/lcl $B/sim/dev/bench-gpu/bench
 	@sh $(RUN) start $(SCORE)
 	@sh $(RUN) step $(SCORE) lint sh tools/lint.sh
 	@$(QUICK_TESTS)
@@ -292,6 +292,7 @@ run-body: tests $B/dist/lcl
 	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) slow $(SLOW_BIN)
 	@$(SIM_SUITES)
 	@sh $(RUN) step $(SCORE) 'bundle' sh tools/test-dist.sh $B/dist/lcl $(RELEASE) $B/tmp/dist
+	@sh $(RUN) step $(SCORE) 'bench-gpu, dry' sh dev/bench-gpu/run.sh $B/sim/dev/bench-gpu/bench $B/tmp/bench-gpu dry
 	@sh $(RUN) step $(SCORE) 'ptxas and tensor cores' sh tools/cuda-gates.sh
 	@+$(SUB) MODE=asan run-mode
 	@+$(SUB) MODE=ubsan run-mode
@@ -321,6 +322,24 @@ bench: ## speed side by side with PyTorch: dev/bench/, CASES='a b c-small c-larg
 	@sh tools/setup.sh
 	@+$(SUB) $B/dev/bench/bench
 	@CASES='$(CASES)' sh dev/bench/run.sh
+
+# On a GPU, or (DRY=1) on the emulator with tiny shapes.
+GPU_BENCH := $(patsubst %.c,$B/%.o,$(wildcard dev/bench-gpu/*.c)) $B/dev/bench/world.o
+GPU_PEERS := $(wildcard dev/bench-gpu/*.cu)
+$B/dev/bench-gpu/bench: $(GPU_BENCH) $(GPU_PEERS:%.cu=$B/nv/%.o) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) $(LIBS) $(CUDA_LIBS)
+
+$B/sim/dev/bench-gpu/bench: $(GPU_BENCH) $(GPU_PEERS:%.cu=$B/sim/%.o) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+
+bench-gpu: ## kernels and whole steps on this machine's GPU, within 8 minutes; DRY=1: on the emulator, to see that it runs
+	@sh tools/setup.sh
+	@$(if $(or $(DRY),$(filter 1,$(CUDA))),,echo 'bench-gpu: nvcc 12.4 or newer is not here'; exit 1)
+	@+$(SUB) $B/$(if $(DRY),sim/)dev/bench-gpu/bench
+	@sh dev/bench-gpu/run.sh $B/$(if $(DRY),sim/)dev/bench-gpu/bench $B/bench-gpu/$(if $(DRY),dry dry,results)
 
 docs: $B/lcl ## write docs/config.md anew from the schema
 	$B/lcl config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
@@ -358,9 +377,10 @@ dist-clean: ## remove build/ as a whole
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
-.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench docs format lint \
+.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench bench-gpu docs format lint \
         install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(wildcard $B/dev/bench/*.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
+-include $(wildcard $(foreach d,dev/bench dev/bench-gpu nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d)

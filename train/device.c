@@ -57,6 +57,11 @@ bool lcl_device_limits(const struct lcl_exec *ex, struct lcl_limits *limits)
     return ex->device != NULL;
 }
 
+const char *lcl_device_name(const struct lcl_exec *ex)
+{
+    return ex->device ? lcl_cuda_describe(ex) : "CPU";
+}
+
 const char *lcl_device_describe(void) { return lcl_cuda_built(); }
 
 #else
@@ -104,6 +109,12 @@ bool lcl_device_limits(const struct lcl_exec *ex, struct lcl_limits *limits)
 {
     (void)ex, (void)limits;
     return false;
+}
+
+const char *lcl_device_name(const struct lcl_exec *ex)
+{
+    (void)ex;
+    return "CPU";
 }
 
 const char *lcl_device_describe(void) { return "not built in"; }

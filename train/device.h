@@ -24,7 +24,9 @@ void lcl_device_range_end(const struct lcl_exec *ex);
 /* What the device can do at most, by its maker; false where it has to be measured. */
 bool lcl_device_limits(const struct lcl_exec *ex, struct lcl_limits *limits);
 
-/* "CUDA: NVIDIA ..., sm_90", "emulator" or "not built in": for `lcl --version`. */
+/* "NVIDIA H100 80GB HBM3, sm_90, driver ...", "emulator" or "CPU". */
+const char *lcl_device_name(const struct lcl_exec *ex);
+/* "CUDA 13.0 for sm_90a", "emulator" or "not built in": for `lcl --version`. */
 const char *lcl_device_describe(void);
 
 #endif

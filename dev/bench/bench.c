@@ -15,7 +15,6 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "dev/bench/world.h"
-#include "optim/optimizer.h"
 #include "train/generate.h"
 #include "train/profile.h"
 
@@ -27,12 +26,11 @@ struct bench {
     bool bf16, dump;
     struct lcl_trainer trainer; /* a */
     int64_t step;
-    struct lcl_batch_builder *builder; /* b, c */
+    struct world_step whole;           /* b */
+    struct lcl_batch_builder *builder; /* c */
     const struct lcl_batch *batch;
-    struct lcl_pass pass;
-    struct lcl_optimizer optimizer; /* b */
     struct lcl_generator generator;
-    float *pixels, *features;
+    float *features;
     struct lcl_ids *answer;
     bool *is_branch;
 };
@@ -93,56 +91,18 @@ static lcl_status repeat_a(struct bench *b, struct outcome *o)
 
 static lcl_status open_b(struct bench *b)
 {
-    struct world *w = &b->w;
-    struct lcl_model *m = &w->env.model;
-    struct lcl_sampler sampler;
-    struct lcl_episode e;
-    lcl_step_set_trainable(&m->params, &w->config);
-    struct lcl_arena measure;
-    lcl_arena_measure(&measure, "gradients");
-    LCL_ARENA_NEW(&measure, float, m->params.n_elements);
-    LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
-    m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_elements);
-    b->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
-    LCL_TRY(lcl_optimizer_open(&b->optimizer, &m->params));
-    LCL_TRY(
-        lcl_sampler_init(&sampler, &w->config, &w->env.pack, &w->env.neighbors, LCL_SPLIT_TRAIN));
-    lcl_status status = lcl_sampler_draw(&sampler, 0, 0, 0, &e);
-    if (status == LCL_OK) {
-        status = lcl_batch_append_episode(b->builder, &e, LCL_ENCODE_TRAIN,
-                                          (enum lcl_supervise)w->config.data_supervise, NULL, 0);
-        lcl_episode_free(&e);
-    }
-    lcl_sampler_free(&sampler);
-    LCL_TRY(status);
-    b->batch = lcl_batch_builder_get(b->builder);
-    int64_t side = m->config.vision.image_size, n = b->batch->n_images * 3 * side * side;
-    b->pixels = malloc((size_t)n * sizeof(float));
-    if (!b->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for pictures");
-    world_normals(b->pixels, n, 11);
+    LCL_TRY(world_step_open(&b->w, &b->whole));
     if (!b->dump) return LCL_OK;
-    LCL_TRY(world_write(b->dir, "pixels.f32", b->pixels, (size_t)n * sizeof(float)));
-    return world_write_batch(b->batch, b->dir, "batch.bin");
+    LCL_TRY(world_write(b->dir, "pixels.f32", b->whole.pixels,
+                        (size_t)b->whole.n_pixels * sizeof(float)));
+    return world_write_batch(b->whole.batch, b->dir, "batch.bin");
 }
 
 static lcl_status repeat_b(struct bench *b, struct outcome *o)
 {
-    struct lcl_params *t = &b->w.env.model.params;
-    double sum, weight = 0;
-    int first = 0;
-    while (!t->rows[first].trainable) first++; /* all rows after the tower's train */
-    memset(t->grad + t->rows[first].offset, 0,
-           (t->n_elements - t->rows[first].offset) * sizeof(float));
-    for (int64_t s = 0; s < b->batch->S; s++) weight += (double)b->batch->weight_S[s];
-    struct lcl_images images = {.pixels = b->pixels};
-    LCL_TRY(lcl_model_step(&b->pass, b->batch, &images, (float)(1 / weight), &sum, NULL));
-    struct lcl_update u = {.step = b->step, .n_steps = 1000, .adam_step = b->step + 1};
-    b->step++;
-    LCL_TRY(lcl_optimizer_update(&b->optimizer, &b->w.env.exec, &b->w.config, &u));
-    LCL_TRY(lcl_exec_sync(&b->w.env.exec));
-    LCL_TRY(lcl_optimizer_finish(&b->optimizer, t, &u));
-    o->loss = sum / weight;
-    o->tokens = b->batch->T;
+    LCL_TRY(world_step_run(&b->w, &b->whole));
+    o->loss = b->whole.loss;
+    o->tokens = b->whole.batch->T;
     return LCL_OK;
 }
 
@@ -307,11 +267,9 @@ static lcl_status work(struct bench *b, const struct bench_case *k)
 static void close_bench(struct bench *b)
 {
     if (b->trainer.env) lcl_trainer_close(&b->trainer);
+    world_step_close(&b->whole);
     if (b->builder) lcl_batch_builder_free(b->builder);
-    lcl_pass_free(&b->pass);
-    lcl_optimizer_close(&b->optimizer);
     if (b->answer) lcl_generator_free(&b->generator);
-    free(b->pixels);
     free(b->features);
     free(b->answer);
     free(b->is_branch);

@@ -9,6 +9,7 @@
 #include "core/fs.h"
 #include "core/rng.h"
 #include "core/threads.h"
+#include "optim/optimizer.h"
 
 static const char *const folk[] = {"elvish",  "orcish",  "dwarvish", "drake",   "undead",
                                    "saurian", "merfolk", "naga",     "ogre",    "troll",
@@ -63,7 +64,7 @@ lcl_status world_open(struct world *w, const char *config, int64_t stage,
     return lcl_tokenizer_for_config(&w->config, &w->env.tokenizer);
 }
 
-lcl_status world_model(struct world *w, int64_t vocabulary, bool bf16, bool training)
+lcl_status world_shape(struct world *w, int64_t vocabulary, bool bf16)
 {
     struct lcl_env *e = &w->env;
     struct lcl_model_config m;
@@ -75,7 +76,13 @@ lcl_status world_model(struct world *w, int64_t vocabulary, bool bf16, bool trai
     LCL_TRY(lcl_model_create(&e->model, &m));
     e->has_model = true;
     e->model.bf16 = bf16;
-    return lcl_model_reserve(&e->model, bf16, false, training);
+    return LCL_OK;
+}
+
+lcl_status world_model(struct world *w, int64_t vocabulary, bool bf16, bool training)
+{
+    LCL_TRY(world_shape(w, vocabulary, bf16));
+    return lcl_model_reserve(&w->env.model, bf16, false, training);
 }
 
 void world_normals(float *x, int64_t n, uint64_t sample)
@@ -97,6 +104,78 @@ lcl_status world_features(struct world *w)
     world_normals(f->data, n < 1 << 20 ? n : 1 << 20, 7);
     for (int64_t i = 1 << 20; i < n; i++) f->data[i] = f->data[i - (1 << 20) + 1];
     return LCL_OK;
+}
+
+static lcl_status draw_episode(struct world *w, struct world_step *s)
+{
+    struct lcl_sampler sampler;
+    struct lcl_episode e;
+    LCL_TRY(
+        lcl_sampler_init(&sampler, &w->config, &w->env.pack, &w->env.neighbors, LCL_SPLIT_TRAIN));
+    lcl_status status = lcl_sampler_draw(&sampler, 0, 0, 0, &e);
+    if (status == LCL_OK) {
+        status = lcl_batch_append_episode(s->builder, &e, LCL_ENCODE_TRAIN,
+                                          (enum lcl_supervise)w->config.data_supervise, NULL, 0);
+        lcl_episode_free(&e);
+    }
+    lcl_sampler_free(&sampler);
+    return status;
+}
+
+lcl_status world_step_open(struct world *w, struct world_step *s)
+{
+    struct lcl_model *m = &w->env.model;
+    struct lcl_arena measure;
+    *s = (struct world_step){0};
+    LCL_TRY(lcl_batch_builder_create(w->env.tokenizer, (enum lcl_layout)w->config.data_layout,
+                                     lcl_tokens_per_image(&m->config), &s->builder));
+    lcl_step_set_trainable(&m->params, &w->config);
+    lcl_arena_measure(&measure, "gradients");
+    LCL_ARENA_NEW(&measure, float, m->params.n_elements);
+    LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
+    m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_elements);
+    s->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
+    LCL_TRY(lcl_optimizer_open(&s->optimizer, &m->params));
+    LCL_TRY(draw_episode(w, s));
+    s->batch = lcl_batch_builder_get(s->builder);
+    int64_t side = m->config.vision.image_size;
+    s->n_pixels = s->batch->n_images * 3 * side * side;
+    s->pixels = malloc((size_t)s->n_pixels * sizeof(float));
+    if (!s->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for pictures");
+    world_normals(s->pixels, s->n_pixels, 11);
+    return LCL_OK;
+}
+
+lcl_status world_step_run(struct world *w, struct world_step *s)
+{
+    struct lcl_exec *ex = &w->env.exec;
+    struct lcl_params *t = &w->env.model.params;
+    double sum, weight = 0;
+    int first = 0;
+    while (!t->rows[first].trainable) first++; /* all rows after the tower's train */
+    size_t begin = t->rows[first].offset;
+    LCL_TRY(ex->ops->zero_fwd(
+        ex, &(struct lcl_zero_args){(int64_t)((t->n_elements - begin) * sizeof(float)),
+                                    t->grad + begin}));
+    for (int64_t i = 0; i < s->batch->S; i++) weight += (double)s->batch->weight_S[i];
+    struct lcl_images images = {.pixels = s->pixels};
+    LCL_TRY(lcl_model_step(&s->pass, s->batch, &images, (float)(1 / weight), &sum, NULL));
+    struct lcl_update u = {.step = s->done, .n_steps = 1000, .adam_step = s->done + 1};
+    s->done++;
+    LCL_TRY(lcl_optimizer_update(&s->optimizer, ex, &w->config, &u));
+    LCL_TRY(lcl_exec_sync(ex));
+    LCL_TRY(lcl_optimizer_finish(&s->optimizer, t, &u));
+    s->loss = sum / weight;
+    return LCL_OK;
+}
+
+void world_step_close(struct world_step *s)
+{
+    if (s->builder) lcl_batch_builder_free(s->builder);
+    lcl_pass_free(&s->pass);
+    lcl_optimizer_close(&s->optimizer);
+    free(s->pixels);
+    *s = (struct world_step){0};
 }
 
 void world_close(struct world *w)

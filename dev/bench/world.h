@@ -18,11 +18,28 @@ struct world {
  * overrides as lcl_config_load. */
 LCL_CHECKED lcl_status world_open(struct world *w, const char *config, int64_t stage,
                                   const char *const *overrides, int n);
-/* The model's table and arrays; vocabulary 0: the tokenizer's. Values are not set. */
+/* The model's table without arrays, for plans; vocabulary 0: the tokenizer's. */
+LCL_CHECKED lcl_status world_shape(struct world *w, int64_t vocabulary, bool bf16);
+/* The same and its arrays. Values are not set. */
 LCL_CHECKED lcl_status world_model(struct world *w, int64_t vocabulary, bool bf16, bool training);
 /* Random features of every picture. */
 LCL_CHECKED lcl_status world_features(struct world *w);
 void world_close(struct world *w);
+
+/* All of a training step but the draw: one episode forth and back through tower, projector and
+ * decoder, clipping, AdamW. Gradients are reserved here. */
+struct world_step {
+    struct lcl_batch_builder *builder;
+    const struct lcl_batch *batch;
+    struct lcl_pass pass;
+    struct lcl_optimizer optimizer;
+    float *pixels;
+    int64_t n_pixels, done;
+    double loss;
+};
+LCL_CHECKED lcl_status world_step_open(struct world *w, struct world_step *s);
+LCL_CHECKED lcl_status world_step_run(struct world *w, struct world_step *s);
+void world_step_close(struct world_step *s);
 
 /* n normal values of a stream. */
 void world_normals(float *x, int64_t n, uint64_t sample);
