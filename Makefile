@@ -170,8 +170,10 @@ test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no 
 
 # The same tests on a real GPU.
 GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) \
-            tests/model/test_golden.c tests/cuda/test_whole.c tests/cuda/test_hopper.c)
-$B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $B/nv/tests/cuda/hopper.o $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+            tests/model/test_golden.c \
+            $(foreach t,whole profile intrinsics hopper,tests/cuda/test_$t.c))
+GPU_TEST_CU := $B/nv/tests/cuda/intrinsics.o $B/nv/tests/cuda/hopper.o
+$B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(GPU_TEST_CU) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(CUDA_LIBS)
