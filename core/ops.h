@@ -56,7 +56,8 @@ struct lcl_exec;
     FWD(upload)            \
     FWD(download)          \
     FWD(adamw)             \
-    FWD(sumsq)
+    FWD(sumsq)             \
+    FWD(replay)
 
 /* y_MN = x_MK weight_NK^T + bias_N, added to y when accumulate_y.
  * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += d_y^T x, d_bias_N += column sums
@@ -383,6 +384,30 @@ struct lcl_adamw_args {
     const struct lcl_grad_norm *norm;
 };
 
+/* A backend's record of some work; it begins with this. NULL: none yet. */
+struct lcl_recording {
+    void (*release)(struct lcl_recording *);
+};
+static inline void lcl_recording_free(struct lcl_recording **r)
+{
+    if (*r) (*r)->release(*r);
+    *r = NULL;
+}
+
+/* Work that is done again and again: work(ctx) calls ops of this exec. A backend may keep in
+ * *recording what it asked for, and do that again instead of calling it: then what index arrays
+ * hold is read anew, where they lay, and results arrive where they did, at the next sync. So in
+ * all calls with one recording tensors and arrays stay in place, shapes and attention's prefixes
+ * stay as they are (its own keys grow up to most_keys), and work does nothing else on the host that
+ * matters and does not wait. What arrays hold is not checked again. LCL_UNSUPPORTED where work
+ * calls an op that cannot be recorded: one that makes tables on the host, moves tensors, or waits.
+ */
+struct lcl_replay_args {
+    struct lcl_recording **recording;
+    lcl_status (*work)(void *ctx);
+    void *ctx;
+};
+
 struct lcl_ops {
     const char *backend; /* "cpu", ... */
 #define DIFF(op)                                                                           \
@@ -399,6 +424,7 @@ struct lcl_ops {
 struct lcl_exec {
     const struct lcl_ops *ops;
     void *device; /* backend's own; NULL on the CPU */
+    bool records; /* replay_fwd does: work that keeps its shape is cheaper than less work */
 };
 
 /* Segments are cut in tiles, one after another: first_N1[s] = tiles before segment s (N + 1 of

@@ -62,6 +62,7 @@ static lcl_status tiles_make(struct lcl_cuda_device *d, const struct lcl_segment
                              int64_t N, int64_t tile, int slot, struct tiles *t, unsigned *G)
 {
     const size_t bytes = (size_t)(N + 1) * sizeof(int64_t);
+    LCL_TRY(lcl_cuda_unrecorded(d, "an op over segments"));
     int64_t *first_N1 = (int64_t *)lcl_thread_scratch(slot, bytes);
     if (!first_N1) return LCL_FAIL(LCL_MEMORY, "no memory for %lld segments", (long long)N);
     *G = (unsigned)lcl_segment_tiles(segment_N, N, tile, first_N1);

@@ -107,6 +107,7 @@ lcl_status attention_tables_make(struct lcl_cuda_device *d, const struct lcl_att
     const size_t bytes = tile_bytes + (size_t)b.n_segments * sizeof *b.segments;
     *out = attention_tables();
     if (!b.n_tiles) return LCL_OK;
+    LCL_TRY(lcl_cuda_unrecorded(d, "attention of runs of several rows"));
     /* Each kind has its place, so that none's copy on the device goes stale. */
     const int kind = by_key ? 1 : rows == ATTENTION_ROWS ? 0 : 2;
     char *memory = (char *)lcl_thread_scratch(TABLES_SCRATCH + kind, bytes);

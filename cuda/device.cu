@@ -147,6 +147,8 @@ lcl_status lcl_cuda_open(struct lcl_exec *ex, int device)
     if (!d) return LCL_FAIL(LCL_MEMORY, "no memory to open a device");
     const char *sync = getenv("LCL_CUDA_SYNC");
     d->synchronous = sync && strcmp(sync, "1") == 0;
+    const char *graph = getenv("LCL_CUDA_GRAPH");
+    d->graphs = !graph || strcmp(graph, "0") != 0;
     d->number = device;
     lcl_status status = open_stream(d);
     if (status == LCL_OK) status = lcl_cuda_gemm_open(d);
@@ -158,6 +160,7 @@ lcl_status lcl_cuda_open(struct lcl_exec *ex, int device)
     lcl_arena_memory(&tensors);
     ex->ops = lcl_cuda_ops();
     ex->device = d;
+    ex->records = d->graphs;
     return LCL_OK;
 }
 
@@ -178,6 +181,7 @@ void lcl_cuda_close(struct lcl_exec *ex)
     device_free(lcl_cuda_device_of(ex));
     ex->device = NULL;
     ex->ops = NULL;
+    ex->records = false;
 }
 
 const char *lcl_cuda_describe(const struct lcl_exec *ex)
@@ -207,6 +211,7 @@ lcl_status lcl_cuda_scratch(struct lcl_cuda_device *d, enum lcl_cuda_slot slot, 
                                  "lower per_device_train_batch_size, or set gradient_checkpointing",
                                  "the GPU has no %zu bytes of scratch left", bytes);
         d->scratch_bytes[slot] = bytes;
+        d->scratch_grown++;
     }
     *out = d->scratch[slot];
     return LCL_OK;

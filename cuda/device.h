@@ -54,6 +54,10 @@ struct lcl_cuda_device {
     void *gemm;    /* of gemm*.cu */
     void **marks;  /* cudaEvent_t [n_marks], of marks.cu */
     int64_t n_marks;
+    bool graphs;                          /* replay by graphs; LCL_CUDA_GRAPH=0: by calls */
+    struct lcl_cuda_recording *recording; /* of the work that is being recorded (replay.cu) */
+    bool capturing;                       /* its calls, as a graph; else they run, too */
+    uint64_t scratch_grown;               /* how often, so far */
     char text[320];
 };
 
@@ -68,7 +72,9 @@ LCL_CHECKED lcl_status lcl_cuda_wait(struct lcl_cuda_device *d);
 LCL_CHECKED lcl_status lcl_cuda_send(struct lcl_cuda_device *d, void *device, const void *host,
                                      size_t bytes);
 /* The device's copy of `bytes` of host memory. Arrays that did not change since they were last
- * asked for are not sent again: positions and runs serve all layers. */
+ * asked for are not sent again: positions and runs serve all layers. The array must be the op's
+ * argument itself, for a recording reads it again; a table that the launcher makes begins with
+ * lcl_cuda_unrecorded. */
 LCL_CHECKED lcl_status lcl_cuda_upload(struct lcl_cuda_device *d, const void *host, size_t bytes,
                                        const void **out);
 /* Memory of the device, all zeros, whose contents reach `host` at the next sync (at once where the
@@ -82,6 +88,14 @@ LCL_CHECKED lcl_status lcl_cuda_results_reserve(struct lcl_cuda_device *d, int n
 LCL_CHECKED lcl_status lcl_cuda_op_end(struct lcl_cuda_device *d);
 void lcl_cuda_exchange_free(struct lcl_cuda_device *d);
 void lcl_cuda_marks_free(struct lcl_cuda_device *d);
+
+/* replay.cu. LCL_UNSUPPORTED while work is being recorded: of an op that works on the host. */
+LCL_CHECKED lcl_status lcl_cuda_unrecorded(const struct lcl_cuda_device *d, const char *op);
+/* Of a recording under way: where kernels find an upload or a result; NULL: as without. */
+LCL_CHECKED lcl_status lcl_cuda_record_upload(struct lcl_cuda_device *d, const void *host,
+                                              size_t bytes, const void **out);
+LCL_CHECKED lcl_status lcl_cuda_record_result(struct lcl_cuda_device *d, void *host, size_t bytes,
+                                              void **out);
 
 static inline struct lcl_cuda_device *lcl_cuda_device_of(struct lcl_exec *ex)
 {

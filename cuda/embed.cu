@@ -110,6 +110,7 @@ lcl_status lcl_cuda_embed_bwd(struct lcl_exec *ex, const struct lcl_embed_args *
 {
     LCL_TRY(lcl_check_embed(a));
     if (!a->d_table_VC || a->T == 0) return LCL_OK;
+    LCL_TRY(lcl_cuda_unrecorded(lcl_cuda_device_of(ex), "embed backward"));
     return BY_DTYPE(a->dtype, embed_bwd, lcl_cuda_device_of(ex), a);
 }
 
@@ -146,6 +147,7 @@ template <typename T>
 static lcl_status splice_bwd(struct lcl_cuda_device *d, const struct lcl_splice_args *a)
 {
     const size_t bytes = (size_t)(a->R + 1 + a->n) * sizeof(int32_t);
+    LCL_TRY(lcl_cuda_unrecorded(d, "splice backward"));
     int32_t *start = (int32_t *)lcl_thread_scratch(SCRATCH_INDEX, bytes);
     if (!start) return LCL_FAIL(LCL_MEMORY, "splice: no memory for %lld slots", (long long)a->n);
     int32_t *slot = start + a->R + 1;

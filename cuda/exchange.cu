@@ -87,6 +87,8 @@ lcl_status lcl_cuda_upload(struct lcl_cuda_device *d, const void *host, size_t b
 {
     *out = NULL;
     if (!host || !bytes) return LCL_OK;
+    LCL_TRY(lcl_cuda_record_upload(d, host, bytes, out));
+    if (*out) return LCL_OK;
     struct lcl_cuda_upload *u = find_upload(d, host, bytes);
     u->used = ++d->uses;
     if (u->host != host || u->bytes != bytes || memcmp(u->copy, host, bytes) != 0) {
@@ -146,6 +148,7 @@ lcl_status lcl_cuda_results_reserve(struct lcl_cuda_device *d, int n, size_t byt
 {
     const size_t wanted = d->results_used + bytes + (size_t)n * ALIGN;
     const int count = d->n_results + n;
+    if (d->capturing) return LCL_OK; /* they have places in the recording */
     if (count <= d->results_cap && wanted <= d->results_bytes) return LCL_OK;
     LCL_TRY(deliver(d));
     if (count > d->results_cap) {
@@ -162,6 +165,8 @@ lcl_status lcl_cuda_result(struct lcl_cuda_device *d, void *host, size_t bytes, 
 {
     *out = NULL;
     if (!host || !bytes) return LCL_OK;
+    LCL_TRY(lcl_cuda_record_result(d, host, bytes, out));
+    if (*out) return LCL_OK;
     LCL_TRY(lcl_cuda_results_reserve(d, 1, bytes));
     struct lcl_cuda_result r = {host, d->results_used, bytes};
     *out = d->results + d->results_used;

@@ -28,6 +28,7 @@ lcl_status lcl_cuda_upload_fwd(struct lcl_exec *ex, const struct lcl_upload_args
     void *to = a->y;
     LCL_TRY(lcl_check_count("upload", a->count));
     if (!a->count) return LCL_OK;
+    LCL_TRY(lcl_cuda_unrecorded(d, "upload"));
     if (a->y_dtype != LCL_F32) LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &to));
     LCL_TRY(lcl_cuda_send(d, to, a->x, bytes));
     return to == a->y ? lcl_cuda_op_end(d) : cast(ex, a->count, LCL_F32, a->y_dtype, to, a->y);
@@ -39,6 +40,7 @@ lcl_status lcl_cuda_download_fwd(struct lcl_exec *ex, const struct lcl_download_
     const size_t bytes = (size_t)a->count * sizeof(float);
     const void *from = a->x;
     LCL_TRY(lcl_check_count("download", a->count));
+    LCL_TRY(lcl_cuda_unrecorded(d, "download or a wait"));
     if (a->count && a->x_dtype != LCL_F32) {
         void *wide;
         LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &wide));

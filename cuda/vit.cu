@@ -27,6 +27,7 @@ static lcl_status patchify_fwd(struct lcl_cuda_device *d, const struct lcl_patch
     const size_t bytes = (size_t)(a->I * 3 * a->size * a->size) * sizeof(float);
     void *pixels;
     if (!a->I) return LCL_OK;
+    LCL_TRY(lcl_cuda_unrecorded(d, "patchify"));
     LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &pixels));
     LCL_TRY(lcl_cuda_send(d, pixels, a->pixel_I3SS, bytes));
     /* a lane's elements are of one line */

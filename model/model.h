@@ -202,7 +202,8 @@ void lcl_text_layout(struct lcl_pass *p, int64_t T, int64_t R, bool training);
 /* Key/value cache for generation: rows of all layers; the caller says which row a token takes. */
 struct lcl_kv_cache {
     int64_t rows;
-    void **k, **v; /* [n_layers] of [rows, G * D] in the model's dtype */
+    int64_t run_rows; /* that one run may come to fill: for steps that are recorded */
+    void **k, **v;    /* [n_layers] of [rows, G * D] in the model's dtype */
     struct lcl_arena arena;
 };
 LCL_CHECKED lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *m,

@@ -184,6 +184,7 @@ static lcl_status attend(struct lcl_pass *p, int64_t l, const struct text_ctx *c
         att.v = c->cache->v[l];
         att.kv_stride = t->G * t->D;
         att.lse_TH = NULL;
+        att.most_keys = c->cache->run_rows;
     }
     return p->exec->ops->attention_fwd(p->exec, &att);
 }

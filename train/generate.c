@@ -11,18 +11,20 @@ void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,
 
 void lcl_generator_free(struct lcl_generator *g)
 {
+    lcl_recording_free(&g->step);
     lcl_pass_free(&g->pass);
     lcl_kv_cache_free(&g->cache);
     free(g->base);
     free(g->length);
     free(g->cache_row);
-    free(g->last_row);
-    free(g->argmax);
+    free(g->runs);
+    free(g->run_of);
     free(g->id);
     free(g->position);
-    free(g->map);
-    free(g->slot_of);
-    free(g->runs);
+    free(g->slot);
+    free(g->last_row);
+    free(g->argmax);
+    free(g->decode);
     *g = (struct lcl_generator){0};
 }
 
@@ -41,13 +43,14 @@ static lcl_status reserve(struct lcl_generator *g, const struct lcl_batch *b, in
         int64_t n = g->cap_runs = b->n_runs + b->n_runs / 4;
         RENEW(g->base, n);
         RENEW(g->length, n);
-        RENEW(g->last_row, n);
-        RENEW(g->argmax, n);
+        RENEW(g->runs, n);
+        RENEW(g->run_of, n);
         RENEW(g->id, n);
         RENEW(g->position, n);
-        RENEW(g->map, n);
-        RENEW(g->slot_of, n);
-        RENEW(g->runs, n);
+        RENEW(g->slot, n);
+        RENEW(g->last_row, n);
+        RENEW(g->argmax, n);
+        RENEW(g->decode, n);
     }
     if (b->T > g->cap_tokens) {
         g->cap_tokens = b->T + b->T / 4;
@@ -69,10 +72,13 @@ static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
     for (int64_t r = 0; r < b->n_runs; r++) rows += is_branch[r] ? max_new : 0;
     LCL_TRY(reserve(g, b, rows));
     int64_t next = 0;
+    g->cache.run_rows = 0;
     for (int64_t r = 0; r < b->n_runs; r++) {
         const struct lcl_attn_run *run = &b->runs[r];
         g->base[r] = next;
         g->length[r] = run->q_end - run->q_begin;
+        if (is_branch[r] && g->length[r] + max_new > g->cache.run_rows)
+            g->cache.run_rows = g->length[r] + max_new;
         for (int32_t t = run->q_begin; t < run->q_end; t++)
             g->cache_row[t] = (int32_t)(next + t - run->q_begin);
         next += g->length[r] + (is_branch[r] ? max_new : 0);
@@ -89,61 +95,121 @@ static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
     return LCL_OK;
 }
 
-/* Token with the highest logit after each of the n tokens last_row[], whose hidden states are there
- * in that order. */
-static lcl_status pick(struct lcl_generator *g, int64_t n)
+/* Token with the highest logit after each lane's last token, whose hidden states are there in that
+ * order; at the next sync. */
+static lcl_status pick(struct lcl_generator *g)
 {
     struct lcl_pass *p = &g->pass;
     const struct lcl_model *m = p->model;
     lcl_dtype dtype = lcl_model_dtype(m);
-    LCL_TRY(p->exec->ops->head_xent_fwd(
+    return p->exec->ops->head_xent_fwd(
         p->exec,
         &(struct lcl_head_xent_args){.T = p->text.R,
                                      .C = m->config.text.C,
                                      .V = m->config.text.V,
-                                     .S = n,
+                                     .S = g->n_lanes,
                                      .dtype = dtype,
                                      .weight_dtype = dtype,
                                      .logit_scale = 1,
                                      .hidden_TC = p->text.hidden,
                                      .weight_VC = lcl_model_weight(m, m->rows.head_w),
                                      .row_S = p->text.R < p->text.T ? p->text.index_R : g->last_row,
-                                     .argmax_S = g->argmax}));
-    return lcl_exec_sync(p->exec);
+                                     .argmax_S = g->argmax});
 }
 
-static lcl_status decode_step(struct lcl_generator *g, int64_t n, const struct lcl_attn_run *runs)
+/* The lanes' last tokens as a batch: one row each. */
+static struct lcl_batch step_batch(struct lcl_generator *g)
 {
-    struct lcl_batch b = {.T = n,
-                          .id_T = g->id,
-                          .position_T = g->position,
-                          .n_runs = n,
-                          .runs = (void *)(uintptr_t)runs,
-                          .S = n,
-                          .row_S = g->last_row};
-    LCL_TRY(lcl_pass_layout_batch(&g->pass, &b, false));
+    return (struct lcl_batch){.T = g->n_lanes,
+                              .id_T = g->id,
+                              .position_T = g->position,
+                              .n_runs = g->n_lanes,
+                              .runs = g->decode,
+                              .S = g->n_lanes,
+                              .row_S = g->last_row};
+}
+
+/* One token more for every lane: what is recorded. */
+static lcl_status step(void *generator)
+{
+    struct lcl_generator *g = generator;
+    struct lcl_batch b = step_batch(g);
     LCL_TRY(lcl_model_embed(&g->pass, &b, NULL));
-    for (int64_t i = 0; i < n; i++) g->last_row[i] = (int32_t)i;
-    LCL_TRY(lcl_text_fwd(&g->pass, g->position, b.row_S, n, runs, &g->cache, g->slot_of));
-    return pick(g, n);
+    LCL_TRY(lcl_text_fwd(&g->pass, g->position, b.row_S, b.T, g->decode, &g->cache, g->slot));
+    return pick(g);
 }
 
-/* Takes the picked tokens of the n active branches (map[i]: run); keeps those that go on. */
-static lcl_status accept(struct lcl_generator *g, int64_t *n, lcl_stop_fn stop, void *stop_ctx,
-                         struct lcl_ids *out)
+/* Takes the picked tokens; lanes whose answer ends are marked. Returns how many go on in *live. */
+static lcl_status accept(struct lcl_generator *g, lcl_stop_fn stop, void *stop_ctx,
+                         struct lcl_ids *out, int64_t *live)
 {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < *n; i++) {
-        int32_t r = g->map[i], id = g->argmax[i];
+    *live = 0;
+    for (int64_t i = 0; i < g->n_lanes; i++) {
+        int32_t r = g->run_of[i], id = g->argmax[i];
+        if (r < 0) continue;
+        g->run_of[i] = -1;
         if (id == g->pass.model->config.eos_token) continue;
         LCL_TRY(lcl_ids_push(&out[r], id));
         if (stop && stop(stop_ctx, &out[r])) continue;
-        g->map[kept] = r;
-        g->id[kept] = id;
-        kept++;
+        g->run_of[i] = r;
+        g->id[i] = id;
+        ++*live;
     }
-    *n = kept;
     return LCL_OK;
+}
+
+/* Drops the lanes that have ended; steps begin anew. */
+static lcl_status compact(struct lcl_generator *g)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < g->n_lanes; i++) {
+        if (g->run_of[i] < 0) continue;
+        g->run_of[n] = g->run_of[i];
+        g->id[n++] = g->id[i];
+    }
+    g->n_lanes = n;
+    for (int64_t i = 0; i < n; i++) g->last_row[i] = (int32_t)i;
+    lcl_recording_free(&g->step);
+    struct lcl_batch b = step_batch(g);
+    return lcl_pass_layout_batch(&g->pass, &b, false);
+}
+
+/* Every lane sees the token it was given: its number `made`, from 1 on. Ended lanes do their last
+ * token again. */
+static void advance(struct lcl_generator *g, const struct lcl_batch *b, int64_t made)
+{
+    for (int64_t i = 0; i < g->n_lanes; i++) {
+        int32_t r = g->run_of[i];
+        if (r < 0) continue;
+        g->decode[i] = g->runs[r];
+        g->decode[i].q_begin = (int32_t)i;
+        g->decode[i].q_end = (int32_t)(i + 1);
+        g->decode[i].own_end = (int32_t)(g->base[r] + g->length[r] + made);
+        g->slot[i] = g->decode[i].own_end - 1;
+        g->position[i] = b->position_T[b->runs[r].q_end - 1] + (int32_t)made;
+    }
+}
+
+/* The prompts' forward, and the first token of each answer. */
+static lcl_status prefill(struct lcl_generator *g, const struct lcl_batch *b,
+                          const struct lcl_images *images, const bool *is_branch)
+{
+    struct lcl_pass *p = &g->pass;
+    g->n_lanes = 0;
+    for (int64_t r = 0; r < b->n_runs; r++) {
+        if (!is_branch[r]) continue;
+        g->last_row[g->n_lanes] = b->runs[r].q_end - 1;
+        g->run_of[g->n_lanes++] = (int32_t)r;
+    }
+    struct lcl_batch wanted = *b; /* the branches' last tokens alone */
+    wanted.S = g->n_lanes;
+    wanted.row_S = g->last_row;
+    LCL_TRY(lcl_pass_layout_batch(p, &wanted, images && images->pixels && b->n_images > 0));
+    LCL_TRY(lcl_model_embed(p, b, images));
+    LCL_TRY(
+        lcl_text_fwd(p, b->position_T, wanted.row_S, b->n_runs, g->runs, &g->cache, g->cache_row));
+    LCL_TRY(pick(g));
+    return lcl_exec_sync(p->exec);
 }
 
 lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *b,
@@ -151,38 +217,20 @@ lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *
                                int64_t max_new, lcl_stop_fn stop, void *stop_ctx,
                                struct lcl_ids *out)
 {
-    struct lcl_pass *p = &g->pass;
+    struct lcl_exec *ex = g->pass.exec;
+    int64_t live;
     LCL_TRY(place_runs(g, b, is_branch, max_new));
-    int64_t n = 0;
-    for (int64_t r = 0; r < b->n_runs; r++) {
-        if (!is_branch[r]) continue;
-        g->last_row[n] = b->runs[r].q_end - 1;
-        g->map[n++] = (int32_t)r;
+    LCL_TRY(prefill(g, b, images, is_branch));
+    LCL_TRY(accept(g, stop, stop_ctx, out, &live));
+    for (int64_t made = 1; made < max_new && live > 0; made++) {
+        /* A recorded step goes on as it is until half of it is for nothing. */
+        if (made == 1 || live < (ex->records ? g->n_lanes / 2 + 1 : g->n_lanes))
+            LCL_TRY(compact(g));
+        advance(g, b, made);
+        LCL_TRY(ex->ops->replay_fwd(ex, &(struct lcl_replay_args){&g->step, step, g}));
+        LCL_TRY(lcl_exec_sync(ex));
+        LCL_TRY(accept(g, stop, stop_ctx, out, &live));
     }
-    struct lcl_batch wanted = *b; /* the branches' last tokens alone */
-    wanted.S = n;
-    wanted.row_S = g->last_row;
-    LCL_TRY(lcl_pass_layout_batch(p, &wanted, images && images->pixels && b->n_images > 0));
-    LCL_TRY(lcl_model_embed(p, b, images));
-    LCL_TRY(
-        lcl_text_fwd(p, b->position_T, wanted.row_S, b->n_runs, g->runs, &g->cache, g->cache_row));
-    LCL_TRY(pick(g, n));
-    struct lcl_attn_run *decode = malloc((size_t)(n ? n : 1) * sizeof *decode);
-    if (!decode) return LCL_FAIL(LCL_MEMORY, "no memory for %lld answers", (long long)n);
-    lcl_status status = accept(g, &n, stop, stop_ctx, out);
-    for (int64_t made = 1; made < max_new && n > 0 && status == LCL_OK; made++) {
-        for (int64_t i = 0; i < n; i++) {
-            int32_t r = g->map[i];
-            decode[i] = g->runs[r];
-            decode[i].q_begin = (int32_t)i;
-            decode[i].q_end = (int32_t)(i + 1);
-            decode[i].own_end = (int32_t)(g->base[r] + g->length[r] + made);
-            g->slot_of[i] = decode[i].own_end - 1;
-            g->position[i] = b->position_T[b->runs[r].q_end - 1] + (int32_t)made;
-        }
-        status = decode_step(g, n, decode);
-        if (status == LCL_OK) status = accept(g, &n, stop, stop_ctx, out);
-    }
-    free(decode);
-    return status;
+    lcl_recording_free(&g->step);
+    return LCL_OK;
 }

@@ -6,13 +6,20 @@
 #include "data/episode.h"
 #include "model/model.h"
 
-/* Buffers that serve one batch after another; one for each thread that generates. */
+/* Buffers that serve one batch after another; one for each thread that generates. A lane is one
+ * branch that is being answered: its arrays are what a step reads, and stay in place so that steps
+ * can be recorded (lcl_replay_args). */
 struct lcl_generator {
     struct lcl_pass pass;
     struct lcl_kv_cache cache;
-    int64_t *base, *length; /* by run: first cache row, prompt length */
-    int32_t *cache_row, *last_row, *argmax, *id, *position, *map, *slot_of;
-    struct lcl_attn_run *runs;
+    int64_t *base, *length;    /* by run: first cache row, prompt length */
+    int32_t *cache_row;        /* by token of the prompt */
+    struct lcl_attn_run *runs; /* by run, over the cache */
+    int64_t n_lanes;
+    int32_t *run_of; /* by lane: its run, -1 when its answer has ended */
+    int32_t *id, *position, *slot, *last_row, *argmax;
+    struct lcl_attn_run *decode;
+    struct lcl_recording *step; /* of n_lanes lanes */
     int64_t cap_runs, cap_tokens;
 };
 void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,

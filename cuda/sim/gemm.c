@@ -61,9 +61,9 @@ static void finish(const struct lcl_cuda_gemm *g, const float *c)
     lcl_sim_written(g->c, (size_t)(g->M * g->N) * lcl_dtype_bytes(g->c_dtype));
 }
 
-lcl_status lcl_cuda_gemm_run(struct lcl_cuda_device *d, const struct lcl_cuda_gemm *g)
+static lcl_status run(void *params)
 {
-    (void)d;
+    const struct lcl_cuda_gemm *g = params;
     lcl_sim_copies_arrive();
     float *a = NULL, *b = NULL, *c = NULL;
     lcl_status status = LCL_OK;
@@ -82,4 +82,11 @@ out:
     free(b);
     free(c);
     return status;
+}
+
+lcl_status lcl_cuda_gemm_run(struct lcl_cuda_device *d, const struct lcl_cuda_gemm *g)
+{
+    struct lcl_cuda_gemm copy = *g;
+    (void)d;
+    return lcl_sim_capturing() ? lcl_sim_capture(run, g, sizeof *g, NULL, 0) : run(&copy);
 }

@@ -455,8 +455,18 @@ static lcl_status run_chunk(void *ctx, int64_t chunk)
     return run_range(r, begin, end < r->n_blocks ? end : r->n_blocks);
 }
 
+/* A captured launch, its parameters behind it. */
+static lcl_status run_captured(void *params)
+{
+    struct lcl_sim_launch *l = params;
+    l->params = l + 1;
+    return lcl_sim_run(l);
+}
+
 lcl_status lcl_sim_run(const struct lcl_sim_launch *l)
 {
+    if (lcl_sim_capturing())
+        return lcl_sim_capture(run_captured, l, sizeof *l, l->params, l->params_bytes);
     struct run r = {.launch = l, .n_blocks = l->grid.x * l->grid.y * l->grid.z};
     const char *check = getenv("LCL_SIM_CHECK");
     r.watched = !check || strcmp(check, "0") != 0;

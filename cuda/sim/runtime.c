@@ -9,6 +9,7 @@
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     size_t rounded = (bytes + 255) / 256 * 256;
+    if (lcl_sim_uncaptured() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     *p = aligned_alloc(256, rounded ? rounded : 256);
     if (!*p) return cudaErrorMemoryAllocation;
     memset(*p, 0xFF, rounded); /* NaN in every dtype */
@@ -50,6 +51,7 @@ void lcl_sim_copies_arrive(void)
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
     int i = 0;
+    if (lcl_sim_uncaptured() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     while (i < MOST_PINNED && pinned[i].base) i++;
     *p = i < MOST_PINNED ? malloc(bytes ? bytes : 1) : NULL;
     if (!*p) return cudaErrorMemoryAllocation;
@@ -70,16 +72,55 @@ cudaError_t cudaFreeHost(void *p)
 
 cudaError_t cudaFree(void *p)
 {
+    if (lcl_sim_uncaptured() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     lcl_sim_copies_arrive();
     if (p) lcl_sim_forget(p);
     free(p);
     return cudaSuccess;
 }
 
+struct copy {
+    void *dst;
+    const void *src;
+    size_t bytes;
+};
+
+static lcl_status run_copy(void *params)
+{
+    const struct copy *c = params;
+    if (c->bytes) memcpy(c->dst, c->src, c->bytes);
+    lcl_sim_written(c->dst, c->bytes);
+    return LCL_OK;
+}
+
+struct fill {
+    void *p;
+    int byte;
+    size_t bytes;
+};
+
+static lcl_status run_fill(void *params)
+{
+    const struct fill *f = params;
+    if (f->bytes) memset(f->p, f->byte, f->bytes);
+    lcl_sim_written(f->p, f->bytes);
+    return LCL_OK;
+}
+
+static cudaError_t capture(lcl_status (*run)(void *params), const void *params, size_t bytes)
+{
+    return lcl_sim_capture(run, params, bytes, NULL, 0) == LCL_OK ? cudaSuccess
+                                                                  : cudaErrorMemoryAllocation;
+}
+
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    (void)kind, (void)stream;
+    struct copy c = {dst, src, bytes};
+    (void)stream;
+    if (lcl_sim_capturing() && kind == cudaMemcpyDeviceToDevice)
+        return capture(run_copy, &c, sizeof c);
+    if (lcl_sim_uncaptured() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     if (n_late == MOST_LATE || !(is_pinned(src) || is_pinned(dst))) lcl_sim_copies_arrive();
     if (!bytes) return cudaSuccess;
     late[n_late].dst = dst;
@@ -91,16 +132,17 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
 
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream)
 {
+    struct fill f = {p, byte, bytes};
     (void)stream;
+    if (lcl_sim_capturing()) return capture(run_fill, &f, sizeof f);
     lcl_sim_copies_arrive();
-    if (bytes) memset(p, byte, bytes);
-    lcl_sim_written(p, bytes);
-    return cudaSuccess;
+    return run_fill(&f) == LCL_OK ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     (void)stream;
+    if (lcl_sim_uncaptured() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     lcl_sim_copies_arrive();
     return cudaSuccess;
 }
@@ -132,9 +174,4 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
     free(e);
     return cudaSuccess;
-}
-
-const char *cudaGetErrorString(cudaError_t e)
-{
-    return e == cudaSuccess ? "no error" : "out of memory";
 }

@@ -49,9 +49,15 @@ struct lcl_sim_launch {
     uintptr_t entry; /* the kernel's address, by which counters find its full name */
 };
 
-/* Runs all blocks. LCL_INTERNAL with what the watch found, LCL_SHAPE for a launch that no device
- * takes. */
+/* Runs all blocks, or is captured. LCL_INTERNAL with what the watch found, LCL_SHAPE for a launch
+ * that no device takes. */
 LCL_CHECKED lcl_status lcl_sim_run(const struct lcl_sim_launch *launch);
+
+/* While this thread's stream captures (cuda/sim/graph.c): keeps `run` and a copy of its parameters,
+ * head and tail one after the other, for each launch of the graph. */
+bool lcl_sim_capturing(void);
+LCL_CHECKED lcl_status lcl_sim_capture(lcl_status (*run)(void *params), const void *head,
+                                       size_t head_bytes, const void *tail, size_t tail_bytes);
 
 /* Memory that kernels may touch. `fresh` memory has no value until something writes it. */
 void lcl_sim_register(void *base, size_t bytes, bool fresh);

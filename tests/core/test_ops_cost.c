@@ -146,6 +146,7 @@ static void elements(void **state)
     CHECK(add_fwd, add, 0, 11 * (2 + 8), .count = 11, .x_dtype = LCL_BF16);
     CHECK(cast_fwd, cast, 0, 11 * (4 + 2), .count = 11, .y_dtype = LCL_BF16);
     CHECK(zero_fwd, zero, 0, 44, .bytes = 44);
+    CHECK(replay_fwd, replay, 0, 0, .work = NULL);
     CHECK(upload_fwd, upload, 0, 11 * (4 + 2), .count = 11, .y_dtype = LCL_BF16);
     CHECK(download_fwd, download, 0, 11 * 8, .count = 11);
     struct lcl_segment segment[] = {{.count = 7}, {.count = 4}};

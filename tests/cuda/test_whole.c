@@ -8,6 +8,7 @@
 #include "tests/support/tiny.h"
 #include "train/device.h"
 #include "train/features.h"
+#include "train/generate.h"
 #include "train/plan.h"
 #include "train/step.h"
 
@@ -187,6 +188,104 @@ static void uploads_outlive_their_source(void **state)
     lcl_env_close(&e);
 }
 
+/* ---- generation ---- */
+
+enum { ANSWERS = 4, MAX_NEW = 12 };
+
+/* Every seventh answer that is asked about ends: lanes end one by one. */
+static bool ends(void *count, const struct lcl_ids *so_far)
+{
+    (void)so_far;
+    return ++*(int *)count % 7 == 0;
+}
+
+/* Answers to the queries of one episode with one context. */
+static void answer(const char *device, const char *overrides, struct lcl_ids *out)
+{
+    char words[512];
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_pictures pictures = {0};
+    struct lcl_sampler sampler = {0};
+    struct lcl_batch_builder *builder;
+    struct lcl_generator g;
+    struct lcl_episode episode;
+    bool is_branch[ANSWERS + 1];
+    struct lcl_ids by_run[ANSWERS + 1] = {{0}};
+    snprintf(words, sizeof words, "device=%s data.queries=%d data.layout=vicuna %s", device,
+             ANSWERS, overrides);
+    tiny_config(&c, words);
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    ASSERT_OK(lcl_pictures_open(&pictures, &e.pack, &e.preprocess, &c));
+    ASSERT_OK(lcl_sampler_init(&sampler, &c, &e.pack, NULL, LCL_SPLIT_TRAIN));
+    ASSERT_OK(lcl_batch_builder_create(e.tokenizer, (enum lcl_layout)c.data_layout,
+                                       lcl_tokens_per_image(&e.model.config), &builder));
+    ASSERT_OK(lcl_sampler_draw(&sampler, 0, 3, 0, &episode));
+    ASSERT_OK(lcl_batch_append_episode(builder, &episode, LCL_ENCODE_PROMPT,
+                                       (enum lcl_supervise)c.data_supervise, NULL, 0));
+    const struct lcl_batch *b = lcl_batch_builder_get(builder);
+    const struct lcl_branch *branch = lcl_batch_builder_branches(builder);
+    const size_t side = (size_t)e.preprocess.size;
+    float *pixels = malloc((size_t)b->n_images * 3 * side * side * sizeof *pixels);
+    assert_non_null(pixels);
+    ASSERT_OK(lcl_pictures_read(&pictures, b->image_I, b->view_I, b->n_images, pixels));
+    assert_int_equal(b->n_runs, ANSWERS + 1);
+    for (int64_t r = 0; r < b->n_runs; r++) is_branch[r] = branch[r].query >= 0;
+    lcl_generator_init(&g, &e.exec, &e.model);
+    for (int again = 0; again < 2; again++) { /* a generator serves one batch after another */
+        int count = 0;
+        for (int64_t r = 0; r < b->n_runs; r++) lcl_ids_free(&by_run[r]);
+        ASSERT_OK(lcl_generate_greedy(&g, b, &(struct lcl_images){.pixels = pixels}, is_branch,
+                                      MAX_NEW, ends, &count, by_run));
+    }
+    for (int64_t r = 0, n = 0; r < b->n_runs; r++)
+        if (is_branch[r]) out[n++] = by_run[r];
+    lcl_generator_free(&g);
+    free(pixels);
+    lcl_episode_free(&episode);
+    lcl_batch_builder_free(builder);
+    lcl_sampler_free(&sampler);
+    lcl_pictures_close(&pictures);
+    lcl_env_close(&e);
+}
+
+static void same_answers(const struct lcl_ids *a, const struct lcl_ids *b)
+{
+    for (int i = 0; i < ANSWERS; i++) {
+        assert_int_equal(a[i].n, b[i].n);
+        assert_memory_equal(a[i].v, b[i].v, (size_t)a[i].n * sizeof *a[i].v);
+    }
+}
+
+/* Steps done again from a recording give what steps called one by one give, and the CPU. */
+static void answers(void **state)
+{
+    (void)state;
+    static const char *const recipes[] = {"", "bf16=true"};
+    for (int i = 0; i < 2; i++) {
+        struct lcl_ids cpu[ANSWERS], called[ANSWERS], recorded[ANSWERS];
+        int64_t shortest = MAX_NEW, longest = 0;
+        answer("cpu", recipes[i], cpu);
+        setenv("LCL_CUDA_GRAPH", "0", 1);
+        answer("cuda", recipes[i], called);
+        unsetenv("LCL_CUDA_GRAPH");
+        answer("cuda", recipes[i], recorded);
+        same_answers(called, recorded);
+        same_answers(cpu, recorded);
+        for (int k = 0; k < ANSWERS; k++) {
+            shortest = cpu[k].n < shortest ? cpu[k].n : shortest;
+            longest = cpu[k].n > longest ? cpu[k].n : longest;
+            lcl_ids_free(&cpu[k]);
+            lcl_ids_free(&called[k]);
+            lcl_ids_free(&recorded[k]);
+        }
+        print_message("answers of %d to %d tokens\n", (int)shortest, (int)longest);
+        assert_true(shortest < longest && longest > 4);
+    }
+}
+
 /* A GPU too small is an error before the first step, with the keys to change; the speed that a plan
  * is made with is the device's. */
 static void plans(void **state)
@@ -239,6 +338,7 @@ int main(void)
         cmocka_unit_test(bf16),
         cmocka_unit_test(a_step_waits_once),
         cmocka_unit_test(uploads_outlive_their_source),
+        cmocka_unit_test(answers),
         cmocka_unit_test(plans),
         cmocka_unit_test(refuses_other_devices),
     };
