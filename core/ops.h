@@ -50,6 +50,7 @@ struct lcl_exec;
     DIFF(head_xent)        \
     FWD(patchify)          \
     FWD(kv_store)          \
+    FWD(sample)            \
     FWD(add)               \
     FWD(cast)              \
     FWD(zero)              \
@@ -264,10 +265,10 @@ struct lcl_l2norm_args {
 /* LM head and cross-entropy on the supervised rows only, in chunks, so that no T x V matrix exists.
  * logits = logit_scale * hidden[row[s]] weight_VC^T; loss_sum = sum over s of -weight_S[s] * log
  * softmax(logits)[target[s]]. Forward fills what is asked for: logprob_S (of the target), argmax_S
- * (first of equal ones), loss_sum, logits_SV. With target_S NULL only argmax_S and logits_SV may be
- * asked for. Backward recomputes the logits: it fills the same outputs as the forward in the same
- * pass, WRITES d_hidden_TC (zeros in other rows) and accumulates d_weight_VC, both for the gradient
- * of grad_scale * loss_sum. Rows of row_S are distinct. */
+ * (first of equal ones), loss_sum, logits_SV or kept_SV. With target_S NULL only argmax_S and
+ * logits_SV may be asked for. Backward recomputes the logits: it fills the same outputs as the
+ * forward in the same pass, WRITES d_hidden_TC (zeros in other rows) and accumulates d_weight_VC,
+ * both for the gradient of grad_scale * loss_sum. Rows of row_S are distinct. */
 struct lcl_head_xent_args {
     int64_t T, C, V, S;
     lcl_dtype dtype, weight_dtype;
@@ -279,6 +280,7 @@ struct lcl_head_xent_args {
     float *logprob_S;
     int32_t *argmax_S;
     float *logits_SV; /* small cases only: lcl forward, tests */
+    float *kept_SV;   /* a tensor instead: logits that an op goes on with */
     float grad_scale;
     void *d_hidden_TC;
     float *d_weight_VC;
@@ -302,6 +304,22 @@ struct lcl_kv_store_args {
     const int32_t *row_T;
     const void *k, *v;
     void *k_cache, *v_cache;
+};
+
+/* One token of each row of logits. temperature 0: the first of the greatest. Else tokens are ranked
+ * by logit, equal ones by id, the lower first; of them stay the first top_k (0: all), and of these
+ * the fewest whose share of the weights exp(logit / temperature) is top_p or more (1: all). The
+ * draw, 64 even bits, picks one that stays, by its weight: the first id at which the weights, added
+ * by id, exceed draw / 2^64 of their sum. Weights are whole multiples of 2^-40 of the greatest, so
+ * the same logits and draws give the same tokens on every backend (core/sample.h). NaN ranks last;
+ * where no weight is a number, the first of the greatest. */
+struct lcl_sample_args {
+    int64_t S, V;
+    float temperature, top_p;
+    int64_t top_k;
+    const float *logits_SV;
+    const uint64_t *draw_S; /* of the host; not read at temperature 0 */
+    int32_t *token_S;       /* of the host */
 };
 
 /* y += scale * x. */

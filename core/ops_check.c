@@ -1,6 +1,8 @@
 /* What every backend refuses. */
 #include "core/ops_check.h"
 
+#include "core/sample.h"
+
 lcl_status lcl_check_dtype(const char *op, lcl_dtype dtype)
 {
     if (dtype == LCL_F32 || dtype == LCL_BF16) return LCL_OK;
@@ -173,6 +175,8 @@ lcl_status lcl_check_head_xent(const struct lcl_head_xent_args *a, bool backward
                         (long long)a->T, (long long)a->C, (long long)a->V, (long long)a->S);
     if (!a->target_S && (backward || a->loss_sum || a->logprob_S))
         return LCL_FAIL(LCL_SHAPE, "head_xent: a loss needs targets");
+    if (a->kept_SV && (backward || a->logits_SV))
+        return LCL_FAIL(LCL_SHAPE, "head_xent: logits are kept by the forward, in one place");
     for (int64_t s = 0; s < a->S; s++) {
         if (a->row_S[s] < 0 || a->row_S[s] >= a->T)
             return LCL_FAIL(LCL_RANGE, "head_xent: row %lld is %d, outside 0..%lld", (long long)s,
@@ -255,5 +259,29 @@ lcl_status lcl_check_kv_store(const struct lcl_kv_store_args *a)
         if (a->row_T[t] < 0 || a->row_T[t] >= a->rows)
             return LCL_FAIL(LCL_RANGE, "cache row %d of token %lld, the cache has %lld",
                             (int)a->row_T[t], (long long)t, (long long)a->rows);
+    return LCL_OK;
+}
+
+lcl_status lcl_check_sampling(float temperature, int64_t top_k, float top_p)
+{
+    if (!(temperature >= 0) || temperature > 1e6f)
+        return LCL_FAIL(LCL_RANGE, "temperature %g, wanted 0 (the likeliest token) to 1e6",
+                        (double)temperature);
+    if (temperature == 0) return LCL_OK;
+    if (top_k < 0)
+        return LCL_FAIL(LCL_RANGE, "top_k %lld, wanted 0 (all) or more", (long long)top_k);
+    if (!(top_p > 0) || top_p > 1)
+        return LCL_FAIL(LCL_RANGE, "top_p %g, wanted above 0, up to 1 (all)", (double)top_p);
+    return LCL_OK;
+}
+
+lcl_status lcl_check_sample(const struct lcl_sample_args *a)
+{
+    if (a->S < 0 || a->V < 1 || a->V > LCL_SAMPLE_MOST_V)
+        return LCL_FAIL(LCL_SHAPE, "sample: %lld rows of %lld logits, wanted 1 to %d",
+                        (long long)a->S, (long long)a->V, (int)LCL_SAMPLE_MOST_V);
+    LCL_TRY(lcl_check_sampling(a->temperature, a->top_k, a->top_p));
+    if (a->temperature > 0 && a->S > 0 && !a->draw_S)
+        return LCL_FAIL(LCL_SHAPE, "sample: no draws");
     return LCL_OK;
 }

@@ -35,6 +35,9 @@ LCL_CHECKED lcl_status lcl_check_segments(const char *op, int64_t N,
                                           const struct lcl_segment *segment_N);
 LCL_CHECKED lcl_status lcl_check_adamw(const struct lcl_adamw_args *a);
 LCL_CHECKED lcl_status lcl_check_kv_store(const struct lcl_kv_store_args *a);
+/* How tokens are drawn, by itself: before there are logits. */
+LCL_CHECKED lcl_status lcl_check_sampling(float temperature, int64_t top_k, float top_p);
+LCL_CHECKED lcl_status lcl_check_sample(const struct lcl_sample_args *a);
 
 #ifdef __cplusplus
 }

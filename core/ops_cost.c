@@ -261,6 +261,13 @@ static void cost_sumsq(const struct lcl_sumsq_args *a, bool backward, struct lcl
     c->bytes = (double)c->rows * F32;
 }
 
+static void cost_sample(const struct lcl_sample_args *a, bool backward, struct lcl_op_cost *c)
+{
+    (void)backward;
+    shape(c, LCL_F32, a->S, a->V, 0, 0);
+    c->bytes = (double)a->S * ((double)a->V * F32 + 12);
+}
+
 /* What the work asks for is counted where it is called. */
 static void cost_replay(const struct lcl_replay_args *a, bool backward, struct lcl_op_cost *c)
 {

@@ -12,6 +12,7 @@ struct xent {
     int64_t first, n;
     float
         *logits_nV; /* the backward leaves their gradient here, as f32 or as bf16 rows 2 V apart */
+    float *kept_SV; /* all rows' logits, wherever they are wanted; or NULL */
     void *hidden_nC;
     double *loss_n;
     bool backward, narrow;
@@ -80,7 +81,7 @@ static lcl_status softmax_rows(void *ctx, int64_t chunk)
     for (int64_t i = rows_begin(r, chunk); i < rows_end(r, chunk); i++) {
         int64_t s = k->first + i;
         float *row_V = k->logits_nV + i * V;
-        float *kept_V = a->logits_SV ? a->logits_SV + s * V : row_V;
+        float *kept_V = k->kept_SV ? k->kept_SV + s * V : row_V;
         if (kept_V != row_V) memcpy(kept_V, row_V, (size_t)V * sizeof *kept_V);
         float most = row_max(row_V, V);
         if (a->argmax_S) {
@@ -130,10 +131,10 @@ static lcl_status run(const struct lcl_head_xent_args *a, bool backward)
     int64_t limit = LOGITS_BYTES / 4 / a->V, n_max = limit > 0 ? limit : 1;
     if (n_max > a->S) n_max = a->S;
     /* Kept logits are computed in place; a backward overwrites its own. */
-    bool in_place = a->logits_SV && !backward;
-    float *logits = in_place
-                        ? a->logits_SV
-                        : lcl_thread_scratch(ROW_SCRATCH_LOGITS, (size_t)(n_max * a->V + 1) * 4);
+    float *kept_SV = a->kept_SV ? a->kept_SV : a->logits_SV;
+    bool in_place = kept_SV && !backward;
+    float *logits =
+        in_place ? kept_SV : lcl_thread_scratch(ROW_SCRATCH_LOGITS, (size_t)(n_max * a->V + 1) * 4);
     size_t copy_bytes = ((size_t)n_max * row_bytes + 63) / 64 * 64;
     char *gather = lcl_thread_scratch(ROW_SCRATCH_GATHER, 2 * copy_bytes + (size_t)(n_max + 1) * 8);
     if (!logits || !gather)
@@ -141,6 +142,7 @@ static lcl_status run(const struct lcl_head_xent_args *a, bool backward)
                         (long long)n_max, (long long)a->V);
     struct xent k = {.a = a,
                      .logits_nV = logits,
+                     .kept_SV = kept_SV,
                      .hidden_nC = gather,
                      .loss_n = (double *)(gather + 2 * copy_bytes),
                      .backward = backward,
@@ -148,7 +150,7 @@ static lcl_status run(const struct lcl_head_xent_args *a, bool backward)
     double loss = 0;
     for (k.first = 0; k.first < a->S; k.first += k.n) {
         k.n = a->S - k.first < n_max ? a->S - k.first : n_max;
-        if (in_place) k.logits_nV = a->logits_SV + k.first * a->V;
+        if (in_place) k.logits_nV = kept_SV + k.first * a->V;
         for (int64_t i = 0; i < k.n; i++)
             memcpy(gather + (size_t)i * row_bytes,
                    row_at_const(a->hidden_TC, a->dtype, a->row_S[k.first + i] * a->C), row_bytes);

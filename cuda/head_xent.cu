@@ -273,7 +273,7 @@ static lcl_status results_of(struct xent *k)
     LCL_TRY(lcl_cuda_result(k->d, a->argmax_S, S * sizeof(int32_t), &p));
     k->argmax_S = (int32_t *)p;
     LCL_TRY(lcl_cuda_result(k->d, a->logits_SV, logits_bytes, &p));
-    k->logits_SV = (float *)p;
+    k->logits_SV = a->kept_SV ? a->kept_SV : (float *)p;
     return LCL_OK;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/fs.h"
+#include "core/ops_check.h"
 #include "tools/cli.h"
 #include "train/answer.h"
 #include "train/eval.h"
@@ -14,6 +15,8 @@ struct request {
     const char *model;
     struct cli_list supports, queries, sets;
     bool json;
+    double temperature, top_p;
+    int64_t top_k, seed;
 };
 
 /* Answers to all queries. */
@@ -33,8 +36,22 @@ static lcl_status read_request(const struct request *r, struct lcl_support *s)
     return LCL_OK;
 }
 
+static lcl_status read_sampling(const struct request *r, struct lcl_sampling *s)
+{
+    *s = (struct lcl_sampling){.temperature = (float)r->temperature,
+                               .top_p = (float)r->top_p,
+                               .top_k = r->top_k,
+                               .seed = (uint64_t)r->seed};
+    if (r->temperature == 0 && (r->top_k != 0 || r->top_p != 1 || r->seed != 0))
+        return LCL_FAIL_HINT(LCL_CONFIG, "give --temperature 1, or less for safer answers",
+                             "--top-k, --top-p and --seed are for tokens that are drawn, and "
+                             "without --temperature the likeliest one is taken");
+    return lcl_check_sampling(s->temperature, s->top_k, s->top_p);
+}
+
 static lcl_status answer(struct lcl_gallery *g, const struct lcl_config *c, struct lcl_support *s,
-                         const struct request *r, struct answers *out)
+                         const struct request *r, const struct lcl_sampling *sampling,
+                         struct answers *out)
 {
     struct lcl_answerer a = {0};
     struct lcl_episode *e = calloc(1, sizeof *e);
@@ -51,7 +68,7 @@ static lcl_status answer(struct lcl_gallery *g, const struct lcl_config *c, stru
     LCL_TRY_GOTO(lcl_answerer_open(&a, g, c));
     LCL_TRY_GOTO(
         lcl_support_episode(s, way, s->n, LCL_SUPPORT_MAX_PICTURES, NULL, query, r->queries.n, e));
-    LCL_TRY_GOTO(lcl_answer_greedy(&a, e, out->text));
+    LCL_TRY_GOTO(lcl_answer(&a, e, sampling, out->text));
     for (int q = 0; q < r->queries.n; q++)
         memmove(out->text[q], out->text[q] + strspn(out->text[q], " \n"),
                 strlen(out->text[q] + strspn(out->text[q], " \n")) + 1);
@@ -134,8 +151,10 @@ static lcl_status generate(const struct request *r)
     struct lcl_support support = {0};
     struct lcl_gallery gallery = {0};
     struct answers a = {0};
+    struct lcl_sampling sampling;
     lcl_status status;
     LCL_TRY_GOTO(read_request(r, &support));
+    LCL_TRY_GOTO(read_sampling(r, &sampling));
     LCL_TRY_GOTO(lcl_env_run_config(r->model, r->sets.v, r->sets.n, &c));
     LCL_TRY_GOTO(lcl_env_start(&e, &c));
     LCL_TRY_GOTO(lcl_env_load_model(&e, r->model, &c));
@@ -148,7 +167,7 @@ static lcl_status generate(const struct request *r)
         status = LCL_FAIL(LCL_MEMORY, "no memory for %d answers", r->queries.n);
         goto out;
     }
-    LCL_TRY_GOTO(answer(&gallery, &c, &support, r, &a));
+    LCL_TRY_GOTO(answer(&gallery, &c, &support, r, &sampling, &a));
     if (r->json)
         status = print_json(&support, r, &a);
     else
@@ -166,7 +185,7 @@ out:
 
 static lcl_status run(int argc, char **argv)
 {
-    struct request r = {0};
+    struct request r = {.top_p = 1};
     const struct cli_option options[] = {
         {"--model", CLI_STR, &r.model, .value = "RUN", .required = true,
          .doc = "run folder, checkpoint, or HF LLaVA folder"},
@@ -174,6 +193,15 @@ static lcl_status run(int argc, char **argv)
          .doc = "pictures of one class and what to call it; two labels or more"},
         {"--query", CLI_LIST, &r.queries, .value = "FILE", .required = true,
          .doc = "picture to ask about"},
+        {"--temperature", CLI_FLOAT, &r.temperature, .low = 0, .high = 1e6,
+         .doc = "draw tokens by their likelihood, sharpened below 1, flattened above; 0: take the "
+                "likeliest"},
+        {"--top-k", CLI_INT, &r.top_k, .low = 0, .high = 1e9,
+         .doc = "draw from the likeliest N tokens; 0: from all"},
+        {"--top-p", CLI_FLOAT, &r.top_p, .low = 0, .high = 1,
+         .doc = "draw from the fewest tokens that have this share together; 1: from all"},
+        {"--seed", CLI_INT, &r.seed, .low = 0, .high = 9e15,
+         .doc = "of the draws: the same seed gives the same answers"},
         {"--json", CLI_FLAG, &r.json, .doc = "print one JSON object"},
         CLI_SET_OPTION(&r.sets),
         CLI_END};

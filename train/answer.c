@@ -245,7 +245,7 @@ lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episod
 }
 
 static lcl_status generate_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin,
-                                 int n, char **text)
+                                 int n, const struct lcl_sampling *sampling, char **text)
 {
     const struct lcl_batch *b;
     LCL_TRY(pack(a, e, begin, n, LCL_ENCODE_PROMPT, &b));
@@ -259,8 +259,10 @@ static lcl_status generate_slice(struct lcl_answerer *a, const struct lcl_episod
         goto out;
     }
     for (int64_t r = 0; r < b->n_runs; r++) is_branch[r] = branch[r].query >= 0;
-    LCL_TRY_GOTO(lcl_generate_greedy(&a->generator, b, &images, is_branch,
-                                     a->config->eval_max_new_tokens, NULL, NULL, ids));
+    struct lcl_generate_how how = {.max_new = a->config->eval_max_new_tokens,
+                                   .sampling = *sampling};
+    how.sampling.first_sequence += (uint64_t)begin;
+    LCL_TRY_GOTO(lcl_generate(&a->generator, b, &images, is_branch, &how, ids));
     for (int64_t r = 0; r < b->n_runs; r++)
         if (is_branch[r])
             LCL_TRY_GOTO(lcl_tokenizer_decode(a->gallery->env->tokenizer, ids[r].v, ids[r].n, true,
@@ -272,14 +274,15 @@ out:
     return status;
 }
 
-lcl_status lcl_answer_greedy(struct lcl_answerer *a, const struct lcl_episode *e, char **text)
+lcl_status lcl_answer(struct lcl_answerer *a, const struct lcl_episode *e,
+                      const struct lcl_sampling *sampling, char **text)
 {
     int step = slice_of(a, 1);
     lcl_status status = LCL_OK;
     for (int i = 0; i < e->n_queries; i++) text[i] = NULL;
     for (int begin = 0; begin < e->n_queries && status == LCL_OK; begin += step)
-        status = generate_slice(a, e, begin,
-                                e->n_queries - begin < step ? e->n_queries - begin : step, text);
+        status = generate_slice(
+            a, e, begin, e->n_queries - begin < step ? e->n_queries - begin : step, sampling, text);
     for (int i = 0; i < e->n_queries && status != LCL_OK; i++) {
         free(text[i]);
         text[i] = NULL;

@@ -1,5 +1,5 @@
 /* Answers about pictures in files: a gallery of their features, and questions (episodes whose
- * picture i of the gallery is image -1 - i) answered greedily or by the likelihood of each label.
+ * picture i of the gallery is image -1 - i) answered in words or by the likelihood of each label.
  * Many queries share one support set. lcl generate and lcl classify stand on it. */
 #ifndef LCL_TRAIN_ANSWER_H
 #define LCL_TRAIN_ANSWER_H
@@ -54,9 +54,10 @@ void lcl_answerer_close(struct lcl_answerer *a);
 /* logprob [n_queries, n_ways]: log-likelihood of the whole answer that names each label. */
 LCL_CHECKED lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,
                                              double *logprob);
-/* text [n_queries]: the greedy answers, malloc'd; NULL on failure. */
-LCL_CHECKED lcl_status lcl_answer_greedy(struct lcl_answerer *a, const struct lcl_episode *e,
-                                         char **text);
+/* text [n_queries]: the answers, malloc'd; NULL on failure. Query q's sequence is first_sequence +
+ * q. */
+LCL_CHECKED lcl_status lcl_answer(struct lcl_answerer *a, const struct lcl_episode *e,
+                                  const struct lcl_sampling *sampling, char **text);
 /* Shares exp(x) / sum exp of n log-likelihoods. */
 void lcl_answer_shares(const double *logprob, int n, double *share);
 

@@ -262,8 +262,8 @@ static lcl_status answer_greedily(struct eval *v, struct worker *w, const struct
     LCL_TRY(fetch(v, w, b, &images));
     const struct lcl_branch *branch = lcl_batch_builder_branches(w->builder);
     LCL_TRY(prepare_runs(w, b, branch));
-    lcl_status status = lcl_generate_greedy(&w->generator, b, &images, w->is_branch,
-                                            v->config->eval_max_new_tokens, NULL, NULL, w->answer);
+    const struct lcl_generate_how how = {.max_new = v->config->eval_max_new_tokens};
+    lcl_status status = lcl_generate(&w->generator, b, &images, w->is_branch, &how, w->answer);
     for (int64_t r = 0; r < b->n_runs; r++) {
         char *text = NULL;
         if (status == LCL_OK && w->is_branch[r]) {

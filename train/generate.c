@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/ops_check.h"
+#include "core/rng.h"
+
 void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,
                         const struct lcl_model *model)
 {
@@ -14,6 +17,7 @@ void lcl_generator_free(struct lcl_generator *g)
     lcl_recording_free(&g->step);
     lcl_pass_free(&g->pass);
     lcl_kv_cache_free(&g->cache);
+    lcl_arena_free(&g->logits);
     free(g->base);
     free(g->length);
     free(g->cache_row);
@@ -23,7 +27,9 @@ void lcl_generator_free(struct lcl_generator *g)
     free(g->position);
     free(g->slot);
     free(g->last_row);
-    free(g->argmax);
+    free(g->picked);
+    free(g->sequence);
+    free(g->draw);
     free(g->decode);
     *g = (struct lcl_generator){0};
 }
@@ -49,7 +55,9 @@ static lcl_status reserve(struct lcl_generator *g, const struct lcl_batch *b, in
         RENEW(g->position, n);
         RENEW(g->slot, n);
         RENEW(g->last_row, n);
-        RENEW(g->argmax, n);
+        RENEW(g->picked, n);
+        RENEW(g->sequence, n);
+        RENEW(g->draw, n);
         RENEW(g->decode, n);
     }
     if (b->T > g->cap_tokens) {
@@ -95,26 +103,50 @@ static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
     return LCL_OK;
 }
 
-/* Token with the highest logit after each lane's last token, whose hidden states are there in that
+/* A token for each lane, from the hidden states of their last tokens, which are there in that
  * order; at the next sync. */
 static lcl_status pick(struct lcl_generator *g)
 {
     struct lcl_pass *p = &g->pass;
     const struct lcl_model *m = p->model;
+    const struct lcl_sampling *how = &g->sampling;
     lcl_dtype dtype = lcl_model_dtype(m);
-    return p->exec->ops->head_xent_fwd(
-        p->exec,
-        &(struct lcl_head_xent_args){.T = p->text.R,
-                                     .C = m->config.text.C,
-                                     .V = m->config.text.V,
-                                     .S = g->n_lanes,
-                                     .dtype = dtype,
-                                     .weight_dtype = dtype,
-                                     .logit_scale = 1,
-                                     .hidden_TC = p->text.hidden,
-                                     .weight_VC = lcl_model_weight(m, m->rows.head_w),
-                                     .row_S = p->text.R < p->text.T ? p->text.index_R : g->last_row,
-                                     .argmax_S = g->argmax});
+    struct lcl_head_xent_args h = {
+        .T = p->text.R,
+        .C = m->config.text.C,
+        .V = m->config.text.V,
+        .S = g->n_lanes,
+        .dtype = dtype,
+        .weight_dtype = dtype,
+        .logit_scale = 1,
+        .hidden_TC = p->text.hidden,
+        .weight_VC = lcl_model_weight(m, m->rows.head_w),
+        .row_S = p->text.R < p->text.T ? p->text.index_R : g->last_row,
+    };
+    if (how->temperature > 0)
+        h.kept_SV = (float *)(void *)g->logits.base;
+    else
+        h.argmax_S = g->picked;
+    LCL_TRY(p->exec->ops->head_xent_fwd(p->exec, &h));
+    if (how->temperature == 0) return LCL_OK;
+    return p->exec->ops->sample_fwd(p->exec,
+                                    &(struct lcl_sample_args){.S = h.S,
+                                                              .V = h.V,
+                                                              .temperature = how->temperature,
+                                                              .top_p = how->top_p,
+                                                              .top_k = how->top_k,
+                                                              .logits_SV = h.kept_SV,
+                                                              .draw_S = g->draw,
+                                                              .token_S = g->picked});
+}
+
+/* Lane i's draw for the token after the one at `position`. */
+static void draw(struct lcl_generator *g, int64_t i, int32_t position)
+{
+    struct lcl_rng r =
+        lcl_rng_stream(g->sampling.seed, LCL_RNG_SAMPLING, (uint32_t)position, g->sequence[i]);
+    uint64_t high = lcl_rng_u32(&r);
+    g->draw[i] = high << 32 | lcl_rng_u32(&r);
 }
 
 /* The lanes' last tokens as a batch: one row each. */
@@ -140,17 +172,17 @@ static lcl_status step(void *generator)
 }
 
 /* Takes the picked tokens; lanes whose answer ends are marked. Returns how many go on in *live. */
-static lcl_status accept(struct lcl_generator *g, lcl_stop_fn stop, void *stop_ctx,
+static lcl_status accept(struct lcl_generator *g, const struct lcl_generate_how *how,
                          struct lcl_ids *out, int64_t *live)
 {
     *live = 0;
     for (int64_t i = 0; i < g->n_lanes; i++) {
-        int32_t r = g->run_of[i], id = g->argmax[i];
+        int32_t r = g->run_of[i], id = g->picked[i];
         if (r < 0) continue;
         g->run_of[i] = -1;
         if (id == g->pass.model->config.eos_token) continue;
         LCL_TRY(lcl_ids_push(&out[r], id));
-        if (stop && stop(stop_ctx, &out[r])) continue;
+        if (how->stop && how->stop(how->stop_ctx, &out[r])) continue;
         g->run_of[i] = r;
         g->id[i] = id;
         ++*live;
@@ -165,6 +197,7 @@ static lcl_status compact(struct lcl_generator *g)
     for (int64_t i = 0; i < g->n_lanes; i++) {
         if (g->run_of[i] < 0) continue;
         g->run_of[n] = g->run_of[i];
+        g->sequence[n] = g->sequence[i];
         g->id[n++] = g->id[i];
     }
     g->n_lanes = n;
@@ -187,6 +220,7 @@ static void advance(struct lcl_generator *g, const struct lcl_batch *b, int64_t 
         g->decode[i].own_end = (int32_t)(g->base[r] + g->length[r] + made);
         g->slot[i] = g->decode[i].own_end - 1;
         g->position[i] = b->position_T[b->runs[r].q_end - 1] + (int32_t)made;
+        draw(g, i, g->position[i]);
     }
 }
 
@@ -198,8 +232,16 @@ static lcl_status prefill(struct lcl_generator *g, const struct lcl_batch *b,
     g->n_lanes = 0;
     for (int64_t r = 0; r < b->n_runs; r++) {
         if (!is_branch[r]) continue;
-        g->last_row[g->n_lanes] = b->runs[r].q_end - 1;
-        g->run_of[g->n_lanes++] = (int32_t)r;
+        int64_t i = g->n_lanes++;
+        g->last_row[i] = b->runs[r].q_end - 1;
+        g->run_of[i] = (int32_t)r;
+        g->sequence[i] = g->sampling.first_sequence + (uint64_t)i;
+        draw(g, i, b->position_T[g->last_row[i]]);
+    }
+    size_t logits_bytes = (size_t)(g->n_lanes * p->model->config.text.V) * sizeof(float);
+    if (g->sampling.temperature > 0 && g->logits.size_bytes < logits_bytes) {
+        lcl_arena_free(&g->logits);
+        LCL_TRY(lcl_arena_reserve(&g->logits, "logits", logits_bytes));
     }
     struct lcl_batch wanted = *b; /* the branches' last tokens alone */
     wanted.S = g->n_lanes;
@@ -212,24 +254,25 @@ static lcl_status prefill(struct lcl_generator *g, const struct lcl_batch *b,
     return lcl_exec_sync(p->exec);
 }
 
-lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *b,
-                               const struct lcl_images *images, const bool *is_branch,
-                               int64_t max_new, lcl_stop_fn stop, void *stop_ctx,
-                               struct lcl_ids *out)
+lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
+                        const struct lcl_images *images, const bool *is_branch,
+                        const struct lcl_generate_how *how, struct lcl_ids *out)
 {
     struct lcl_exec *ex = g->pass.exec;
     int64_t live;
-    LCL_TRY(place_runs(g, b, is_branch, max_new));
+    g->sampling = how->sampling;
+    LCL_TRY(lcl_check_sampling(g->sampling.temperature, g->sampling.top_k, g->sampling.top_p));
+    LCL_TRY(place_runs(g, b, is_branch, how->max_new));
     LCL_TRY(prefill(g, b, images, is_branch));
-    LCL_TRY(accept(g, stop, stop_ctx, out, &live));
-    for (int64_t made = 1; made < max_new && live > 0; made++) {
+    LCL_TRY(accept(g, how, out, &live));
+    for (int64_t made = 1; made < how->max_new && live > 0; made++) {
         /* A recorded step goes on as it is until half of it is for nothing. */
         if (made == 1 || live < (ex->records ? g->n_lanes / 2 + 1 : g->n_lanes))
             LCL_TRY(compact(g));
         advance(g, b, made);
         LCL_TRY(ex->ops->replay_fwd(ex, &(struct lcl_replay_args){&g->step, step, g}));
         LCL_TRY(lcl_exec_sync(ex));
-        LCL_TRY(accept(g, stop, stop_ctx, out, &live));
+        LCL_TRY(accept(g, how, out, &live));
     }
     lcl_recording_free(&g->step);
     return LCL_OK;

@@ -1,10 +1,19 @@
-/* Greedy answers over a key/value cache: one prefill of contexts and questions, then one token a
- * branch a step. */
+/* Answers over a key/value cache, greedy or drawn: one prefill of contexts and questions, then one
+ * token a branch a step. */
 #ifndef LCL_TRAIN_GENERATE_H
 #define LCL_TRAIN_GENERATE_H
 
 #include "data/episode.h"
 #include "model/model.h"
+
+/* How tokens are picked from logits: struct lcl_sample_args; all zero: the likeliest. A draw is a
+ * function of (seed, sequence, position): an answer's sequence is first_sequence and its place
+ * among the branches of its batch, so it does not depend on what is asked along with it. */
+struct lcl_sampling {
+    float temperature, top_p;
+    int64_t top_k;
+    uint64_t seed, first_sequence;
+};
 
 /* Buffers that serve one batch after another; one for each thread that generates. A lane is one
  * branch that is being answered: its arrays are what a step reads, and stay in place so that steps
@@ -17,22 +26,30 @@ struct lcl_generator {
     struct lcl_attn_run *runs; /* by run, over the cache */
     int64_t n_lanes;
     int32_t *run_of; /* by lane: its run, -1 when its answer has ended */
-    int32_t *id, *position, *slot, *last_row, *argmax;
+    uint64_t *sequence, *draw;
+    int32_t *id, *position, *slot, *last_row, *picked;
     struct lcl_attn_run *decode;
     struct lcl_recording *step; /* of n_lanes lanes */
     int64_t cap_runs, cap_tokens;
+    struct lcl_sampling sampling;
+    struct lcl_arena logits; /* of lanes, where tokens are drawn */
 };
 void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,
                         const struct lcl_model *model);
 void lcl_generator_free(struct lcl_generator *g);
 
-/* Continues every branch run (is_branch[run]) of a batch of LCL_ENCODE_PROMPT: out[run] receives up
- * to max_new tokens (malloc'd lcl_ids, the end token left out). A branch ends at the end token;
- * `stop` (may be NULL) may end it sooner. */
 typedef bool (*lcl_stop_fn)(void *ctx, const struct lcl_ids *so_far);
-LCL_CHECKED lcl_status lcl_generate_greedy(struct lcl_generator *g, const struct lcl_batch *b,
-                                           const struct lcl_images *images, const bool *is_branch,
-                                           int64_t max_new, lcl_stop_fn stop, void *stop_ctx,
-                                           struct lcl_ids *out);
+struct lcl_generate_how {
+    int64_t max_new;
+    struct lcl_sampling sampling;
+    lcl_stop_fn stop; /* may end an answer before its end token; or NULL */
+    void *stop_ctx;
+};
+/* Continues every branch run (is_branch[run]) of a batch of LCL_ENCODE_PROMPT: out[run] receives up
+ * to max_new tokens (malloc'd lcl_ids, the end token left out). LCL_RANGE for a sampling that is
+ * none. */
+LCL_CHECKED lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
+                                    const struct lcl_images *images, const bool *is_branch,
+                                    const struct lcl_generate_how *how, struct lcl_ids *out);
 
 #endif

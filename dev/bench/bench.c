@@ -147,8 +147,8 @@ static lcl_status open_c(struct bench *b)
 static lcl_status repeat_c(struct bench *b, struct outcome *o)
 {
     struct lcl_images images = {.features = b->features};
-    LCL_TRY(lcl_generate_greedy(&b->generator, b->batch, &images, b->is_branch, NEW_TOKENS, NULL,
-                                NULL, b->answer));
+    LCL_TRY(lcl_generate(&b->generator, b->batch, &images, b->is_branch,
+                         &(struct lcl_generate_how){.max_new = NEW_TOKENS}, b->answer));
     int used = snprintf(o->note, sizeof o->note, "[");
     for (int64_t r = 0; r < b->batch->n_runs; r++) {
         struct lcl_ids *ids = &b->answer[r];

@@ -200,7 +200,8 @@ static bool ends(void *count, const struct lcl_ids *so_far)
 }
 
 /* Answers to the queries of one episode with one context. */
-static void answer(const char *device, const char *overrides, struct lcl_ids *out)
+static void answer(const char *device, const char *overrides, struct lcl_sampling sampling,
+                   struct lcl_ids *out)
 {
     char words[512];
     struct lcl_config c;
@@ -237,8 +238,9 @@ static void answer(const char *device, const char *overrides, struct lcl_ids *ou
     for (int again = 0; again < 2; again++) { /* a generator serves one batch after another */
         int count = 0;
         for (int64_t r = 0; r < b->n_runs; r++) lcl_ids_free(&by_run[r]);
-        ASSERT_OK(lcl_generate_greedy(&g, b, &(struct lcl_images){.pixels = pixels}, is_branch,
-                                      MAX_NEW, ends, &count, by_run));
+        const struct lcl_generate_how how = {MAX_NEW, sampling, ends, &count};
+        ASSERT_OK(
+            lcl_generate(&g, b, &(struct lcl_images){.pixels = pixels}, is_branch, &how, by_run));
     }
     for (int64_t r = 0, n = 0; r < b->n_runs; r++)
         if (is_branch[r]) out[n++] = by_run[r];
@@ -263,15 +265,17 @@ static void same_answers(const struct lcl_ids *a, const struct lcl_ids *b)
 static void answers(void **state)
 {
     (void)state;
-    static const char *const recipes[] = {"", "bf16=true"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const recipes[] = {"", "bf16=true", "", "bf16=true"};
+    static const struct lcl_sampling how[] = {
+        {.top_k = 0}, {.top_k = 0}, {1, 0.9f, 40, 11, 0}, {3, 1, 0, 12, 0}};
+    for (int i = 0; i < 4; i++) {
         struct lcl_ids cpu[ANSWERS], called[ANSWERS], recorded[ANSWERS];
         int64_t shortest = MAX_NEW, longest = 0;
-        answer("cpu", recipes[i], cpu);
+        answer("cpu", recipes[i], how[i], cpu);
         setenv("LCL_CUDA_GRAPH", "0", 1);
-        answer("cuda", recipes[i], called);
+        answer("cuda", recipes[i], how[i], called);
         unsetenv("LCL_CUDA_GRAPH");
-        answer("cuda", recipes[i], recorded);
+        answer("cuda", recipes[i], how[i], recorded);
         same_answers(called, recorded);
         same_answers(cpu, recorded);
         for (int k = 0; k < ANSWERS; k++) {

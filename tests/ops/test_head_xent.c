@@ -135,6 +135,14 @@ static void check_case(int64_t T, int64_t C, int64_t V, int64_t S, lcl_dtype t, 
     }
     ASSERT_OK(ex->ops->head_xent_fwd(ex, &a));
     check_outputs(&h, &a, 3e-6);
+    struct lcl_head_xent_args keep = a;
+    keep.logits_SV = NULL;
+    keep.kept_SV = buf_new((size_t)(S * V), LCL_F32);
+    ASSERT_OK(ex->ops->head_xent_fwd(ex, &keep));
+    assert_memory_equal(keep.kept_SV, a.logits_SV, (size_t)(S * V) * sizeof(float));
+    check_outputs(&h, &a, 3e-6);
+    keep.logits_SV = a.logits_SV;
+    ASSERT_FAILS(ex->ops->head_xent_fwd(ex, &keep), LCL_SHAPE, "in one place");
 
     a.logits_SV = buf_new((size_t)(S * V), LCL_F32);
     a.logprob_S = buf_new(count, LCL_F32);

@@ -109,6 +109,38 @@ static void generate_answers_each_query(void **state)
     json_decref(root);
 }
 
+static void generate_draws(void **state)
+{
+    (void)state;
+#define ASK                                                             \
+    "generate --model DIR/run --query DIR/new/a.png --support fox=DIR/" \
+    "few/Red_Fox/1.png --support ant=DIR/new/a.png "
+    char *said[5];
+    static const char *const how[] = {"", "--temperature 30 --top-k 1", "--temperature 30",
+                                      "--temperature 30", "--temperature 30 --seed 2"};
+    for (int i = 0; i < 5; i++) {
+        char words[512];
+        snprintf(words, sizeof words, ASK "%s", how[i]);
+        assert_int_equal(lcl(words), 0);
+        said[i] = strdup(output);
+        assert_non_null(said[i]);
+    }
+    assert_string_equal(said[0], said[1]); /* of one token there is no choice */
+    assert_string_not_equal(said[0], said[2]);
+    assert_string_equal(said[2], said[3]);
+    assert_string_not_equal(said[2], said[4]);
+    for (int i = 0; i < 5; i++) free(said[i]);
+    assert_int_equal(lcl(ASK "--top-p 0.5"), 1);
+    ASSERT_SAYS("hint: give --temperature 1");
+    assert_int_equal(lcl(ASK "--temperature 1 --top-p 0"), 1);
+    ASSERT_SAYS("top_p 0, wanted above 0, up to 1");
+    assert_int_equal(lcl(ASK "--temperature -1"), 1);
+    ASSERT_SAYS("--temperature");
+    assert_int_equal(lcl(ASK "--temperature nan"), 1);
+    ASSERT_SAYS("--temperature");
+#undef ASK
+}
+
 static void generate_says_what_is_wrong(void **state)
 {
     (void)state;
@@ -199,6 +231,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(generate_answers_each_query),
+        cmocka_unit_test(generate_draws),
         cmocka_unit_test(generate_says_what_is_wrong),
         cmocka_unit_test(classify_writes_a_table),
         cmocka_unit_test(an_hf_folder_answers_too),

@@ -192,12 +192,12 @@ static void check_queries_alone(const char *pool)
     assert_int_equal(e[0].n_shots, 6);
     for (int i = 0; i < 6; i++) assert_int_equal(e[0].shots[i].way, i % 3); /* in turns */
     ASSERT_OK(lcl_answer_likelihood(&a, &e[0], all));
-    ASSERT_OK(lcl_answer_greedy(&a, &e[0], text));
+    ASSERT_OK(lcl_answer(&a, &e[0], &(struct lcl_sampling){0}, text));
     double spread = 0;
     for (int q = 0; q < 5; q++) {
         ASSERT_OK(lcl_support_episode(&s, way, 3, 100, NULL, &query[q], 1, &e[1]));
         ASSERT_OK(lcl_answer_likelihood(&a, &e[1], one));
-        ASSERT_OK(lcl_answer_greedy(&a, &e[1], &alone));
+        ASSERT_OK(lcl_answer(&a, &e[1], &(struct lcl_sampling){0}, &alone));
         for (int w = 0; w < 3; w++) {
             assert_true(fabs(all[3 * q + w] - one[w]) < 1e-3);
             assert_true(all[3 * q + w] < 0);

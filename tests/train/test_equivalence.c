@@ -19,6 +19,7 @@ struct bench {
     struct lcl_sampler sampler;
     struct lcl_batch_builder *builder;
     struct lcl_pass pass;
+    struct lcl_sampling sampling; /* of answers */
     float *grad, *pixels;
 };
 
@@ -290,20 +291,23 @@ static int generate(struct bench *b, struct lcl_ids *answers)
     assert_true(batch->n_runs <= 16);
     for (int64_t r = 0; r < batch->n_runs; r++) is_branch[r] = branch[r].query >= 0;
     lcl_generator_init(&g, &b->env.exec, &b->env.model);
-    ASSERT_OK(lcl_generate_greedy(&g, batch, &images, is_branch, MAX_NEW, NULL, NULL, by_run));
+    const struct lcl_generate_how how = {.max_new = MAX_NEW, .sampling = b->sampling};
+    ASSERT_OK(lcl_generate(&g, batch, &images, is_branch, &how, by_run));
     for (int64_t r = 0; r < batch->n_runs; r++)
         if (is_branch[r]) answers[n++] = by_run[r];
     lcl_generator_free(&g);
     return n;
 }
 
-static void queries_together_equal_one_at_a_time(void **state)
+/* Answers do not depend on what is asked along with them. Returns a sum that tells them apart. */
+static int64_t together_and_alone(struct lcl_sampling sampling)
 {
-    (void)state;
     struct bench b;
     struct lcl_episode e;
     struct lcl_ids together[4], alone[1];
+    int64_t sum = 0;
     set_up(&b, "data.queries=4 data.layout=vicuna");
+    b.sampling = sampling;
     ASSERT_OK(lcl_sampler_draw(&b.sampler, 0, 3, 0, &e));
     append(&b, &e, LCL_ENCODE_PROMPT);
     assert_int_equal(generate(&b, together), 4);
@@ -311,14 +315,26 @@ static void queries_together_equal_one_at_a_time(void **state)
         struct lcl_episode one = with_query(&e, q);
         lcl_batch_builder_reset(b.builder);
         append(&b, &one, LCL_ENCODE_PROMPT);
+        b.sampling.first_sequence = sampling.first_sequence + (uint64_t)q;
         assert_int_equal(generate(&b, alone), 1);
         assert_int_equal(alone[0].n, together[q].n);
-        assert_memory_equal(alone[0].v, together[q].v, (size_t)alone[0].n * sizeof(int32_t));
+        for (int64_t i = 0; i < alone[0].n; sum = sum * 31 + alone[0].v[i++])
+            assert_int_equal(alone[0].v[i], together[q].v[i]);
         lcl_ids_free(&alone[0]);
         lcl_ids_free(&together[q]);
     }
     lcl_episode_free(&e);
     tear_down(&b);
+    return sum;
+}
+
+static void queries_together_equal_one_at_a_time(void **state)
+{
+    (void)state;
+    static const struct lcl_sampling one = {2, 0.95f, 1, 5, 0}, fifty = {2, 0.95f, 50, 5, 0};
+    const int64_t greedy = together_and_alone((struct lcl_sampling){.seed = 0});
+    assert_int_equal(greedy, together_and_alone(one)); /* of one token there is no choice */
+    assert_int_not_equal(greedy, together_and_alone(fifty));
 }
 
 /* The likeliest token after the prompt of the builder's batch (context and one branch) and `n` ids
