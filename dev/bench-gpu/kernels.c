@@ -252,27 +252,27 @@ static void make_rotary(const int64_t *n, struct lcl_arena *a, struct lcl_arena 
                                     .scale = 1};
 }
 
+static void make_adamw(const int64_t *n, struct lcl_arena *a, struct lcl_arena *h,
+                       struct lcl_adamw_args *out)
+{
+    struct lcl_segment *segment = LCL_ARENA_NEW(h, struct lcl_segment, 1);
+    struct lcl_segment all = {.count = n[0],
+                              .grad = single(a, n[0]),
+                              .value = single(a, n[0]),
+                              .m = single(a, n[0]),
+                              .v = single(a, n[0]),
+                              .value16 = half(a, n[0]),
+                              .lr = 1e-5};
+    if (h->base) *segment = all;
+    *out = (struct lcl_adamw_args){
+        .N = 1, .segment_N = segment, .step = 10, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+}
+
 static void make_elements(const struct kernel *k, const int64_t *n, struct lcl_arena *a,
-                          struct lcl_arena *h, struct call *c)
+                          struct call *c)
 {
     int64_t all = n[0];
-    if (k->op == LCL_OP_adamw_fwd) {
-        struct lcl_segment *segment = LCL_ARENA_NEW(h, struct lcl_segment, 1);
-        struct lcl_segment whole = {.count = all,
-                                    .value = single(a, all),
-                                    .grad = single(a, all),
-                                    .m = single(a, all),
-                                    .v = single(a, all),
-                                    .value16 = half(a, all),
-                                    .lr = 1e-5};
-        if (segment) *segment = whole;
-        c->args.adamw = (struct lcl_adamw_args){.N = 1,
-                                                .segment_N = segment,
-                                                .step = 10,
-                                                .beta1 = 0.9,
-                                                .beta2 = 0.999,
-                                                .eps = 1e-8};
-    } else if (k->op == LCL_OP_gelu_fwd || k->op == LCL_OP_gelu_bwd) {
+    if (k->op == LCL_OP_gelu_fwd || k->op == LCL_OP_gelu_bwd) {
         bool backward = k->op == LCL_OP_gelu_bwd;
         c->args.gelu = (struct lcl_gelu_args){.count = all,
                                               .dtype = LCL_BF16,
@@ -339,8 +339,10 @@ static void make(const struct kernel *k, const int64_t *n, struct lcl_arena *a, 
         make_rotary(n, a, h, &c->args.rotary);
     else if (k->op == LCL_OP_head_xent_fwd || k->op == LCL_OP_head_xent_bwd)
         make_head(k, n, a, h, &c->args.head_xent);
+    else if (k->op == LCL_OP_adamw_fwd)
+        make_adamw(n, a, h, &c->args.adamw);
     else
-        make_elements(k, n, a, h, c);
+        make_elements(k, n, a, c);
 }
 
 /* ---- a set of buffers for each copy ---- */
