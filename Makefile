@@ -343,6 +343,12 @@ bench-gpu: ## kernels and whole steps on this machine's GPU, within 8 minutes; D
 	@+$(SUB) $B/$(if $(DRY),sim/)dev/bench-gpu/bench
 	@sh dev/bench-gpu/run.sh $B/$(if $(DRY),sim/)dev/bench-gpu/bench $B/bench-gpu/$(if $(DRY),dry dry,results)
 
+gpu-kit: ## the programs of test-gpu and bench-gpu with their libraries, for a machine with a GPU that cannot build them
+	@sh tools/setup.sh --dev
+	@$(if $(filter 1,$(CUDA)),,echo 'gpu-kit: nvcc 12.4 or newer is not here'; exit 1)
+	@+$(SUB) gpu-tests $B/dev/bench-gpu/bench
+	@sh tools/gpu-kit.sh $B
+
 docs: $B/lcl ## write docs/config.md anew from the schema
 	$B/lcl config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
 
@@ -379,7 +385,7 @@ dist-clean: ## remove build/ as a whole
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
-.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench bench-gpu docs format lint \
+.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench bench-gpu gpu-kit docs format lint \
         install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)

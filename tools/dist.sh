@@ -9,9 +9,6 @@ binary=$1 release=$2 out=$3
 name=lcl-$release-linux-$(uname -m)
 dir=$out/dist/$name
 
-# Of glibc, and so of the system that runs it; libcuda comes with the driver.
-of_glibc='^(ld-linux.*|libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libmvec|libnsl|libnss_.*|libcuda)\.so'
-
 rm -rf "$dir"
 mkdir -p "$dir/bin" "$dir/lib" "$dir/licences"
 cp "$binary" "$dir/bin/lcl"
@@ -19,11 +16,7 @@ strip "$dir/bin/lcl"
 cp -R configs README.md LICENSE THIRD_PARTY.md "$dir/"
 mv "$dir/README.md" "$dir/README-source.md"
 
-if ldd "$binary" | grep 'not found'; then
-    echo 'dist: these libraries are not here' >&2
-    exit 1
-fi
-ldd "$binary" | awk '$2 == "=>" { print $1, $3 }' | grep -Ev "$of_glibc" | sort -u >"$out/dist/libraries"
+sh tools/libraries.sh "$binary" >"$out/dist/libraries"
 : >"$out/dist/without-licence"
 while read -r soname path; do
     cp -L "$path" "$dir/lib/$soname"

@@ -13,6 +13,8 @@ if ! device=$(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=cs
     exit 1
 fi
 echo "on $device, $(date +%Y-%m-%d)"
+# Libraries that came with the programs (make gpu-kit), and the toolkit's.
+export LD_LIBRARY_PATH="$B/gpu/lib:/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 sh tools/run-tests.sh start $score
 TEST_TIMEOUT=120 sh tools/run-tests.sh suite $score gpu "$B"/gpu/tests/ops/test_* "$B"/gpu/tests/model/test_* "$B"/gpu/tests/cuda/test_*
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)

@@ -20,9 +20,9 @@ if ! gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm
     echo 'hint: `make bench-gpu DRY=1` runs it on the emulator, to see that it runs.'
     exit 1
 fi
-# The toolkit's folder, where libcudnn often lies.
+# The toolkit's folder, where libcudnn often lies; libraries that came with the program (make gpu-kit).
 cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")
-LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cuda/lib64" \
+LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cuda/lib64:$(dirname "$program")/../../gpu/lib" \
     timeout 420 "$program" "$out" 390 "$gpu, $date, $commit"
 rc=$?
 [ -s "$out.md" ] || exit 1
