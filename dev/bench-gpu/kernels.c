@@ -78,7 +78,7 @@ static const struct kernel kernels[] = {
      LCL_OP_head_xent_fwd,
      {4096, 4096, 32000},
      {17, 64, 96},
-     .beside = NOTHING},
+     .beside = PRODUCT},
     {"LM head, cross-entropy bwd",
      LCL_OP_head_xent_bwd,
      {4096, 4096, 32000},
@@ -96,6 +96,7 @@ struct call {
 #undef DIFF
 #undef FWD
     } args;
+    struct lcl_linear_args product; /* what cuBLASLt does beside it */
 };
 
 static lcl_status call_op(struct lcl_exec *ex, struct call *c)
@@ -130,21 +131,22 @@ static float *single(struct lcl_arena *a, int64_t count)
 }
 
 static void make_linear(const struct kernel *k, const int64_t *n, struct lcl_arena *a,
-                        struct lcl_linear_args *out)
+                        struct call *c)
 {
+    struct lcl_linear_args *out = &c->args.linear;
     *out = (struct lcl_linear_args){
         .M = n[0], .N = n[1], .K = n[2], .dtype = LCL_BF16, .weight_dtype = LCL_BF16};
     out->x_MK = half(a, n[0] * n[2]);
     out->weight_NK = half(a, n[1] * n[2]);
-    if (k->op == LCL_OP_linear_fwd) {
+    if (k->op == LCL_OP_linear_fwd)
         out->y_MN = half(a, n[0] * n[1]);
-        return;
-    }
-    out->d_y_MN = half(a, n[0] * n[1]);
-    if (k->gradient_of_weight)
-        out->d_weight_NK = single(a, n[1] * n[2]);
     else
+        out->d_y_MN = half(a, n[0] * n[1]);
+    if (k->op == LCL_OP_linear_bwd && k->gradient_of_weight)
+        out->d_weight_NK = single(a, n[1] * n[2]);
+    else if (k->op == LCL_OP_linear_bwd)
         out->d_x_MK = half(a, n[0] * n[2]);
+    c->product = *out;
 }
 
 static void make_attention(const struct kernel *k, const int64_t *n, struct lcl_arena *a,
@@ -296,8 +298,9 @@ static void make_elements(const struct kernel *k, const int64_t *n, struct lcl_a
 }
 
 static void make_head(const struct kernel *k, const int64_t *n, struct lcl_arena *a,
-                      struct lcl_arena *h, struct lcl_head_xent_args *out)
+                      struct lcl_arena *h, struct call *c)
 {
+    struct lcl_head_xent_args *out = &c->args.head_xent;
     int32_t *row = LCL_ARENA_NEW(h, int32_t, (size_t)n[0]);
     int32_t *target = LCL_ARENA_NEW(h, int32_t, (size_t)n[0]);
     double *loss = LCL_ARENA_NEW(h, double, 1);
@@ -318,7 +321,17 @@ static void make_head(const struct kernel *k, const int64_t *n, struct lcl_arena
                                        .target_S = target,
                                        .loss_sum = loss,
                                        .grad_scale = 1};
-    if (k->op == LCL_OP_head_xent_fwd) return;
+    if (k->op == LCL_OP_head_xent_fwd) { /* the logits alone */
+        c->product = (struct lcl_linear_args){.M = n[0],
+                                              .N = n[2],
+                                              .K = n[1],
+                                              .dtype = LCL_BF16,
+                                              .weight_dtype = LCL_BF16,
+                                              .x_MK = out->hidden_TC,
+                                              .weight_NK = out->weight_VC,
+                                              .y_MN = half(a, n[0] * n[2])};
+        return;
+    }
     out->d_hidden_TC = half(a, n[0] * n[1]);
     out->d_weight_VC = single(a, n[2] * n[1]);
 }
@@ -328,7 +341,7 @@ static void make(const struct kernel *k, const int64_t *n, struct lcl_arena *a, 
 {
     c->op = k->op;
     if (k->op == LCL_OP_linear_fwd || k->op == LCL_OP_linear_bwd)
-        make_linear(k, n, a, &c->args.linear);
+        make_linear(k, n, a, c);
     else if (k->op == LCL_OP_attention_fwd || k->op == LCL_OP_attention_bwd)
         make_attention(k, n, a, h, &c->args.attention);
     else if (k->op == LCL_OP_rmsnorm_fwd || k->op == LCL_OP_rmsnorm_bwd)
@@ -338,7 +351,7 @@ static void make(const struct kernel *k, const int64_t *n, struct lcl_arena *a, 
     else if (k->op == LCL_OP_rotary_fwd || k->op == LCL_OP_rotary_bwd)
         make_rotary(n, a, h, &c->args.rotary);
     else if (k->op == LCL_OP_head_xent_fwd || k->op == LCL_OP_head_xent_bwd)
-        make_head(k, n, a, h, &c->args.head_xent);
+        make_head(k, n, a, h, c);
     else if (k->op == LCL_OP_adamw_fwd)
         make_adamw(n, a, h, &c->args.adamw);
     else
@@ -422,7 +435,7 @@ static lcl_status run_peer(void *ctx, int copy)
         return peer_copy(&s->bench->exec, s->copy_from + (size_t)(2 * copy + 1) * s->copy_bytes,
                          s->copy_from + (size_t)(2 * copy) * s->copy_bytes, s->copy_bytes);
     case PRODUCT:
-        return peer_product_run(s->peer, &s->call[copy].args.linear);
+        return peer_product_run(s->peer, &s->call[copy].product);
     case ATTENTION:
         return peer_attention_run(s->peer, &s->call[copy].args.attention);
     case NOTHING:
@@ -459,7 +472,7 @@ static lcl_status open_peer(struct set *s, struct row *r)
         return LCL_OK;
     case PRODUCT:
         snprintf(r->peer, sizeof r->peer, "cuBLASLt, best");
-        return peer_product_open(&b->exec, &s->call[0].args.linear, &s->peer);
+        return peer_product_open(&b->exec, &s->call[0].product, &s->peer);
     case ATTENTION:
         snprintf(r->peer, sizeof r->peer, "cuDNN%s", a->causal ? ", no mask" : "");
         r->peer_work = (double)a->n_runs * (double)(a->runs[0].q_end - a->runs[0].q_begin) *
