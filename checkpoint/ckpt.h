@@ -59,7 +59,8 @@ bool lcl_checkpoint_is_folder(const char *path);
 LCL_CHECKED lcl_status lcl_checkpoint_load_config(const char *path, struct lcl_model_config *m);
 /* Run state alone. */
 LCL_CHECKED lcl_status lcl_checkpoint_load_state(const char *path, struct lcl_run_state_loaded *s);
-/* Every row of the table, with_optimizer: m and v too; LCL_SHAPE listing what is missing, misshapen
+/* Every row of the table, with_optimizer: m and v too; what the file keeps in another type is
+ * converted, and said; LCL_SHAPE listing what is missing, misshapen
  * or left over, and then nothing is changed. state may be NULL. */
 LCL_CHECKED lcl_status lcl_checkpoint_load(const char *path, struct lcl_params *t,
                                            bool with_optimizer, struct lcl_run_state_loaded *state);
@@ -81,7 +82,9 @@ struct lcl_checkpoint_row {
     enum lcl_part part;
     int n_dims;
     int64_t shape[LCL_PARAM_MAX_DIMS];
+    lcl_dtype dtype; /* f32 or bf16 */
     bool trainable, has_moments;
+    lcl_dtype moments; /* f32, bf16, or u8: codes */
 };
 /* *rows malloc'd. */
 LCL_CHECKED lcl_status lcl_checkpoint_list(const char *path, struct lcl_checkpoint_row **rows,

@@ -4,6 +4,7 @@
 
 #include "checkpoint/ckpt_manifest.h"
 #include "checkpoint/hf_config.h"
+#include "core/code8.h"
 #include "core/fs.h"
 #include "core/log.h"
 
@@ -178,6 +179,9 @@ static void add_name(struct name_list *l, const char *name)
 struct loading {
     struct lcl_h5 f;
     struct name_list missing, misshapen, left_over;
+    float *wide; /* a row on its way from one type to another */
+    size_t wide_count;
+    int n_values, n_moments; /* rows that were kept in another type */
 };
 
 static void dataset_name(char *out, size_t size, const char *group, const struct lcl_param *p)
@@ -195,19 +199,122 @@ static lcl_status check_dataset(struct loading *l, const char *group, const stru
     if (!*there) return LCL_OK;
     struct lcl_h5_set set;
     LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
-    bool same = set.type == LCL_H5_F32 && set.rank == p->n_dims;
+    bool known = set.type == LCL_H5_F32 || set.type == LCL_H5_U16 ||
+                 (set.type == LCL_H5_U8 && strcmp(group, "/params") != 0);
+    bool same = known && set.rank == p->n_dims;
     for (int d = 0; same && d < p->n_dims; d++) same = set.dims[d] == (uint64_t)p->shape[d];
     lcl_h5_set_close(&set);
     if (!same) add_name(&l->misshapen, name);
     return LCL_OK;
 }
 
-static lcl_status read_dataset(struct loading *l, const char *group, const struct lcl_param *p,
-                               float *flat)
+static lcl_status type_of(const struct loading *l, const char *name, lcl_h5_type *type)
+{
+    struct lcl_h5_set set;
+    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
+    *type = set.type;
+    lcl_h5_set_close(&set);
+    return LCL_OK;
+}
+
+static lcl_status reserve_wide(struct loading *l, size_t count)
+{
+    if (l->wide_count >= count) return LCL_OK;
+    free(l->wide);
+    l->wide = malloc(count * sizeof *l->wide);
+    l->wide_count = l->wide ? count : 0;
+    return l->wide ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a tensor of %zu elements", count);
+}
+
+/* Reads f32 or the bits of bf16 as they are, or the one as the other. */
+static lcl_status read_as(struct loading *l, const char *name, size_t count, lcl_dtype dtype,
+                          void *x, int *n_other)
+{
+    lcl_h5_type type;
+    LCL_TRY(type_of(l, name, &type));
+    lcl_dtype stored = type == LCL_H5_F32 ? LCL_F32 : LCL_BF16;
+    if (stored == dtype) return lcl_h5_read(&l->f, name, type, count, x);
+    LCL_TRY(reserve_wide(l, count));
+    LCL_TRY(lcl_h5_read(&l->f, name, type, count, l->wide));
+    ++*n_other;
+    return lcl_convert(x, dtype, l->wide, stored, count);
+}
+
+static lcl_status read_value(struct loading *l, struct lcl_params *t, const struct lcl_param *p)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
-    dataset_name(name, sizeof name, group, p);
-    return lcl_h5_read(&l->f, name, LCL_H5_F32, p->count, flat + p->offset);
+    float *value = lcl_param_value(t, p);
+    dataset_name(name, sizeof name, "/params", p);
+    return value ? read_as(l, name, p->count, LCL_F32, value, &l->n_values)
+                 : read_as(l, name, p->count, LCL_BF16, lcl_param_value16(t, p), &l->n_values);
+}
+
+/* Codes and their scales, into such, or as f32. */
+static lcl_status read_coded(struct loading *l, const char *name, const struct lcl_param *p,
+                             bool second, const struct lcl_moment *m)
+{
+    char scale[LCL_PARAM_NAME_BYTES + 16];
+    uint64_t blocks = (uint64_t)lcl_code8_blocks((int64_t)p->count);
+    dataset_name(scale, sizeof scale, second ? "/adam/v_scale" : "/adam/m_scale", p);
+    if (m->dtype == LCL_U8) {
+        LCL_TRY(lcl_h5_read(&l->f, scale, LCL_H5_F32, blocks, m->scale_B));
+        return lcl_h5_read(&l->f, name, LCL_H5_U8, p->count, m->x);
+    }
+    struct lcl_moment coded = {.dtype = LCL_U8, .count = m->count, .B = (int64_t)blocks};
+    coded.x = malloc(p->count);
+    coded.scale_B = malloc(blocks * sizeof(float));
+    lcl_status status = coded.x && coded.scale_B
+                            ? reserve_wide(l, p->count)
+                            : LCL_FAIL(LCL_MEMORY, "no memory for the moments of %s", p->name);
+    if (status == LCL_OK) status = lcl_h5_read(&l->f, scale, LCL_H5_F32, blocks, coded.scale_B);
+    if (status == LCL_OK) status = lcl_h5_read(&l->f, name, LCL_H5_U8, p->count, coded.x);
+    if (status == LCL_OK) {
+        lcl_moment_read(&coded, second, l->wide);
+        lcl_moment_write(m, second, l->wide);
+        l->n_moments++;
+    }
+    free(coded.x);
+    free(coded.scale_B);
+    return status;
+}
+
+/* Absent moments are zero: lcl_checkpoint_save leaves those out. */
+static lcl_status read_moment(struct loading *l, const struct lcl_param *p, bool second,
+                              const struct lcl_moment *m)
+{
+    char name[LCL_PARAM_NAME_BYTES + 16];
+    lcl_h5_type type;
+    dataset_name(name, sizeof name, second ? "/adam/v" : "/adam/m", p);
+    if (!lcl_h5_exists(&l->f, name)) {
+        memset(m->x, 0, p->count * lcl_dtype_bytes(m->dtype));
+        memset(m->scale_B, 0, (size_t)m->B * sizeof *m->scale_B);
+        return LCL_OK;
+    }
+    LCL_TRY(type_of(l, name, &type));
+    if (type == LCL_H5_U8) return read_coded(l, name, p, second, m);
+    if (m->dtype != LCL_U8) return read_as(l, name, p->count, m->dtype, m->x, &l->n_moments);
+    float *x = malloc(p->count * sizeof *x);
+    if (!x) return LCL_FAIL(LCL_MEMORY, "no memory for the moments of %s", p->name);
+    lcl_status status = read_as(l, name, p->count, LCL_F32, x, &l->n_moments);
+    if (status == LCL_OK) {
+        lcl_moment_write(m, second, x);
+        l->n_moments += type == LCL_H5_F32; /* read_as has counted the others */
+    }
+    free(x);
+    return status;
+}
+
+/* The file's types are another config's. */
+static void tell_conversions(const struct loading *l)
+{
+    if (l->n_values > 0)
+        lcl_log_info("%s: %d parameters were kept in another precision and are converted "
+                     "(bf16, master_weights)",
+                     l->f.path, l->n_values);
+    if (l->n_moments > 0)
+        lcl_log_warn("%s: %d moments were kept in another type and are converted (optim): the run "
+                     "does not go on bit for bit",
+                     l->f.path, l->n_moments);
 }
 
 /* Names in /params that the table lacks. */
@@ -243,20 +350,13 @@ static lcl_status complain(const struct loading *l)
                          o->n ? "; left over: " : "", o->text);
 }
 
-/* Absent moments are zero: lcl_checkpoint_save leaves those out. */
 static lcl_status load_moments(struct loading *l, struct lcl_params *t)
 {
-    static const char *const groups[2] = {"/adam/m", "/adam/v"};
-    float *const flats[2] = {t->m, t->v};
     for (int i = 0; i < t->n_rows; i++)
-        for (int k = 0; k < 2; k++) {
+        for (int second = 0; second < 2; second++) {
             const struct lcl_param *p = &t->rows[i];
-            char name[LCL_PARAM_NAME_BYTES + 16];
-            dataset_name(name, sizeof name, groups[k], p);
-            if (lcl_h5_exists(&l->f, name))
-                LCL_TRY(read_dataset(l, groups[k], p, flats[k]));
-            else
-                memset(flats[k] + p->offset, 0, p->count * sizeof(float));
+            struct lcl_moment m = lcl_param_moment(t, p, second);
+            LCL_TRY(read_moment(l, p, second, &m));
         }
     return LCL_OK;
 }
@@ -291,12 +391,13 @@ lcl_status lcl_checkpoint_load(const char *path, struct lcl_params *t, bool with
     if (with_optimizer) LCL_TRY_GOTO(check_moments(l, t));
     LCL_TRY_GOTO(complain(l));
     if (state) LCL_TRY_GOTO(read_run_state(&l->f, state));
-    for (int i = 0; i < t->n_rows; i++)
-        LCL_TRY_GOTO(read_dataset(l, "/params", &t->rows[i], t->value));
+    for (int i = 0; i < t->n_rows; i++) LCL_TRY_GOTO(read_value(l, t, &t->rows[i]));
     if (with_optimizer) LCL_TRY_GOTO(load_moments(l, t));
+    tell_conversions(l);
     lcl_params_changed(t);
 out:
     lcl_h5_discard(&l->f);
+    free(l->wide);
     free(l);
     if (status != LCL_OK && state) lcl_run_state_free(state);
     return status;
@@ -325,12 +426,13 @@ lcl_status lcl_checkpoint_load_parts(const char *path, struct lcl_params *t, uns
         char name[LCL_PARAM_NAME_BYTES + 16];
         dataset_name(name, sizeof name, "/params", &t->rows[i]);
         if (!(parts >> t->rows[i].part & 1u) || !lcl_h5_exists(&l->f, name)) continue;
-        LCL_TRY_GOTO(read_dataset(l, "/params", &t->rows[i], t->value));
+        LCL_TRY_GOTO(read_value(l, t, &t->rows[i]));
         if (report) report->n_loaded++;
     }
     lcl_params_changed(t);
 out:
     lcl_h5_discard(&l->f);
+    free(l->wide);
     free(l);
     return status;
 }
@@ -350,6 +452,7 @@ static lcl_status list_row(const struct lcl_h5 *f, const char *name, struct lcl_
     bool fits = set.rank >= 1 && set.rank <= LCL_PARAM_MAX_DIMS;
     r->n_dims = fits ? set.rank : 0;
     for (int d = 0; d < r->n_dims; d++) r->shape[d] = (int64_t)set.dims[d];
+    r->dtype = set.type == LCL_H5_F32 ? LCL_F32 : LCL_BF16;
     lcl_h5_set_close(&set);
     if (!fits) return LCL_FAIL(LCL_FORMAT, "%s: %s has %d dimensions", f->path, path, set.rank);
     LCL_TRY(lcl_h5_get_u64(f, path, "part", &part));
@@ -360,6 +463,10 @@ static lcl_status list_row(const struct lcl_h5 *f, const char *name, struct lcl_
     r->trainable = trainable != 0;
     snprintf(path, sizeof path, "/adam/m/%s", name);
     r->has_moments = lcl_h5_exists(f, path);
+    if (!r->has_moments) return LCL_OK;
+    LCL_TRY(lcl_h5_set_open(f, path, &set));
+    r->moments = set.type == LCL_H5_F32 ? LCL_F32 : set.type == LCL_H5_U16 ? LCL_BF16 : LCL_U8;
+    lcl_h5_set_close(&set);
     return LCL_OK;
 }
 

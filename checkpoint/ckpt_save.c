@@ -40,40 +40,49 @@ static lcl_status write_run_state(struct lcl_h5 *f, const struct lcl_run_state *
     return lcl_h5_set_f64(f, "/run", "best_metric", s->best_metric);
 }
 
+/* f32, bf16 as its bits, codes as bytes. */
+static lcl_h5_type stored_type(lcl_dtype dtype)
+{
+    return dtype == LCL_F32 ? LCL_H5_F32 : dtype == LCL_BF16 ? LCL_H5_U16 : LCL_H5_U8;
+}
+
 static lcl_status write_array(struct lcl_h5 *f, const char *group, const struct lcl_param *p,
-                              const float *flat)
+                              lcl_dtype dtype, const void *x)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
     uint64_t dims[LCL_PARAM_MAX_DIMS];
     snprintf(name, sizeof name, "%s/%s", group, p->name);
     for (int d = 0; d < p->n_dims; d++) dims[d] = (uint64_t)p->shape[d];
-    return lcl_h5_write(f, name, LCL_H5_F32, p->n_dims, dims, flat + p->offset);
+    return lcl_h5_write(f, name, stored_type(dtype), p->n_dims, dims, x);
 }
 
-/* Moments of a row that never trained are zero and need no room. */
-static bool is_zero(const float *x, size_t n)
+static lcl_status write_moment(struct lcl_h5 *f, const char *group, const struct lcl_param *p,
+                               const struct lcl_moment *m)
 {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        if (bits != 0) return false;
-    }
-    return true;
+    char name[LCL_PARAM_NAME_BYTES + 16];
+    uint64_t blocks = (uint64_t)m->B;
+    LCL_TRY(write_array(f, group, p, m->dtype, m->x));
+    if (!m->B) return LCL_OK;
+    snprintf(name, sizeof name, "%s_scale/%s", group, p->name);
+    return lcl_h5_write(f, name, LCL_H5_F32, 1, &blocks, m->scale_B);
 }
 
 static lcl_status write_row(struct lcl_h5 *f, const struct lcl_params *t, const struct lcl_param *p,
                             bool with_optimizer)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
-    LCL_TRY(write_array(f, "/params", p, t->value));
+    const float *value = lcl_param_value(t, p);
+    LCL_TRY(value ? write_array(f, "/params", p, LCL_F32, value)
+                  : write_array(f, "/params", p, LCL_BF16, lcl_param_value16(t, p)));
     snprintf(name, sizeof name, "/params/%s", p->name);
     LCL_TRY(lcl_h5_set_u64(f, name, "part", p->part));
     LCL_TRY(lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p)));
-    if (!with_optimizer ||
-        (is_zero(t->m + p->offset, p->count) && is_zero(t->v + p->offset, p->count)))
-        return LCL_OK;
-    LCL_TRY(write_array(f, "/adam/m", p, t->m));
-    return write_array(f, "/adam/v", p, t->v);
+    if (!with_optimizer) return LCL_OK;
+    struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
+    /* Moments of a row that never trained are zero and need no room. */
+    if (lcl_moment_is_zero(&m) && lcl_moment_is_zero(&v)) return LCL_OK;
+    LCL_TRY(write_moment(f, "/adam/m", p, &m));
+    return write_moment(f, "/adam/v", p, &v);
 }
 
 static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s,
@@ -95,7 +104,10 @@ static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s
 /* Asks the file system for the room before HDF5 begins: its own failure in the middle is clumsy. */
 static lcl_status reserve_room(const char *path, const struct lcl_params *t, bool with_optimizer)
 {
-    size_t bytes = t->n_elements * sizeof(float) * (with_optimizer ? 3 : 1) + 4096;
+    size_t bytes = 4096;
+    for (int i = 0; i < t->n_rows; i++)
+        bytes += lcl_param_value_bytes(t, &t->rows[i]) +
+                 (with_optimizer ? lcl_param_moment_bytes(t, &t->rows[i]) : 0);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return fail_errno("create", path);
     bool failed = fallocate(fd, 0, 0, (off_t)bytes) != 0 && errno != EOPNOTSUPP && errno != ENOSYS;

@@ -134,8 +134,10 @@ static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned 
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
         if (!(parts >> p->part & 1u)) continue;
-        float *value = t->value + p->offset;
-        if (m->of_row[i]) {
+        float *value = lcl_param_value(t, p);
+        if (m->of_row[i] && !value) {
+            LCL_TRY(lcl_st_read(m->of_row[i], 0, p->count, LCL_BF16, lcl_param_value16(t, p)));
+        } else if (m->of_row[i]) {
             LCL_TRY(lcl_st_read(m->of_row[i], 0, p->count, LCL_F32, value));
         } else if (strncmp(p->name, "image_standardize.", 18) == 0) {
             float constant = strcmp(p->name, "image_standardize.mean") == 0 ? 0.0f : 1.0f;

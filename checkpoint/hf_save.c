@@ -51,7 +51,7 @@ static float *make_item(struct export *e, const char *name, lcl_dtype dtype, int
 static const float *row_value(const struct lcl_params *t, const char *name)
 {
     const struct lcl_param *p = lcl_params_find((struct lcl_params *)(uintptr_t)t, name);
-    return p ? t->value + p->offset : NULL;
+    return p ? lcl_param_value(t, p) : NULL;
 }
 
 /* W ((x - mean) * inv_std) + b = W' x + b' with W' = W diag(inv_std), b' = b - W' mean. */
@@ -108,7 +108,7 @@ static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtyp
                                      .dtype = dtype,
                                      .source = LCL_F32,
                                      .n_dims = p->n_dims,
-                                     .data = t->value + p->offset};
+                                     .data = lcl_param_value(t, p)};
         memcpy(item->shape, p->shape, sizeof p->shape);
     }
     LCL_TRY(fold_standardisation(e, t, dtype));

@@ -36,6 +36,7 @@ struct lcl_config {
 enum lcl_device { LCL_DEVICE_CPU, LCL_DEVICE_CUDA };
 enum lcl_attention { LCL_ATTENTION_MMA, LCL_ATTENTION_WGMMA };
 enum lcl_task { LCL_TASK_LINK_CONTEXT, LCL_TASK_VISION, LCL_TASK_LANGUAGE };
+enum lcl_master { LCL_MASTER_F32, LCL_MASTER_NONE };
 enum lcl_scheduler { LCL_LR_COSINE, LCL_LR_LINEAR, LCL_LR_CONSTANT, LCL_LR_WSD };
 enum lcl_strategy { LCL_2WAY, LCL_2WAY_RANDOM, LCL_2WAY_WEIGHT, LCL_NWAY };
 enum lcl_label_kind { LCL_LABEL_MADE_UP, LCL_LABEL_NAME };

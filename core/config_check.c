@@ -56,6 +56,8 @@ static lcl_status check_training(const struct lcl_config *c)
           "adam_beta1 %g and adam_beta2 %g must be below 1", c->adam_beta1, c->adam_beta2);
     CHECK(c->attention == LCL_ATTENTION_MMA || (c->device == LCL_DEVICE_CUDA && c->bf16),
           "set attention: mma", "attention: wgmma is for device: cuda with bf16: true");
+    CHECK(c->master_weights == LCL_MASTER_F32 || c->bf16, "set bf16: true, or master_weights: f32",
+          "master_weights: none leaves bfloat16 values alone, but bf16 is false");
     CHECK(c->adam_epsilon > 0, "1e-8 is usual", "adam_epsilon must be above 0");
     CHECK(c->language_min_segment <= c->language_max_segment, "6 and 32 go with a length of 64",
           "language.min_segment %lld is above language.max_segment %lld",

@@ -17,7 +17,7 @@
     K(INT, "device_number", device_number, 0, 0, 1023, "which of several GPUs, from 0") \
     E("attention", attention, "mma", "mma|wgmma", "attention kernels on a GPU: mma, for all; wgmma, in bf16 on Hopper (compute capability 9.0), where head width and strides are multiples of 8") \
     K(INT, "threads", threads, 0, 0, 1024, "CPU threads; 0: all processors") \
-    K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation and master weights") \
+    K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation; master_weights says what is kept besides") \
     K(INT, "memory_limit_mib", memory_limit_mib, 0, 0, 1000000000, "refuse to start above this; 0: what the machine has free") \
     S("Training", "Schedule and optimizer.")                                                       \
     K(INT, "max_steps", max_steps, 1000, 0, 1000000000, "optimizer steps of the stage") \
@@ -30,6 +30,8 @@
     K(INT, "warmup_steps", warmup_steps, 0, 0, 1000000000, "warm-up steps; wins over warmup_ratio where above 0") \
     K(FLOAT, "lr_decay_start", lr_decay_start, 0.6, 0, 1, "share of the steps after which warmup_stable_decay falls") \
     K(FLOAT, "min_lr_ratio", min_lr_ratio, 0, 0, 1, "final rate as a share of the peak") \
+    E("optim", optim, "adamw", "adamw|adamw_bf16|adamw_8bit", "AdamW, its moments in float32, in bfloat16, or in 8 bits with a scale for each 256 elements; tensors of under 4096 elements keep float32; the same for all stages") \
+    E("master_weights", master_weights, "f32", "f32|none", "with bf16: true, what steps add up in: float32 values beside the bfloat16 ones, or bfloat16 alone with stochastic rounding (norms, biases and positions stay float32); the same for all stages") \
     K(FLOAT, "weight_decay", weight_decay, 0, 0, 10, "decoupled weight decay of matrices") \
     K(FLOAT, "adam_beta1", adam_beta1, 0.9, 0, 1, "AdamW first-moment decay") \
     K(FLOAT, "adam_beta2", adam_beta2, 0.999, 0, 1, "AdamW second-moment decay") \

@@ -367,9 +367,14 @@ enum { LCL_SEGMENT_ALIGN = 256 };
 struct lcl_segment {
     int64_t count;
     const float *grad;
-    float *value, *m, *v;
+    float *value;      /* NULL: there is value16 alone */
     lcl_bf16 *value16; /* receives the bf16 copy; or NULL */
+    void *m, *v;
+    lcl_dtype state;              /* of m and v: f32, bf16, or u8 (core/code8.h) */
+    float *m_scale_B, *v_scale_B; /* of u8: one for each 256 elements */
     double lr, weight_decay;
+    uint64_t stream; /* names the row: for rounding */
+    int64_t first;   /* the segment's first element in its row, a multiple of LCL_SEGMENT_ALIGN */
 };
 
 /* A norm where the backend has it, so that an update need not wait for the host. */
@@ -393,12 +398,19 @@ struct lcl_sumsq_args {
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay) over all segments: g = grad * norm->clip; m, v
  * as in torch.optim.AdamW; value -= lr * (decay * value + m_hat / (sqrt(v_hat) + eps)). step counts
  * from 1. With a norm that counts non-finite elements nothing changes. norm NULL: no clip. The
- * constants are f64, as in torch: 1 - 0.999f is off by 1e-5 of itself. */
+ * constants are f64, as in torch: 1 - 0.999f is off by 1e-5 of itself.
+ *
+ * What a step changes by less than bf16 can tell is rounded stochastically there (values without an
+ * f32 master, second moments; first moments go to nearest): 16 random bits are added below the cut.
+ * Element i of a row has 16-bit number (i / 128 % 2) * 4 + i % 4, low halves first, of Philox block
+ * i / 256 * 32 + i % 128 / 4 of the stream (seed, LCL_RNG_ROUNDING, step, stream; second moments:
+ * ~stream), so the bits are the same in every backend and however rows are cut. */
 struct lcl_adamw_args {
     int64_t N;
     const struct lcl_segment *segment_N;
     int64_t step;
     double beta1, beta2, eps;
+    uint64_t seed; /* of rounding */
     const struct lcl_grad_norm *norm;
 };
 

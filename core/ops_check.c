@@ -231,17 +231,28 @@ lcl_status lcl_check_patchify(const struct lcl_patchify_args *a)
     return LCL_OK;
 }
 
+/* A tensor begins on 4 of its elements; NULL does. */
+static bool on_four(const void *tensor, lcl_dtype dtype)
+{
+    return (uintptr_t)tensor % (4 * lcl_dtype_bytes(dtype)) == 0;
+}
+
 lcl_status lcl_check_segments(const char *op, int64_t N, const struct lcl_segment *segment_N)
 {
     if (N < 0) return LCL_FAIL(LCL_SHAPE, "%s: %lld segments", op, (long long)N);
     for (int64_t i = 0; i < N; i++) {
         const struct lcl_segment *s = &segment_N[i];
-        uintptr_t wide =
-            (uintptr_t)s->grad | (uintptr_t)s->value | (uintptr_t)s->m | (uintptr_t)s->v;
         LCL_TRY(lcl_check_count(op, s->count));
-        if (wide % (4 * sizeof(float)) || (uintptr_t)s->value16 % (4 * sizeof(lcl_bf16)))
+        if (s->state != LCL_F32 && s->state != LCL_BF16 && s->state != LCL_U8)
+            return LCL_FAIL(LCL_SHAPE, "%s: states of segment %lld are %s", op, (long long)i,
+                            lcl_dtype_name(s->state));
+        if (!on_four(s->grad, LCL_F32) || !on_four(s->value, LCL_F32) ||
+            !on_four(s->value16, LCL_BF16) || !on_four(s->m, s->state) || !on_four(s->v, s->state))
             return LCL_FAIL(LCL_SHAPE, "%s: segment %lld does not begin on 4 elements", op,
                             (long long)i);
+        if (s->first < 0 || s->first % LCL_SEGMENT_ALIGN)
+            return LCL_FAIL(LCL_SHAPE, "%s: segment %lld begins at element %lld of its row", op,
+                            (long long)i, (long long)s->first);
     }
     return LCL_OK;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/code8.h"
 #include "core/rng.h"
 
 void lcl_params_init(struct lcl_params *t) { *t = (struct lcl_params){0}; }
@@ -48,6 +49,7 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
                             .init = spec.init,
                             .init_std = spec.init_std,
                             .decay = spec.decay,
+                            .f32 = spec.f32,
                             .trainable = true,
                             .used = !spec.unused};
     snprintf(p->name, sizeof p->name, "%s", name);
@@ -66,37 +68,168 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
     return LCL_OK;
 }
 
+static size_t align(size_t n)
+{
+    return (n + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
+}
+
+static lcl_dtype moment_dtype(const struct lcl_params *t, const struct lcl_param *p)
+{
+    if (t->states == LCL_STATES_F32 || p->count < LCL_STATES_LEAST) return LCL_F32;
+    return t->states == LCL_STATES_BF16 ? LCL_BF16 : LCL_U8;
+}
+
+static size_t scales_of(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return moment_dtype(t, p) == LCL_U8 ? (size_t)lcl_code8_blocks((int64_t)p->count) : 0;
+}
+
+size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return 2 * (p->count * lcl_dtype_bytes(moment_dtype(t, p)) + scales_of(t, p) * sizeof(float));
+}
+
+size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return p->count * (t->no_master && !p->f32 ? sizeof(lcl_bf16) : sizeof(float));
+}
+
+size_t lcl_params_values_bytes(const struct lcl_params *t, bool with_bf16)
+{
+    return t->n_values * sizeof(float) + (with_bf16 ? t->n_elements * sizeof(lcl_bf16) : 0);
+}
+
+void lcl_params_place(struct lcl_params *t)
+{
+    size_t values = 0, bytes = 0, scales = 0;
+    for (int i = 0; i < t->n_rows; i++) {
+        struct lcl_param *p = &t->rows[i];
+        bool follows = i > 0 && p->offset == p[-1].offset + p[-1].count;
+        if (!t->no_master) {
+            p->value_at = p->offset;
+            values = p->offset + p->count;
+        } else if (p->f32) {
+            p->value_at = follows ? values : align(values);
+            values = p->value_at + p->count;
+        }
+        p->state_at = bytes;
+        p->scale_at = scales;
+        bytes = align(bytes + p->count * lcl_dtype_bytes(moment_dtype(t, p)));
+        scales += scales_of(t, p);
+    }
+    t->n_values = values;
+    t->state_bytes = bytes;
+    t->n_scales = scales;
+}
+
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
                        struct lcl_arena *moments, bool with_bf16)
 {
-    t->value = LCL_ARENA_NEW(values, float, t->n_elements);
+    lcl_params_place(t);
+    t->value = LCL_ARENA_NEW(values, float, t->n_values);
     t->value16 = with_bf16 ? LCL_ARENA_NEW(values, lcl_bf16, t->n_elements) : NULL;
     t->grad = grads ? LCL_ARENA_NEW(grads, float, t->n_elements) : NULL;
-    t->m = moments ? LCL_ARENA_NEW(moments, float, t->n_elements) : NULL;
-    t->v = moments ? LCL_ARENA_NEW(moments, float, t->n_elements) : NULL;
+    t->m = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
+    t->v = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
+    t->m_scale_B = moments ? LCL_ARENA_NEW(moments, float, t->n_scales) : NULL;
+    t->v_scale_B = moments ? LCL_ARENA_NEW(moments, float, t->n_scales) : NULL;
+}
+
+struct lcl_moment lcl_param_moment(const struct lcl_params *t, const struct lcl_param *p,
+                                   bool second)
+{
+    return (struct lcl_moment){.dtype = moment_dtype(t, p),
+                               .x = (second ? t->v : t->m) + p->state_at,
+                               .scale_B = (second ? t->v_scale_B : t->m_scale_B) + p->scale_at,
+                               .count = (int64_t)p->count,
+                               .B = (int64_t)scales_of(t, p)};
+}
+
+void lcl_moment_read(const struct lcl_moment *m, bool second, float *x)
+{
+    const struct lcl_code8_pair *code = lcl_code8();
+    if (m->dtype == LCL_U8)
+        lcl_code8_decode(second ? &code->v : &code->m, m->x, m->scale_B, m->count, x);
+    else
+        for (int64_t i = 0; i < m->count; i++)
+            x[i] =
+                m->dtype == LCL_F32 ? ((float *)m->x)[i] : lcl_bf16_to_f32(((lcl_bf16 *)m->x)[i]);
+}
+
+void lcl_moment_write(const struct lcl_moment *m, bool second, const float *x)
+{
+    if (m->dtype == LCL_U8) {
+        lcl_code8_encode(second, x, m->count, m->x, m->scale_B);
+        return;
+    }
+    for (int64_t i = 0; i < m->count; i++)
+        if (m->dtype == LCL_F32)
+            ((float *)m->x)[i] = x[i];
+        else
+            ((lcl_bf16 *)m->x)[i] = lcl_f32_to_bf16(x[i]);
+}
+
+static bool all_zero(const void *bytes, size_t n)
+{
+    const unsigned char *b = bytes;
+    return n == 0 || (*b == 0 && memcmp(b, b + 1, n - 1) == 0);
+}
+
+/* Codes without a scale are 0, whatever they are. */
+bool lcl_moment_is_zero(const struct lcl_moment *m)
+{
+    if (m->dtype == LCL_U8) return all_zero(m->scale_B, (size_t)m->B * sizeof *m->scale_B);
+    return all_zero(m->x, (size_t)m->count * lcl_dtype_bytes(m->dtype));
+}
+
+static float draw(const struct lcl_param *p, struct lcl_rng *rng)
+{
+    switch (p->init) {
+    case LCL_INIT_ZEROS:
+        return 0;
+    case LCL_INIT_ONES:
+        return 1;
+    case LCL_INIT_NORMAL:
+        return p->init_std * lcl_rng_normal(rng);
+    }
+    return 0;
 }
 
 void lcl_params_initialise(struct lcl_params *t, uint64_t seed)
 {
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
-        float *value = t->value + p->offset;
+        float *value = lcl_param_value(t, p);
+        lcl_bf16 *value16 = lcl_param_value16(t, p);
         struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_INIT, 0, lcl_hash_string(p->name));
         for (size_t k = 0; k < p->count; k++) {
-            switch (p->init) {
-            case LCL_INIT_ZEROS:
-                value[k] = 0;
-                break;
-            case LCL_INIT_ONES:
-                value[k] = 1;
-                break;
-            case LCL_INIT_NORMAL:
-                value[k] = p->init_std * lcl_rng_normal(&rng);
-                break;
-            }
+            float x = draw(p, &rng);
+            if (value)
+                value[k] = x;
+            else
+                value16[k] = lcl_f32_to_bf16(x);
         }
     }
     lcl_params_changed(t);
+}
+
+/* Pages that were never written take no memory: keep it so. */
+static void clear_where_set(void *bytes, size_t n)
+{
+    enum { PAGE = 4096 };
+    unsigned char *b = bytes;
+    for (size_t at = 0; at < n; at += PAGE) {
+        size_t some = n - at < PAGE ? n - at : PAGE;
+        if (!all_zero(b + at, some)) memset(b + at, 0, some);
+    }
+}
+
+void lcl_params_forget_moments(struct lcl_params *t)
+{
+    clear_where_set(t->m, t->state_bytes);
+    clear_where_set(t->v, t->state_bytes);
+    clear_where_set(t->m_scale_B, t->n_scales * sizeof(float));
+    clear_where_set(t->v_scale_B, t->n_scales * sizeof(float));
 }
 
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable)
@@ -107,8 +240,12 @@ void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool tra
 
 void lcl_params_changed(struct lcl_params *t)
 {
-    if (t->value16)
-        for (size_t i = 0; i < t->n_elements; i++) t->value16[i] = lcl_f32_to_bf16(t->value[i]);
+    for (int i = 0; t->value16 && i < t->n_rows; i++) {
+        const struct lcl_param *p = &t->rows[i];
+        const float *value = lcl_param_value(t, p);
+        lcl_bf16 *value16 = lcl_param_value16(t, p);
+        for (size_t k = 0; value && k < p->count; k++) value16[k] = lcl_f32_to_bf16(value[k]);
+    }
     t->version++;
 }
 
@@ -132,9 +269,10 @@ uint64_t lcl_params_hash(const struct lcl_params *t, enum lcl_part part)
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
         if (p->part != part) continue;
-        const uint32_t *words = (const uint32_t *)(const void *)(t->value + p->offset);
+        const uint32_t *words = (const uint32_t *)(const void *)lcl_param_value(t, p);
+        const lcl_bf16 *halves = lcl_param_value16(t, p);
         for (size_t k = 0; k < p->count; k++) {
-            h = (h ^ words[k]) * 0x100000001b3u;
+            h = (h ^ (words ? words[k] : (uint32_t)halves[k] << 16)) * 0x100000001b3u;
             h ^= h >> 29;
         }
     }

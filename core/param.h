@@ -1,10 +1,10 @@
 /* The parameter table: one row for each tensor of the model. It drives allocation, initialisation,
  * optimizer groups, freezing, checkpoints, import and export.
  *
- * Values, gradients and optimizer states lie in flat arrays over the same element offsets, in table
- * order. A row begins on a multiple of 256 elements, where a shard of it may begin too, unless it
- * `follows` the one before without a gap (so that the q, k, v weights of a layer are one [Cq + 2
- * Ckv, C] matrix for the GEMM). Names are those of transformers 5 on disk. */
+ * Values and gradients lie in flat arrays over the same element offsets, in table order. A row
+ * begins on a multiple of 256 elements, where a shard of it may begin too, unless it `follows` the
+ * one before without a gap (so that the q, k, v weights of a layer are one [Cq + 2 Ckv, C] matrix
+ * for the GEMM). Names are those of transformers 5 on disk. */
 #ifndef LCL_CORE_PARAM_H
 #define LCL_CORE_PARAM_H
 
@@ -26,23 +26,61 @@ struct lcl_param {
     enum lcl_init init;
     float init_std; /* of LCL_INIT_NORMAL */
     bool decay;     /* weight decay applies (matrices; not norms, not biases) */
+    bool f32;       /* ops read it as f32 whatever the precision (norms, biases, added tables) */
     bool trainable;
     bool used; /* false: outside the loss (layers after the selected one); never updated */
+    /* of lcl_params_place(): */
+    size_t value_at;           /* elements in `value` */
+    size_t state_at, scale_at; /* bytes in m and v; elements in their scales */
 };
 
 /* The optimizer updates it: it trains, and the loss depends on it. */
 static inline bool lcl_param_moves(const struct lcl_param *p) { return p->trainable && p->used; }
 
+/* How AdamW's moments are kept; rows of under LCL_STATES_LEAST elements keep f32. */
+enum lcl_states { LCL_STATES_F32, LCL_STATES_BF16, LCL_STATES_8BIT };
+enum { LCL_STATES_LEAST = 4096 };
+
 struct lcl_params {
     struct lcl_param *rows; /* owned */
     int n_rows, cap_rows;
     size_t n_elements; /* of a flat array, padding included */
-    float *value;      /* [n_elements] f32 master */
-    float *grad;       /* [n_elements], or NULL */
-    float *m, *v;      /* AdamW moments, or NULL */
-    lcl_bf16 *value16; /* bf16 copy that GEMMs read when computing in bf16, or NULL */
-    uint64_t version;  /* counts the changes of `value`; caches of packed weights are keyed by it */
+    /* set before lcl_params_place(); as they are: f32 everywhere */
+    enum lcl_states states;
+    bool no_master; /* rows that ops read as bf16 are nothing else: no f32 value */
+    /* of lcl_params_place(), and the arrays of lcl_params_layout() */
+    size_t n_values, n_scales, state_bytes;
+    float *value;                 /* [n_values] f32, the master where there is a bf16 copy */
+    float *grad;                  /* [n_elements], or NULL */
+    unsigned char *m, *v;         /* [state_bytes] AdamW moments, or NULL: lcl_param_moment() */
+    float *m_scale_B, *v_scale_B; /* [n_scales] of 8-bit ones */
+    lcl_bf16 *value16;            /* [n_elements] that GEMMs read when computing in bf16, or NULL */
+    uint64_t version; /* counts the changes of values; caches of packed weights are keyed by it */
 };
+
+/* The row's f32 values, or NULL where bf16 is all there is; its bf16 values. */
+static inline float *lcl_param_value(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return t->no_master && !p->f32 ? NULL : t->value + p->value_at;
+}
+static inline lcl_bf16 *lcl_param_value16(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return t->value16 ? t->value16 + p->offset : NULL;
+}
+
+/* First or second moments of a row. */
+struct lcl_moment {
+    lcl_dtype dtype; /* f32, bf16, or u8 with scales */
+    void *x;
+    float *scale_B;
+    int64_t count, B;
+};
+struct lcl_moment lcl_param_moment(const struct lcl_params *t, const struct lcl_param *p,
+                                   bool second);
+/* As f32, and from f32: bf16 to nearest. */
+void lcl_moment_read(const struct lcl_moment *m, bool second, float *x);
+void lcl_moment_write(const struct lcl_moment *m, bool second, const float *x);
+bool lcl_moment_is_zero(const struct lcl_moment *m);
 
 void lcl_params_init(struct lcl_params *t);
 void lcl_params_free(struct lcl_params *t); /* rows only; arrays belong to their arenas */
@@ -55,6 +93,7 @@ struct lcl_param_spec {
     bool decay;
     bool follows; /* no gap after the row before */
     bool unused;
+    bool f32;
 };
 /* Appends a row and returns its index in *index. LCL_EXISTS when the name is taken. */
 LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims,
@@ -62,15 +101,24 @@ LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, in
 /* NULL when there is none. */
 struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 
+/* Where each row's values and moments lie, by `states` and `no_master`. */
+void lcl_params_place(struct lcl_params *t);
+/* Bytes of both moments of a row, and of its value in a file. */
+size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p);
+size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p);
+/* Bytes of all values as lcl_params_layout() lays them out. */
+size_t lcl_params_values_bytes(const struct lcl_params *t, bool with_bf16);
 /* Lays out value (and value16, grad, m + v where asked) in the arenas; run on measuring arenas it
- * only counts. */
+ * only counts. Places first. no_master needs with_bf16. */
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
                        struct lcl_arena *moments, bool with_bf16);
 /* Draws every value from (seed, LCL_RNG_INIT, row name): independent of table order. */
 void lcl_params_initialise(struct lcl_params *t, uint64_t seed);
+/* Moments are 0 again. */
+void lcl_params_forget_moments(struct lcl_params *t);
 /* Marks rows of a part (un)trainable. */
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable);
-/* Refreshes value16 from value (all rows) and bumps version. */
+/* Refreshes value16 from value (rows that have one) and bumps version. */
 void lcl_params_changed(struct lcl_params *t);
 /* Trainable and used elements. */
 size_t lcl_params_trainable_count(const struct lcl_params *t);

@@ -8,6 +8,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_INIT = 1,
                        LCL_RNG_EPISODE = 2,
@@ -42,5 +46,9 @@ float lcl_rng_normal(struct lcl_rng *r);               /* N(0, 1) by Box-Muller 
 void lcl_rng_shuffle(struct lcl_rng *r, int32_t *items, int64_t n);
 /* Stable 64-bit hash of a string (FNV-1a, then mixed): sample keys from names. */
 uint64_t lcl_hash_string(const char *s);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

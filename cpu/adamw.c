@@ -1,5 +1,7 @@
 /* The optimizer's elementwise work: AdamW, norm of the gradients, additions and conversions.
  * Legend: N segments. */
+#include "core/code8.h"
+#include "core/rng.h"
 #include "cpu/rows.h"
 #include "cpu/simd.h"
 
@@ -45,25 +47,24 @@ static const struct lcl_segment *tile_at(const struct tiles *t, int64_t tile, in
 
 /* torch.optim.AdamW's order of operations, its constants made in f64 and rounded once. */
 struct adamw {
+    const struct lcl_code8_pair *code;
     double correction1;
     float clip, one_minus_beta1, beta2, one_minus_beta2, correction2_sqrt, eps;
+    uint64_t seed;
+    int64_t step;
 };
 
-static lcl_status adamw_tile(void *ctx, int64_t tile)
+static void update(const struct adamw *k, const struct lcl_segment *s, int64_t n,
+                   const float *restrict grad, float *restrict value, float *restrict m,
+                   float *restrict v)
 {
-    const struct tiles *t = ctx;
-    const struct adamw *k = t->args;
-    int64_t begin, end;
-    const struct lcl_segment *s = tile_at(t, tile, &begin, &end);
-    float *restrict value = s->value, *restrict m = s->m, *restrict v = s->v;
-    const float *restrict grad = s->grad;
     const float clip = k->clip, one_minus_beta1 = k->one_minus_beta1, beta2 = k->beta2;
     const float one_minus_beta2 = k->one_minus_beta2, eps = k->eps;
     const float correction2_sqrt = k->correction2_sqrt;
     const float keep = (float)(1.0 - s->lr * s->weight_decay);
     const float step_size = (float)(s->lr / k->correction1);
 #pragma omp simd
-    for (int64_t i = begin; i < end; i++) {
+    for (int64_t i = 0; i < n; i++) {
         float g = grad[i] * clip;
         float m_i = m[i] + one_minus_beta1 * (g - m[i]);
         float v_i = v[i] * beta2 + one_minus_beta2 * g * g;
@@ -72,7 +73,106 @@ static lcl_status adamw_tile(void *ctx, int64_t tile)
         v[i] = v_i;
         value[i] = value[i] * keep - step_size * m_i / denominator;
     }
-    if (s->value16) row_narrow(s->value16 + begin, value + begin, end - begin);
+}
+
+enum { GROUP = LCL_SEGMENT_ALIGN, PHILOX_BLOCKS = GROUP / 8 };
+
+/* The random bits of the group of elements that begins at element `first` of its row: PHILOX_BLOCKS
+ * blocks side by side, as lcl_philox() makes one. */
+static void random_bits(const struct adamw *k, uint64_t stream, int64_t first, uint32_t bits[GROUP])
+{
+    struct lcl_rng r = lcl_rng_stream(k->seed, LCL_RNG_ROUNDING, (uint32_t)k->step, stream);
+    uint32_t c[4][PHILOX_BLOCKS], k0 = r.key[0], k1 = r.key[1];
+    for (uint32_t l = 0; l < PHILOX_BLOCKS; l++) {
+        c[0][l] = (uint32_t)(first / GROUP) * PHILOX_BLOCKS + l;
+        for (int i = 1; i < 4; i++) c[i][l] = r.counter[i];
+    }
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+#pragma omp simd
+        for (int l = 0; l < PHILOX_BLOCKS; l++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c[0][l], p1 = (uint64_t)0xCD9E8D57u * c[2][l];
+            c[0][l] = (uint32_t)(p1 >> 32) ^ c[1][l] ^ k0;
+            c[2][l] = (uint32_t)(p0 >> 32) ^ c[3][l] ^ k1;
+            c[1][l] = (uint32_t)p1;
+            c[3][l] = (uint32_t)p0;
+        }
+    }
+    for (int i = 0; i < GROUP; i++) {
+        int half = i / 128 * 4 + i % 4;
+        bits[i] = c[half / 2][i % 128 / 4] >> 16 * (half % 2) & 0xffffu;
+    }
+}
+
+static void narrow_stochastically(lcl_bf16 *restrict dst, const float *restrict src,
+                                  const uint32_t *restrict bits, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = simd_bits(src[i]);
+        bool finite = (u & 0x7f800000u) != 0x7f800000u;
+        dst[i] = finite ? (lcl_bf16)((u + bits[i]) >> 16) : lcl_f32_to_bf16(src[i]);
+    }
+}
+
+static float greatest(const float *x, int64_t n)
+{
+    float most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    return most;
+}
+
+/* A group of at most GROUP elements whose states or values are not f32. */
+static void adamw_group(const struct adamw *k, const struct lcl_segment *s, int64_t at, int64_t n)
+{
+    float value_f32[GROUP], m_f32[GROUP], v_f32[GROUP];
+    float *value = value_f32, *m = m_f32, *v = v_f32;
+    uint32_t bits[GROUP];
+    lcl_bf16 *m16 = (lcl_bf16 *)s->m + at, *v16 = (lcl_bf16 *)s->v + at;
+    uint8_t *m8 = (uint8_t *)s->m + at, *v8 = (uint8_t *)s->v + at;
+    if (s->value)
+        value = s->value + at;
+    else
+        row_widen(value, s->value16 + at, n);
+    if (s->state == LCL_F32) {
+        m = (float *)s->m + at;
+        v = (float *)s->v + at;
+    } else if (s->state == LCL_BF16) {
+        row_widen(m, m16, n);
+        row_widen(v, v16, n);
+    } else {
+        lcl_code8_decode(&k->code->m, m8, s->m_scale_B + at / GROUP, n, m);
+        lcl_code8_decode(&k->code->v, v8, s->v_scale_B + at / GROUP, n, v);
+    }
+    update(k, s, n, s->grad + at, value, m, v);
+    if (s->state == LCL_BF16) {
+        row_narrow(m16, m, n);
+        random_bits(k, ~s->stream, s->first + at, bits);
+        narrow_stochastically(v16, v, bits, n);
+    } else if (s->state == LCL_U8) {
+        float m_scale = greatest(m, n), v_scale = greatest(v, n);
+        s->m_scale_B[at / GROUP] = m_scale;
+        s->v_scale_B[at / GROUP] = v_scale;
+        for (int64_t i = 0; i < n; i++) m8[i] = lcl_code8_m(&k->code->m, m[i], m_scale);
+        for (int64_t i = 0; i < n; i++) v8[i] = lcl_code8_v(&k->code->v, v[i], v_scale);
+    }
+    if (s->value) return;
+    random_bits(k, s->stream, s->first + at, bits);
+    narrow_stochastically(s->value16 + at, value, bits, n);
+}
+
+static lcl_status adamw_tile(void *ctx, int64_t tile)
+{
+    const struct tiles *t = ctx;
+    const struct adamw *k = t->args;
+    int64_t begin, end;
+    const struct lcl_segment *s = tile_at(t, tile, &begin, &end);
+    if (s->value && s->state == LCL_F32)
+        update(k, s, end - begin, s->grad + begin, s->value + begin, (float *)s->m + begin,
+               (float *)s->v + begin);
+    else
+        for (int64_t at = begin; at < end; at += GROUP)
+            adamw_group(k, s, at, end - at < GROUP ? end - at : GROUP);
+    if (s->value && s->value16) row_narrow(s->value16 + begin, s->value + begin, end - begin);
     return LCL_OK;
 }
 
@@ -82,6 +182,7 @@ lcl_status LCL_CPU(adamw_fwd)(struct lcl_exec *ex, const struct lcl_adamw_args *
     LCL_TRY(lcl_check_adamw(a));
     if (a->norm && a->norm->non_finite) return LCL_OK;
     struct adamw k = {
+        .code = lcl_code8(),
         .correction1 = 1.0 - pow(a->beta1, (double)a->step),
         .clip = a->norm ? a->norm->clip : 1,
         .one_minus_beta1 = (float)(1.0 - a->beta1),
@@ -89,6 +190,8 @@ lcl_status LCL_CPU(adamw_fwd)(struct lcl_exec *ex, const struct lcl_adamw_args *
         .one_minus_beta2 = (float)(1.0 - a->beta2),
         .correction2_sqrt = (float)sqrt(1.0 - pow(a->beta2, (double)a->step)),
         .eps = (float)a->eps,
+        .seed = a->seed,
+        .step = a->step,
     };
     struct tiles t = {.args = &k, .segment_N = a->segment_N, .N = a->N, .tile = ADAMW_TILE};
     return tiles_run(adamw_tile, &t);

@@ -2,6 +2,8 @@
  * takes 4 elements: f32 in 16 bytes and bf16 in 8, so that lanes leave no gaps in either.
  * Legend: V elements of a lane (4, or 1 where pointers are not aligned), N segments, G tiles of all
  * segments. */
+#include "core/code8.h"
+#include "core/rng.h"
 #include "core/threads.h"
 #include "cuda/kernel.cuh"
 #include "cuda/ops.cuh"
@@ -112,58 +114,221 @@ template <typename T> LCL_DEVICE void store_some(T *p, int n, const float x[LANE
     }
 }
 
-/* --- adamw --- */
+/* --- adamw: a warp has 256 elements, the lane l those at 4 l and 128 + 4 l --- */
 
 /* torch.optim.AdamW's order of operations, its constants made in f64 and rounded once. */
 struct adamw {
     tiles t;
     const struct lcl_grad_norm *norm;
+    const struct lcl_code8_pair *code; /* where some states are u8 */
     double correction1;
     float one_minus_beta1, beta2, one_minus_beta2, correction2_sqrt, eps;
+    uint32_t key[2], step; /* of rounding */
 };
 
-/* A tile is long: the search for its segment costs little. */
-enum { ADAMW_TILE = 8 * BLOCK * LANE };
+enum {
+    GROUP = LCL_SEGMENT_ALIGN,             /* elements of a warp at once; a block of 8-bit states */
+    ADAMW_TILE = 4 * BLOCK / WARP * GROUP, /* long: the search for its segment costs little */
+    MINE = GROUP / WARP
+};
 
-LCL_DEVICE void adamw_at(const adamw &k, const struct lcl_segment &s, int64_t at, float clip,
-                         float keep, float step_size)
+/* Four random words of 16-bit numbers: lcl_philox() on the lane's block of the stream. */
+LCL_DEVICE void random_words(const adamw &k, uint64_t stream, int64_t group, uint32_t c[4])
 {
-    const int64_t left = s.count - at;
-    const int n = left < LANE ? (int)left : (int)LANE;
-    float value[LANE], g[LANE], m[LANE], v[LANE];
-    load_some(s.grad + at, n, g);
-    load_some(s.m + at, n, m);
-    load_some(s.v + at, n, v);
-    load_some(s.value + at, n, value);
+    uint32_t k0 = k.key[0], k1 = k.key[1];
+    c[0] = (uint32_t)group * WARP + threadIdx.x % WARP;
+    c[1] = k.step;
+    c[2] = (uint32_t)stream, c[3] = (uint32_t)(stream >> 32);
 #pragma unroll
-    for (int i = 0; i < LANE; i++) {
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
+        c[1] = (uint32_t)p1;
+        c[3] = (uint32_t)p0;
+    }
+}
+
+/* To bf16 numbers (as f32), up or down by chance. */
+LCL_DEVICE void round_stochastically(const adamw &k, uint64_t stream, int64_t group, float x[MINE])
+{
+    uint32_t word[4];
+    random_words(k, stream, group, word);
+#pragma unroll
+    for (int i = 0; i < MINE; i++) {
+        const uint32_t u = bits_of(x[i]), random = word[i / 2] >> 16 * (i % 2) & 0xffffu;
+        if ((u & 0x7f800000u) != 0x7f800000u) x[i] = float_of((u + random) & 0xffff0000u);
+    }
+}
+
+/* How many of the lane's 4 elements at `at` the segment has. */
+LCL_DEVICE int some_of(int64_t count, int64_t at)
+{
+    const int64_t left = count - at;
+    return left >= LANE ? (int)LANE : left > 0 ? (int)left : 0;
+}
+
+template <typename T>
+LCL_DEVICE void load_mine(const T *p, int64_t count, int64_t at, float x[MINE])
+{
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP)
+        load_some(p + at, some_of(count, at), x + g);
+}
+
+template <typename T>
+LCL_DEVICE void store_mine(T *p, int64_t count, int64_t at, const float x[MINE])
+{
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP)
+        store_some(p + at, some_of(count, at), x + g);
+}
+
+/* Four bytes of codes. */
+LCL_DEVICE uint32_t load_codes(const uint8_t *p, int n)
+{
+    if (n >= LANE) return *(const uint32_t *)p;
+    uint32_t codes = 0;
+    for (int i = 0; i < n; i++) codes |= (uint32_t)p[i] << 8 * i;
+    return codes;
+}
+
+LCL_DEVICE void store_codes(uint8_t *p, int n, uint32_t codes)
+{
+    if (n >= LANE)
+        *(uint32_t *)p = codes;
+    else
+        for (int i = 0; i < n; i++) p[i] = (uint8_t)(codes >> 8 * i);
+}
+
+LCL_DEVICE void load_coded(const struct lcl_code8 *c, const uint8_t *p, const float *scale_B,
+                           int64_t count, int64_t at, float x[MINE])
+{
+    const float scale = scale_B[at / GROUP];
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP) {
+        const int n = some_of(count, at);
+        const uint32_t codes = load_codes(p + at, n);
+#pragma unroll
+        for (int i = 0; i < LANE; i++) /* what is past the end counts as 0 */
+            x[g + i] = i < n ? c->value[codes >> 8 * i & 0xffu] * scale : 0.0f;
+    }
+}
+
+/* Past the end x is 0. */
+template <bool second>
+LCL_DEVICE void store_coded(const struct lcl_code8 *c, uint8_t *p, float *scale_B, int64_t count,
+                            int64_t at, const float x[MINE])
+{
+    float scale = 0;
+#pragma unroll
+    for (int i = 0; i < MINE; i++) scale = fmaxf(scale, fabsf(x[i]));
+    scale = warp_max(scale);
+    sync_warp(); /* all lanes have read the old one */
+    if (threadIdx.x % WARP == 0) scale_B[at / GROUP] = scale;
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP) {
+        uint32_t codes = 0;
+#pragma unroll
+        for (int i = 0; i < LANE; i++) {
+            const uint32_t code =
+                second ? lcl_code8_v(c, x[g + i], scale) : lcl_code8_m(c, x[g + i], scale);
+            codes |= code << 8 * i;
+        }
+        store_codes(p + at, some_of(count, at), codes);
+    }
+}
+
+LCL_DEVICE void load_states(const struct lcl_segment &s, const struct lcl_code8_pair *code,
+                            int64_t at, float m[MINE], float v[MINE])
+{
+    if (s.state == LCL_F32) {
+        load_mine((const float *)s.m, s.count, at, m);
+        load_mine((const float *)s.v, s.count, at, v);
+    } else if (s.state == LCL_BF16) {
+        load_mine((const bf16 *)s.m, s.count, at, m);
+        load_mine((const bf16 *)s.v, s.count, at, v);
+    } else {
+        load_coded(&code->m, (const uint8_t *)s.m, s.m_scale_B, s.count, at, m);
+        load_coded(&code->v, (const uint8_t *)s.v, s.v_scale_B, s.count, at, v);
+    }
+}
+
+LCL_DEVICE void store_states(const adamw &k, const struct lcl_segment &s,
+                             const struct lcl_code8_pair *code, int64_t at, float m[MINE],
+                             float v[MINE])
+{
+    if (s.state == LCL_F32) {
+        store_mine((float *)s.m, s.count, at, m);
+        store_mine((float *)s.v, s.count, at, v);
+    } else if (s.state == LCL_BF16) {
+        store_mine((bf16 *)s.m, s.count, at, m);
+        round_stochastically(k, ~s.stream, (s.first + at) / GROUP, v);
+        store_mine((bf16 *)s.v, s.count, at, v);
+    } else {
+        store_coded<false>(&code->m, (uint8_t *)s.m, s.m_scale_B, s.count, at, m);
+        store_coded<true>(&code->v, (uint8_t *)s.v, s.v_scale_B, s.count, at, v);
+    }
+}
+
+/* This lane's part of the group around `at`. */
+LCL_DEVICE void adamw_group(const adamw &k, const struct lcl_segment &s,
+                            const struct lcl_code8_pair *code, int64_t at, float clip, float keep,
+                            float step_size)
+{
+    float value[MINE], g[MINE], m[MINE], v[MINE];
+    load_mine(s.grad, s.count, at, g);
+    load_states(s, code, at, m, v);
+    if (s.value)
+        load_mine((const float *)s.value, s.count, at, value);
+    else
+        load_mine((const bf16 *)s.value16, s.count, at, value);
+#pragma unroll
+    for (int i = 0; i < MINE; i++) {
         g[i] *= clip;
         m[i] += k.one_minus_beta1 * (g[i] - m[i]);
         v[i] = v[i] * k.beta2 + k.one_minus_beta2 * g[i] * g[i];
         const float denominator = sqrtf(v[i]) / k.correction2_sqrt + k.eps;
         value[i] = value[i] * keep - step_size * m[i] / denominator;
     }
-    store_some(s.m + at, n, m);
-    store_some(s.v + at, n, v);
-    store_some(s.value + at, n, value);
-    if (s.value16) store_some((bf16 *)s.value16 + at, n, value);
+    if (s.value)
+        store_mine(s.value, s.count, at, value);
+    else
+        round_stochastically(k, s.stream, (s.first + at) / GROUP, value);
+    if (s.value16) store_mine((bf16 *)s.value16, s.count, at, value);
+    store_states(k, s, code, at, m, v);
 }
 
 static __global__ void adamw_fwd_kernel(adamw k)
 {
+    SHARED_BYTES(shared);
     float clip = 1;
     if (k.norm) {
         if (k.norm->non_finite) return;
         clip = k.norm->clip;
     }
     int64_t begin;
-    const struct lcl_segment s = k.t.segment_N[my_segment(k.t, ADAMW_TILE, &begin)];
+    const struct lcl_segment &s = k.t.segment_N[my_segment(k.t, ADAMW_TILE, &begin)];
+    struct lcl_code8_pair *code = (struct lcl_code8_pair *)shared;
+    if (s.state == LCL_U8) {
+        for (unsigned i = threadIdx.x; i < sizeof *code / 4; i += BLOCK)
+            ((uint32_t *)code)[i] = ((const uint32_t *)k.code)[i];
+        sync_block();
+    }
     const float keep = (float)(1.0 - s.lr * s.weight_decay);
     const float step_size = (float)(s.lr / k.correction1);
     const int64_t end = begin + ADAMW_TILE < s.count ? begin + ADAMW_TILE : s.count;
+    begin += threadIdx.x / WARP * GROUP;
 #pragma unroll 1
-    for (int64_t at = begin + (int64_t)threadIdx.x * LANE; at < end; at += BLOCK * LANE)
-        adamw_at(k, s, at, clip, keep, step_size);
+    for (; begin < end; begin += BLOCK / WARP * GROUP)
+        adamw_group(k, s, code, begin + threadIdx.x % WARP * LANE, clip, keep, step_size);
+}
+
+static bool any_coded(const struct lcl_adamw_args *a)
+{
+    for (int64_t i = 0; i < a->N; i++)
+        if (a->segment_N[i].state == LCL_U8) return true;
+    return false;
 }
 
 lcl_status lcl_cuda_adamw_fwd(struct lcl_exec *ex, const struct lcl_adamw_args *a)
@@ -172,7 +337,16 @@ lcl_status lcl_cuda_adamw_fwd(struct lcl_exec *ex, const struct lcl_adamw_args *
     LCL_TRY(lcl_check_adamw(a));
     adamw k = {};
     unsigned G;
+    size_t shared = 0;
     LCL_TRY(tiles_make(d, a->segment_N, a->N, ADAMW_TILE, SEGMENT_SCRATCH, &k.t, &G));
+    if (any_coded(a)) {
+        const void *code;
+        shared = sizeof *k.code;
+        LCL_TRY(lcl_cuda_upload(d, lcl_code8(), shared, &code));
+        k.code = (const struct lcl_code8_pair *)code;
+    }
+    const struct lcl_rng r = lcl_rng_stream(a->seed, LCL_RNG_ROUNDING, (uint32_t)a->step, 0);
+    k.key[0] = r.key[0], k.key[1] = r.key[1], k.step = r.counter[1];
     k.norm = a->norm;
     k.correction1 = 1.0 - pow(a->beta1, (double)a->step);
     k.one_minus_beta1 = (float)(1.0 - a->beta1);
@@ -180,7 +354,7 @@ lcl_status lcl_cuda_adamw_fwd(struct lcl_exec *ex, const struct lcl_adamw_args *
     k.one_minus_beta2 = (float)(1.0 - a->beta2);
     k.correction2_sqrt = (float)sqrt(1.0 - pow(a->beta2, (double)a->step));
     k.eps = (float)a->eps;
-    return LCL_LAUNCH(d, adamw_fwd_kernel, dims(G), dims(BLOCK), 0, k);
+    return LCL_LAUNCH(d, adamw_fwd_kernel, dims(G), dims(BLOCK), shared, k);
 }
 
 /* --- sumsq: a sum for each tile, those of a segment, the segments'; each in a fixed order --- */

@@ -53,27 +53,36 @@ lcl_status lcl_cuda_send(struct lcl_cuda_device *d, void *device, const void *ho
     return LCL_OK;
 }
 
+static size_t capacity_for(size_t bytes)
+{
+    size_t capacity = 4096;
+    while (capacity < bytes) capacity *= 2;
+    return capacity;
+}
+
+/* Where the array is, or one that may give way: without a wait where one of its size may. */
 static struct lcl_cuda_upload *find_upload(struct lcl_cuda_device *d, const void *host,
                                            size_t bytes)
 {
-    struct lcl_cuda_upload *oldest = &d->upload[0];
+    struct lcl_cuda_upload *oldest = &d->upload[0], *same_size = NULL;
+    const size_t capacity = capacity_for(bytes);
     for (int i = 0; i < LCL_CUDA_UPLOADS; i++) {
         struct lcl_cuda_upload *u = &d->upload[i];
         if (u->host == host && u->bytes == bytes) return u;
         if (u->used < oldest->used) oldest = u;
+        if (u->capacity == capacity && (!same_size || u->used < same_size->used)) same_size = u;
     }
-    return oldest;
+    return oldest->used && same_size ? same_size : oldest; /* an empty one first */
 }
 
 static lcl_status grow_upload(struct lcl_cuda_device *d, struct lcl_cuda_upload *u, size_t bytes)
 {
     if (u->capacity >= bytes) return LCL_OK;
-    LCL_TRY(lcl_cuda_wait(d));
+    if (u->device) LCL_TRY(lcl_cuda_wait(d));
     LCL_CUDA_TRY(cudaFree(u->device));
     free(u->copy);
     memset(u, 0, sizeof *u);
-    size_t capacity = 4096;
-    while (capacity < bytes) capacity *= 2;
+    const size_t capacity = capacity_for(bytes);
     u->copy = malloc(capacity);
     if (!u->copy) return LCL_FAIL(LCL_MEMORY, "no memory for %zu bytes of indices", bytes);
     if (cudaMalloc(&u->device, capacity) != cudaSuccess)

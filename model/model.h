@@ -53,12 +53,13 @@ static inline lcl_dtype lcl_model_dtype(const struct lcl_model *m)
 /* A weight as GEMMs read it (bf16 copy or f32), and a vector or table in f32. */
 static inline const void *lcl_model_weight(const struct lcl_model *m, int row)
 {
-    size_t at = m->params.rows[row].offset;
-    return m->bf16 ? (const void *)(m->params.value16 + at) : (const void *)(m->params.value + at);
+    const struct lcl_param *p = &m->params.rows[row];
+    return m->bf16 ? (const void *)lcl_param_value16(&m->params, p)
+                   : (const void *)lcl_param_value(&m->params, p);
 }
 static inline const float *lcl_model_vector(const struct lcl_model *m, int row)
 {
-    return row < 0 ? NULL : m->params.value + m->params.rows[row].offset;
+    return row < 0 ? NULL : lcl_param_value(&m->params, &m->params.rows[row]);
 }
 
 /* ---- what a forward saves ---- */

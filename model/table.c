@@ -25,6 +25,15 @@ static int add(struct builder *b, struct lcl_param_spec spec, int n_dims, const 
     return index;
 }
 
+/* A table that ops read as f32. */
+static int add_table(struct builder *b, const char *name, int64_t N, int64_t K, double std)
+{
+    return add(b,
+               (struct lcl_param_spec){
+                   .init = LCL_INIT_NORMAL, .init_std = (float)std, .decay = true, .f32 = true},
+               2, (int64_t[]){N, K}, name);
+}
+
 static int add_matrix(struct builder *b, const char *prefix, const char *name, int64_t N, int64_t K,
                       double std, bool follows)
 {
@@ -42,8 +51,8 @@ static int add_vector(struct builder *b, const char *prefix, const char *name, i
 {
     char full[LCL_PARAM_NAME_BYTES];
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    return add(b, (struct lcl_param_spec){.init = init, .follows = follows}, 1, (int64_t[]){N},
-               full);
+    return add(b, (struct lcl_param_spec){.init = init, .f32 = true, .follows = follows}, 1,
+               (int64_t[]){N}, full);
 }
 
 /* Deviation of a weight with fan_in inputs; `residual` outputs are divided by sqrt(2 layers). */
@@ -85,18 +94,19 @@ static void vision(struct builder *b, struct lcl_model_rows *r)
     const char *p = "vision_tower.";
     int64_t K = 3 * v->patch_size * v->patch_size, used = lcl_vision_layers_used(c);
     b->part = LCL_PART_VISION;
-    r->class_embed = add(b,
-                         (struct lcl_param_spec){.init = LCL_INIT_NORMAL,
-                                                 .init_std = (float)(1 / sqrt((double)v->C))},
-                         1, (int64_t[]){v->C}, "vision_tower.embeddings.class_embedding");
+    r->class_embed =
+        add(b,
+            (struct lcl_param_spec){
+                .init = LCL_INIT_NORMAL, .init_std = (float)(1 / sqrt((double)v->C)), .f32 = true},
+            1, (int64_t[]){v->C}, "vision_tower.embeddings.class_embedding");
     r->patch_w =
         add(b,
             (struct lcl_param_spec){
                 .init = LCL_INIT_NORMAL, .init_std = (float)weight_std(c, K, 0), .decay = true},
             4, (int64_t[]){v->C, 3, v->patch_size, v->patch_size},
             "vision_tower.embeddings.patch_embedding.weight");
-    r->position = add_matrix(b, p, "embeddings.position_embedding.weight", lcl_vision_tokens(v),
-                             v->C, 0.02, false);
+    r->position = add_table(b, "vision_tower.embeddings.position_embedding.weight",
+                            lcl_vision_tokens(v), v->C, 0.02);
     r->pre_ln_w = add_vector(b, p, "pre_layrnorm.weight", v->C, LCL_INIT_ONES, false);
     r->pre_ln_b = add_vector(b, p, "pre_layrnorm.bias", v->C, LCL_INIT_ZEROS, false);
     for (int64_t l = 0; l < v->n_layers; l++) {
@@ -165,8 +175,8 @@ static void text(struct builder *b, struct lcl_model_rows *r)
     r->classifier = -1;
     if (c->n_classes > 0) {
         b->part = LCL_PART_HEAD;
-        r->classifier = add_matrix(b, "", "classifier.weight", c->n_classes, c->vision.C,
-                                   1 / sqrt((double)c->vision.C), false);
+        r->classifier = add_table(b, "classifier.weight", c->n_classes, c->vision.C,
+                                  1 / sqrt((double)c->vision.C));
     }
 }
 

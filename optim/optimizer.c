@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/rng.h"
+
 double lcl_lr_factor(const struct lcl_config *c, int64_t step, int64_t n_steps)
 {
     int64_t warmup =
@@ -74,13 +76,18 @@ static void fill_segments(struct lcl_optimizer *o, const struct lcl_config *c, d
     const struct lcl_params *t = o->params;
     for (int64_t i = 0; i < o->n; i++) {
         const struct lcl_param *p = &t->rows[o->row[i]];
+        struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
         o->segment[i] =
             (struct lcl_segment){.count = (int64_t)p->count,
                                  .grad = t->grad + p->offset,
-                                 .value = t->value + p->offset,
-                                 .m = t->m + p->offset,
-                                 .v = t->v + p->offset,
-                                 .value16 = t->value16 ? t->value16 + p->offset : NULL,
+                                 .value = lcl_param_value(t, p),
+                                 .value16 = lcl_param_value16(t, p),
+                                 .m = m.x,
+                                 .v = v.x,
+                                 .state = m.dtype,
+                                 .m_scale_B = m.scale_B,
+                                 .v_scale_B = v.scale_B,
+                                 .stream = lcl_hash_string(p->name),
                                  .lr = rounded(factor * lcl_lr_of_part(c, p->part)),
                                  .weight_decay = p->decay ? rounded(c->weight_decay) : 0};
     }
@@ -104,6 +111,7 @@ lcl_status lcl_optimizer_update(struct lcl_optimizer *o, struct lcl_exec *ex,
                                                            .beta1 = rounded(c->adam_beta1),
                                                            .beta2 = rounded(c->adam_beta2),
                                                            .eps = rounded(c->adam_epsilon),
+                                                           .seed = (uint64_t)c->seed,
                                                            .norm = o->norm});
 }
 

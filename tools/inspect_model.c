@@ -200,10 +200,14 @@ static lcl_status describe_rows(const char *path, json_t *out)
         for (int d = 0; d < r->n_dims; d++) count *= r->shape[d];
         counts[r->part] += count;
         if (r->trainable) trainable += count;
-        json_array_append_new(
-            tensors, json_pack("{s:s, s:s, s:o, s:b, s:b}", "name", r->name, "dtype", "F32",
-                               "shape", shape_json(r->n_dims, r->shape), "trainable",
-                               (int)r->trainable, "moments", (int)r->has_moments));
+        json_t *t = json_pack("{s:s, s:s, s:o, s:b, s:b}", "name", r->name, "dtype",
+                              r->dtype == LCL_F32 ? "F32" : "BF16", "shape",
+                              shape_json(r->n_dims, r->shape), "trainable", (int)r->trainable,
+                              "moments", (int)r->has_moments);
+        if (r->has_moments)
+            set_text(t, "moments_dtype", "%s",
+                     r->moments == LCL_U8 ? "8-bit blockwise" : lcl_dtype_name(r->moments));
+        json_array_append_new(tensors, t);
     }
     free(rows);
     json_object_set_new(out, "parameters", part_counts(counts, trainable));

@@ -134,7 +134,7 @@ static lcl_status round_parameters(struct lcl_params *t, lcl_dtype dtype)
     uint16_t half[1024];
     if (dtype == LCL_F32) return LCL_OK;
     for (int i = 0; i < t->n_rows; i++) {
-        float *v = t->value + t->rows[i].offset;
+        float *v = lcl_param_value(t, &t->rows[i]);
         for (size_t at = 0, n; at < t->rows[i].count; at += n) {
             n = t->rows[i].count - at < 1024 ? t->rows[i].count - at : 1024;
             LCL_TRY(lcl_convert(half, dtype, v + at, LCL_F32, n));

@@ -134,6 +134,9 @@ static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
     LCL_TRY(lcl_model_create(&e->model, m));
     e->has_model = true;
     e->model.bf16 = c->bf16;
+    e->model.params.states = (enum lcl_states)c->optim;
+    e->model.params.no_master = c->bf16 && c->master_weights == LCL_MASTER_NONE;
+    lcl_params_place(&e->model.params);
     lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);
     e->preprocess.mode = c->data_resize == 1 ? LCL_RESIZE_PAD : LCL_RESIZE_CROP;
     return lcl_parse_background(c->data_background, e->preprocess.background);

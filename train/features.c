@@ -203,8 +203,8 @@ lcl_status lcl_features_standardize(const struct lcl_features *f, struct lcl_env
         }
         count += f->views * f->row / C;
     }
-    float *mean = m->params.value + m->params.rows[m->rows.std_mean].offset;
-    float *inv = m->params.value + m->params.rows[m->rows.std_inv].offset;
+    float *mean = lcl_param_value(&m->params, &m->params.rows[m->rows.std_mean]);
+    float *inv = lcl_param_value(&m->params, &m->params.rows[m->rows.std_inv]);
     for (int64_t k = 0; k < C && count > 0; k++) {
         double mu = sum[k] / (double)count;
         mean[k] = (float)mu;

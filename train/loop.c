@@ -179,8 +179,9 @@ static void close_pictures(struct loop *l)
 static bool standardize_is_fresh(const struct lcl_model *m)
 {
     const struct lcl_param *inv = &m->params.rows[m->rows.std_inv];
+    const float *value = lcl_param_value(&m->params, inv);
     for (size_t i = 0; i < inv->count; i++)
-        if (m->params.value[inv->offset + i] != 1.0f) return false;
+        if (value[i] != 1.0f) return false;
     return true;
 }
 
@@ -435,19 +436,11 @@ static bool same_parts_train(const struct lcl_config *a, const struct lcl_config
            a->freeze_projector == b->freeze_projector && a->freeze_text == b->freeze_text;
 }
 
-static void clear_where_set(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) /* pages that were never written take no memory: keep it so */
-        if (x[i] != 0) x[i] = 0;
-}
-
 /* AdamW starts anew where other parameters begin to move: its bias correction counts their steps.
  */
 static void forget_moments(struct loop *l)
 {
-    struct lcl_params *t = &l->env.model.params;
-    clear_where_set(t->m, t->n_elements);
-    clear_where_set(t->v, t->n_elements);
+    lcl_params_forget_moments(&l->env.model.params);
     l->adam_step = 0;
 }
 
@@ -512,6 +505,12 @@ static lcl_status check_stages(const struct loop *l)
         struct lcl_config eval = *c;
         struct lcl_sampler sampler;
         eval.data_queries = 1;
+        if (c->optim != l->run->stages[0].optim ||
+            c->master_weights != l->run->stages[0].master_weights)
+            return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
+                                 "optim and master_weights are the same for all stages; stage %s "
+                                 "has others",
+                                 c->stage_name);
         if (c->task != LCL_TASK_LANGUAGE && c->data_images == LCL_IMAGES_NONE)
             return LCL_FAIL_HINT(LCL_CONFIG,
                                  "set data.images: pack; without pictures, lcl inspect CONFIG "

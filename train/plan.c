@@ -230,15 +230,19 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     struct lcl_pass proto = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
     p->n_trainable = (int64_t)lcl_params_trainable_count(params);
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
-    p->parameters = (double)params->n_elements * (c->bf16 ? 6 : 4);
+    p->parameters = (double)lcl_params_values_bytes(params, c->bf16);
     p->gradients = (double)p->n_trainable * sizeof(float) * layout.n_grads;
-    p->moments = (double)p->n_trainable * sizeof(float) * 2;
+    for (int i = 0; i < params->n_rows; i++) {
+        p->checkpoint += (double)lcl_param_value_bytes(params, &params->rows[i]);
+        if (lcl_param_moves(&params->rows[i]))
+            p->moments += (double)lcl_param_moment_bytes(params, &params->rows[i]);
+    }
     set_with(c, &p->largest);
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);
     LCL_TRY(plan_evaluation(e, c, p));
     sum_up(e, c, p);
-    p->checkpoint = (double)params->n_elements * 4 + (double)p->n_trainable * 8;
+    p->checkpoint += p->moments;
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
     return LCL_OK;
 }

@@ -80,16 +80,19 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
              c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS
                  ? ""
                  : ", or set gradient_checkpointing: true");
-    const char *keys[] = {"choose a smaller model (text.*, vision.*)",
-                          c->lanes > 1
-                              ? "lower lanes, or set freeze_text or freeze_vision_tower: true"
-                              : "set freeze_text or freeze_vision_tower: true",
-                          "set freeze_text or freeze_vision_tower: true",
-                          batch,
-                          "lower eval.shots, or set eval_steps: 0",
-                          "lower per_device_train_batch_size or gradient_accumulation_steps",
-                          "lower data.augment_views, or set cache_features: false",
-                          "lower vision.image_size"};
+    const char *keys[] = {
+        c->bf16 && c->master_weights == LCL_MASTER_F32
+            ? "set master_weights: none"
+            : "choose a smaller model (text.*, vision.*)",
+        c->lanes > 1 ? "lower lanes, or set freeze_text or freeze_vision_tower: true"
+                     : "set freeze_text or freeze_vision_tower: true",
+        c->optim == LCL_STATES_8BIT ? "set freeze_text or freeze_vision_tower: true"
+                                    : "set optim: adamw_8bit",
+        batch,
+        "lower eval.shots, or set eval_steps: 0",
+        "lower per_device_train_batch_size or gradient_accumulation_steps",
+        "lower data.augment_views, or set cache_features: false",
+        "lower vision.image_size"};
     int n = 0;
 #define X(field, name, tensor)                            \
     v[n].title = name;                                    \
@@ -180,7 +183,7 @@ lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_
 
 lcl_status lcl_plan_check_values(const struct lcl_env *e, const struct lcl_config *c)
 {
-    struct lcl_plan p = {.parameters = (double)e->model.params.n_elements * (c->bf16 ? 6 : 4)};
+    struct lcl_plan p = {.parameters = (double)lcl_params_values_bytes(&e->model.params, c->bf16)};
     *(e->exec.device ? &p.device : &p.total) = p.parameters;
     LCL_TRY(lcl_plan_fits_device(&p, c, lcl_device_free_bytes(&e->exec), 0));
     return lcl_plan_fits(&p, c, 0);

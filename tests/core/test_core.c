@@ -362,19 +362,18 @@ static void add_row(struct lcl_params *t, const char *name, int64_t n, int64_t k
 
 static void build_table(struct lcl_params *t, bool turned)
 {
-    const struct lcl_param_spec normal = {LCL_PART_TEXT, LCL_INIT_NORMAL, 0.5f, true, false, false};
+    const struct lcl_param_spec normal = {
+        .part = LCL_PART_TEXT, .init = LCL_INIT_NORMAL, .init_std = 0.5f, .decay = true};
+    struct lcl_param_spec other = normal, unused = {.part = LCL_PART_VISION, .unused = true};
+    struct lcl_param_spec follower = normal, norm = {.part = LCL_PART_TEXT, .init = LCL_INIT_ONES};
+    other.part = LCL_PART_VISION;
+    follower.follows = true;
     lcl_params_init(t);
-    if (turned)
-        add_row(
-            t, "vision.a", 5, 3,
-            (struct lcl_param_spec){LCL_PART_VISION, LCL_INIT_NORMAL, 0.5f, true, false, false});
+    if (turned) add_row(t, "vision.a", 5, 3, other);
     add_row(t, "text.q", 5, 3, normal);
-    add_row(t, "text.k", 2, 3,
-            (struct lcl_param_spec){LCL_PART_TEXT, LCL_INIT_NORMAL, 0.5f, true, true, false});
-    add_row(t, "text.norm", 7, 0,
-            (struct lcl_param_spec){LCL_PART_TEXT, LCL_INIT_ONES, 0, false, false, false});
-    add_row(t, "vision.unused", 4, 0,
-            (struct lcl_param_spec){LCL_PART_VISION, LCL_INIT_ZEROS, 0, false, false, true});
+    add_row(t, "text.k", 2, 3, follower);
+    add_row(t, "text.norm", 7, 0, norm);
+    add_row(t, "vision.unused", 4, 0, unused);
 }
 
 static void rows_follow_or_align(void **state)

@@ -127,8 +127,23 @@ static void bf16(void **state)
     on_gpu = "";
 }
 
-/* However many lanes a step has, the host waits for the GPU once, at its end; first steps make room
- * besides. */
+/* Moments in fewer bits, and bf16 values alone. Rounded by the same bits on both; the products
+ * before it are not quite the same. */
+static void fewer_bits(void **state)
+{
+    (void)state;
+    const char *large = "mm_image_pool=mean freeze_vision_tower=false text.intermediate_size=160";
+    char words[300];
+    snprintf(words, sizeof words, "optim=adamw_8bit %s", large);
+    compare(words, 5, false, 1e-4);
+    snprintf(words, sizeof words, "optim=adamw_bf16 %s", large);
+    compare(words, 5, false, 1e-4);
+    snprintf(words, sizeof words, "optim=adamw_8bit bf16=true master_weights=none %s", large);
+    compare(words, 3, false, 1e-2);
+}
+
+/* However many lanes a step has, the host waits for the GPU once, at its end; a batch larger than
+ * any before makes room besides. */
 static void a_step_waits_once(void **state)
 {
     (void)state;
@@ -144,11 +159,15 @@ static void a_step_waits_once(void **state)
     ASSERT_OK(lcl_env_make_model(&e, &c, false));
     ASSERT_OK(lcl_pictures_open(&pictures, &e.pack, &e.preprocess, &c));
     ASSERT_OK(lcl_trainer_open(&t, &e, &c, 0, NULL, &pictures));
+    int once = 0;
     for (int64_t i = 0; i < 6; i++) {
         int64_t before = lcl_cuda_waits(&e.exec);
         ASSERT_OK(lcl_trainer_step(&t, i, 6, i + 1, &r));
-        if (i >= 4) assert_int_equal(lcl_cuda_waits(&e.exec) - before, 1);
+        int64_t waits = lcl_cuda_waits(&e.exec) - before;
+        if (i >= 2) assert_true(waits < t.n_lanes);
+        once += waits == 1;
     }
+    assert_true(once >= 2);
     lcl_trainer_close(&t);
     lcl_pictures_close(&pictures);
     lcl_env_close(&e);
@@ -340,6 +359,7 @@ int main(void)
         cmocka_unit_test(vision_warm_up),
         cmocka_unit_test(language),
         cmocka_unit_test(bf16),
+        cmocka_unit_test(fewer_bits),
         cmocka_unit_test(a_step_waits_once),
         cmocka_unit_test(uploads_outlive_their_source),
         cmocka_unit_test(answers),

@@ -104,12 +104,15 @@ void kills_set_up(struct kills *k, const char *keys)
 
 static void assert_same_dataset(const struct lcl_h5 *a, const struct lcl_h5 *b, const char *name)
 {
-    float *x = NULL, *y = NULL;
+    void *x = NULL, *y = NULL;
     uint64_t n = 0, m = 0;
-    ASSERT_OK(lcl_h5_read_alloc(a, name, LCL_H5_F32, 1 << 26, (void **)&x, &n));
-    ASSERT_OK(lcl_h5_read_alloc(b, name, LCL_H5_F32, 1 << 26, (void **)&y, &m));
+    struct lcl_h5_set set;
+    ASSERT_OK(lcl_h5_set_open(a, name, &set));
+    ASSERT_OK(lcl_h5_read_alloc(a, name, set.type, 1 << 26, &x, &n));
+    ASSERT_OK(lcl_h5_read_alloc(b, name, set.type, 1 << 26, &y, &m));
+    lcl_h5_set_close(&set);
     assert_int_equal(n, m);
-    if (memcmp(x, y, n * sizeof *x) != 0)
+    if (memcmp(x, y, n * lcl_h5_type_bytes(set.type)) != 0)
         fail_msg("%s and %s differ in %s", a->path, b->path, name);
     free(x);
     free(y);

@@ -1,4 +1,6 @@
 /* lcl plan's numbers against what training takes; refusals that name the keys. */
+#include <math.h>
+
 #include "tests/data/fake_pack.h"
 
 #include "train/plan.h"
@@ -146,6 +148,37 @@ static void a_gpu_is_planned_without_one(void **state)
     destroy(&f, &e);
 }
 
+/* All of LLaVA-1.5-7B's text and projector, gradients aside: 16 bytes a parameter and less. */
+static void fewer_bits_take_less(void **state)
+{
+    (void)state;
+    static const char *const optim[] = {"adamw", "adamw_bf16", "adamw_8bit"};
+    const double moment_bytes[] = {8, 4, 2 * (1 + 4.0 / 256)};
+    for (int i = 0; i < 6; i++) {
+        struct lcl_config c;
+        struct lcl_env e = {0};
+        struct lcl_plan p;
+        lcl_config_defaults(&c);
+        set(&c, "optim", optim[i % 3]);
+        set(&c, "bf16", "true");
+        set(&c, "master_weights", i < 3 ? "f32" : "none");
+        ASSERT_OK(lcl_config_check(&c));
+        ASSERT_OK(lcl_env_start(&e, &c));
+        ASSERT_OK(lcl_env_shape_model(&e, &c, false));
+        ASSERT_OK(lcl_plan_stage(&e, &c, 0, 4, &p));
+        double n = (double)p.n_trainable, all = (double)p.n_parameters;
+        assert_true(fabs(p.moments / n - moment_bytes[i % 3]) < 0.01);
+        assert_true(fabs(p.parameters / all - (i < 3 ? 6 : 2)) < 0.01);
+        double saved = (i < 3 ? 4 : 2) * all + moment_bytes[i % 3] * n;
+        assert_true(fabs(p.checkpoint - saved) < 0.01 * all);
+        lcl_env_close(&e);
+    }
+    struct lcl_config c;
+    lcl_config_defaults(&c);
+    set(&c, "master_weights", "none");
+    ASSERT_FAILS(lcl_config_check(&c), LCL_CONFIG, "but bf16 is false");
+}
+
 static void too_little_memory_names_the_keys(void **state)
 {
     (void)state;
@@ -216,6 +249,7 @@ int main(void)
         cmocka_unit_test(the_plan_covers_what_training_takes),
         cmocka_unit_test(settings_change_the_plan),
         cmocka_unit_test(a_gpu_is_planned_without_one),
+        cmocka_unit_test(fewer_bits_take_less),
         cmocka_unit_test(too_little_memory_names_the_keys),
         cmocka_unit_test(a_model_of_seven_billion_is_planned_and_refused),
         cmocka_unit_test(the_machine_is_measured),

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "checkpoint/ckpt.h"
 #include "core/fs.h"
 #include "core/log.h"
 #include "tests/support/kills.h"
@@ -116,6 +117,42 @@ static void killed_runs_go_on(void **state)
     kills_many(&k, 4, 1);
 }
 
+static void assert_kept_as(const char *dir, lcl_dtype value, lcl_dtype moments)
+{
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_checkpoint_row *rows;
+    int n, n_value = 0, n_moments = 0;
+    ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+    ASSERT_OK(lcl_checkpoint_list(path, &rows, &n));
+    for (int i = 0; i < n; i++) {
+        n_value += rows[i].dtype == value;
+        n_moments += rows[i].has_moments && rows[i].moments == moments;
+    }
+    assert_true(n_value > 0 && n_moments > 0);
+    free(rows);
+}
+
+/* Each way to keep moments and values goes on bit for bit; some rows are large enough for it. */
+static void every_precision_goes_on(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"optim: adamw_8bit\n", "optim: adamw_bf16\n",
+                                       "optim: adamw_8bit\nbf16: true\nmaster_weights: none\n"};
+    static struct kills e;
+    for (int i = 0; i < 3; i++) {
+        char yaml[300], dir[300];
+        snprintf(yaml, sizeof yaml, "%stext.intermediate_size: 160\n", keys[i]);
+        kills_set_up(&e, yaml);
+        snprintf(dir, sizeof dir, "%s/precision-%d", temp_dir(), i);
+        assert_int_equal(kills_run(&e, dir, (long)(0.7 * (double)e.n_calls), SIGTERM, NULL), 0);
+        assert_non_null(strstr(e.output, "stopped by signal 15"));
+        assert_int_equal(kills_run(&e, dir, -1, 0, NULL), 0);
+        assert_null(strstr(e.output, "converted"));
+        kills_assert_same(&e, dir);
+        assert_kept_as(dir, i == 2 ? LCL_BF16 : LCL_F32, i == 1 ? LCL_BF16 : LCL_U8);
+    }
+}
+
 static void sigterm_saves_and_exits_clean(void **state)
 {
     (void)state;
@@ -209,6 +246,7 @@ int main(void)
         cmocka_unit_test(resuming_a_finished_run_changes_nothing),
         cmocka_unit_test(added_steps_are_trained),
         cmocka_unit_test(killed_runs_go_on),
+        cmocka_unit_test(every_precision_goes_on),
         cmocka_unit_test(sigterm_saves_and_exits_clean),
         cmocka_unit_test(a_stopped_evaluation_is_made_anew),
         cmocka_unit_test(damaged_newest_falls_back),

@@ -1,0 +1,140 @@
+/* Checkpoints of every kind of moments and values, into tables of every kind. */
+#include <math.h>
+
+#include "checkpoint/ckpt.h"
+#include "core/config.h"
+#include "core/log.h"
+#include "tests/support/support.h"
+
+struct table {
+    struct lcl_params params;
+    struct lcl_arena values, moments;
+};
+
+static void free_table(struct table *t)
+{
+    lcl_params_free(&t->params);
+    lcl_arena_free(&t->values);
+    lcl_arena_free(&t->moments);
+}
+
+/* Rows large enough for every kind of moments, of which one is f32 in any case; states and values
+ * as asked for. */
+static void make_kind(struct table *t, enum lcl_states states, bool no_master, uint64_t noise)
+{
+    *t = (struct table){0};
+    lcl_params_init(&t->params);
+    t->params.states = states;
+    t->params.no_master = no_master;
+    for (int i = 0; i < 3; i++) {
+        int index;
+        const char *const names[] = {"a.weight", "a.norm", "b.weight"};
+        ASSERT_OK(lcl_params_add(&t->params, names[i], 2, (int64_t[]){i == 1 ? 1 : 70, 81},
+                                 (struct lcl_param_spec){.part = LCL_PART_TEXT, .f32 = i == 1},
+                                 &index));
+    }
+    lcl_arena_measure(&t->values, "values");
+    lcl_arena_measure(&t->moments, "moments");
+    lcl_params_layout(&t->params, &t->values, NULL, &t->moments, no_master);
+    ASSERT_OK(lcl_arena_reserve(&t->values, "values", t->values.used_bytes));
+    ASSERT_OK(lcl_arena_reserve(&t->moments, "moments", t->moments.used_bytes));
+    lcl_params_layout(&t->params, &t->values, NULL, &t->moments, no_master);
+    float x[70 * 81];
+    for (int i = 0; i < 3 && noise; i++) {
+        struct lcl_param *p = &t->params.rows[i];
+        for (int second = 0; second < 2; second++) {
+            struct lcl_moment m = lcl_param_moment(&t->params, p, second);
+            fill_normal(x, p->count, 1, noise + (uint64_t)(3 * i + second));
+            for (size_t k = 0; k < p->count && second; k++) x[k] *= x[k];
+            lcl_moment_write(&m, second, x);
+        }
+        fill_normal(x, p->count, 1, noise + (uint64_t)(3 * i + 2));
+        for (size_t k = 0; k < p->count; k++)
+            if (lcl_param_value(&t->params, p))
+                lcl_param_value(&t->params, p)[k] = x[k];
+            else
+                lcl_param_value16(&t->params, p)[k] = lcl_f32_to_bf16(x[k]);
+    }
+}
+
+/* How far the second table's moments and values are from the first one's, at most. */
+static double apart(const struct table *a, const struct table *b)
+{
+    double most = 0;
+    static float x[2][70 * 81];
+    for (int i = 0; i < 3; i++)
+        for (int which = 0; which < 3; which++) {
+            const struct table *t[2] = {a, b};
+            const struct lcl_param *p = &a->params.rows[i];
+            for (int k = 0; k < 2; k++) {
+                const struct lcl_params *q = &t[k]->params;
+                struct lcl_moment m = lcl_param_moment(q, &q->rows[i], which == 1);
+                const float *value = lcl_param_value(q, &q->rows[i]);
+                const lcl_bf16 *value16 = lcl_param_value16(q, &q->rows[i]);
+                if (which < 2) lcl_moment_read(&m, which == 1, x[k]);
+                for (size_t e = 0; e < p->count && which == 2; e++)
+                    x[k][e] = value ? value[e] : lcl_bf16_to_f32(value16[e]);
+            }
+            for (size_t e = 0; e < p->count; e++)
+                most = fmax(most, fabs((double)x[0][e] - (double)x[1][e]));
+        }
+    return most;
+}
+
+/* Every kind of moments and values comes back in its own type bit for bit, and in another type as
+ * near as that type is. */
+static void every_kind_comes_back(void **state)
+{
+    (void)state;
+    char dir[400], path[512];
+    struct table a, b;
+    struct lcl_model_config model;
+    struct lcl_config c;
+    snprintf(dir, sizeof dir, "%s/kinds", temp_dir());
+    lcl_config_defaults(&c);
+    lcl_model_config_from(&c, 300, &model);
+    for (int from = 0; from < 6; from++) {
+        make_kind(&a, (enum lcl_states)(from % 3), from >= 3, 70);
+        ASSERT_OK(lcl_checkpoint_save(
+            dir, &(struct lcl_run_state){.step = from}, &a.params, &model,
+            &(struct lcl_checkpoint_options){.keep = 2, .with_optimizer = true}));
+        ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+        for (int to = 0; to < 6; to++) {
+            make_kind(&b, (enum lcl_states)(to % 3), to >= 3, 0);
+            ASSERT_OK(lcl_checkpoint_load(path, &b.params, true, NULL));
+            double most = apart(&a, &b);
+            bool exact = (to < 3 || from >= 3) && (to % 3 == 0 || to % 3 == from % 3);
+            if (exact ? most != 0 : !(most > 0 && most < 0.5))
+                fail_msg("from kind %d to kind %d: %g apart", from, to, most);
+            if (from == to) {
+                assert_memory_equal(a.params.m, b.params.m, a.params.state_bytes);
+                assert_memory_equal(a.params.v, b.params.v, a.params.state_bytes);
+                size_t n = a.params.n_scales * sizeof(float);
+                assert_true(memcmp(a.params.m_scale_B, b.params.m_scale_B, n) == 0);
+                assert_true(memcmp(a.params.v_scale_B, b.params.v_scale_B, n) == 0);
+            }
+            free_table(&b);
+        }
+        struct lcl_checkpoint_row *rows;
+        int n;
+        const lcl_dtype types[] = {LCL_F32, LCL_BF16, LCL_U8};
+        ASSERT_OK(lcl_checkpoint_list(path, &rows, &n));
+        assert_int_equal(n, 3);
+        for (int i = 0; i < n; i++) {
+            bool small = strcmp(rows[i].name, "a.norm") == 0;
+            assert_int_equal(rows[i].dtype, from >= 3 && !small ? LCL_BF16 : LCL_F32);
+            assert_int_equal(rows[i].moments, small ? LCL_F32 : types[from % 3]);
+        }
+        free(rows);
+        free_table(&a);
+    }
+}
+
+int main(void)
+{
+    lcl_log_set_level(LCL_LOG_QUIET);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_kind_comes_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
