@@ -44,31 +44,32 @@ static inline int64_t lcl_code8_blocks(int64_t count)
     return (count + LCL_CODE8_BLOCK - 1) / LCL_CODE8_BLOCK;
 }
 
-/* k of the value nearest to x >= 0, which is divided by its block's scale. */
+/* k of the magnitude nearest to |x|, which is divided by its block's scale. */
 LCL_CODE8_INLINE int lcl_code8_nearest(const struct lcl_code8 *c, float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    int at = (int)(bits >> 16 & 0x7fff) - LCL_CODE8_FIRST; /* x may be -0 */
+    int at = (int)(bits >> 16 & 0x7fff) - LCL_CODE8_FIRST;
     at = at < 0 ? 0 : at;
     at = at < LCL_CODE8_GUESSES ? at : LCL_CODE8_GUESSES - 1;
     int k = c->guess[at];
-    return k + (x > c->middle[k]);
+    return k + ((x < 0 ? -x : x) > c->middle[k]);
 }
 
 /* Bytes of first moments, and of second ones: of these what is above 0 stays so, since an update
  * divides by their root. scale 0: all are 0. */
 LCL_CODE8_INLINE uint8_t lcl_code8_m(const struct lcl_code8 *c, float m, float scale)
 {
-    float x = m < 0 ? -m : m;
-    int k = lcl_code8_nearest(c, scale > 0 ? x / scale : 0);
-    return (uint8_t)(m < 0 ? LCL_CODE8_ZERO - (k < LCL_CODE8_ZERO ? k : LCL_CODE8_ZERO)
-                           : LCL_CODE8_ZERO + k);
+    uint32_t bits; /* of the sign, without a branch: it is as good as random */
+    memcpy(&bits, &m, sizeof bits);
+    int negative = (int)(bits >> 31), k = lcl_code8_nearest(c, scale > 0 ? m / scale : 0);
+    k -= negative & (k > LCL_CODE8_ZERO);
+    return (uint8_t)(LCL_CODE8_ZERO + (k ^ -negative) + negative);
 }
 LCL_CODE8_INLINE uint8_t lcl_code8_v(const struct lcl_code8 *c, float v, float scale)
 {
     int k = lcl_code8_nearest(c, scale > 0 ? v / scale : 0);
-    return (uint8_t)(k == 0 && v > 0 ? 1 : k);
+    return (uint8_t)(k + ((k == 0) & (v > 0)));
 }
 
 /* n elements; scale_B: one a block. */

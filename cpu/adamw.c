@@ -97,19 +97,19 @@ static void random_bits(const struct adamw *k, uint64_t stream, int64_t first, u
             c[3][l] = (uint32_t)p0;
         }
     }
-    for (int i = 0; i < GROUP; i++) {
-        int half = i / 128 * 4 + i % 4;
-        bits[i] = c[half / 2][i % 128 / 4] >> 16 * (half % 2) & 0xffffu;
-    }
+    for (int l = 0; l < PHILOX_BLOCKS; l++)
+        for (int half = 0; half < 8; half++)
+            bits[half / 4 * 128 + 4 * l + half % 4] = c[half / 2][l] >> 16 * (half % 2) & 0xffffu;
 }
 
 static void narrow_stochastically(lcl_bf16 *restrict dst, const float *restrict src,
                                   const uint32_t *restrict bits, int64_t n)
 {
+#pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         uint32_t u = simd_bits(src[i]);
-        bool finite = (u & 0x7f800000u) != 0x7f800000u;
-        dst[i] = finite ? (lcl_bf16)((u + bits[i]) >> 16) : lcl_f32_to_bf16(src[i]);
+        uint32_t quiet = (u & 0x7fffffffu) > 0x7f800000u ? u | 0x400000u : u; /* NaN stays NaN */
+        dst[i] = (lcl_bf16)(((u & 0x7f800000u) == 0x7f800000u ? quiet : u + bits[i]) >> 16);
     }
 }
 
@@ -119,6 +119,44 @@ static float greatest(const float *x, int64_t n)
 #pragma omp simd reduction(max : most)
     for (int64_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     return most;
+}
+
+static void decode(const struct lcl_code8 *c, const uint8_t *restrict code, float scale, int64_t n,
+                   float *restrict x)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = c->value[code[i]] * scale;
+}
+
+/* As lcl_code8_m() and lcl_code8_v(), a step at a time for all elements: only the guess is no
+ * vector's work. */
+static void encode(const struct lcl_code8 *c, bool second, const float *restrict x, float scale,
+                   int64_t n, uint8_t *restrict code)
+{
+    float part[GROUP];
+    int32_t k[GROUP];
+    if (!(scale > 0)) {
+        memset(code, second ? 0 : LCL_CODE8_ZERO, (size_t)n);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        part[i] = fabsf(x[i]) / scale;
+        int32_t at = (int32_t)(simd_bits(part[i]) >> 16) - LCL_CODE8_FIRST;
+        at = at < 0 ? 0 : at;
+        k[i] = at < LCL_CODE8_GUESSES ? at : LCL_CODE8_GUESSES - 1;
+    }
+    for (int64_t i = 0; i < n; i++) k[i] = c->guess[k[i]];
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) k[i] += part[i] > c->middle[k[i]];
+    if (second)
+        for (int64_t i = 0; i < n; i++) code[i] = (uint8_t)(k[i] + ((k[i] == 0) & (x[i] > 0)));
+    else
+        for (int64_t i = 0; i < n; i++) {
+            int32_t negative = (int32_t)(simd_bits(x[i]) >> 31);
+            int32_t magnitude = k[i] - (negative & (k[i] > LCL_CODE8_ZERO));
+            code[i] = (uint8_t)(LCL_CODE8_ZERO + (magnitude ^ -negative) + negative);
+        }
 }
 
 /* A group of at most GROUP elements whose states or values are not f32. */
@@ -140,8 +178,8 @@ static void adamw_group(const struct adamw *k, const struct lcl_segment *s, int6
         row_widen(m, m16, n);
         row_widen(v, v16, n);
     } else {
-        lcl_code8_decode(&k->code->m, m8, s->m_scale_B + at / GROUP, n, m);
-        lcl_code8_decode(&k->code->v, v8, s->v_scale_B + at / GROUP, n, v);
+        decode(&k->code->m, m8, s->m_scale_B[at / GROUP], n, m);
+        decode(&k->code->v, v8, s->v_scale_B[at / GROUP], n, v);
     }
     update(k, s, n, s->grad + at, value, m, v);
     if (s->state == LCL_BF16) {
@@ -152,8 +190,8 @@ static void adamw_group(const struct adamw *k, const struct lcl_segment *s, int6
         float m_scale = greatest(m, n), v_scale = greatest(v, n);
         s->m_scale_B[at / GROUP] = m_scale;
         s->v_scale_B[at / GROUP] = v_scale;
-        for (int64_t i = 0; i < n; i++) m8[i] = lcl_code8_m(&k->code->m, m[i], m_scale);
-        for (int64_t i = 0; i < n; i++) v8[i] = lcl_code8_v(&k->code->v, v[i], v_scale);
+        encode(&k->code->m, false, m, m_scale, n, m8);
+        encode(&k->code->v, true, v, v_scale, n, v8);
     }
     if (s->value) return;
     random_bits(k, s->stream, s->first + at, bits);

@@ -133,6 +133,34 @@ static void runs_and_checkpoints(void **state)
     free(text);
 }
 
+/* Types of values and moments, as the checkpoint keeps them. */
+static void types_of_a_checkpoint(void **state)
+{
+    (void)state;
+    struct lcl_params t = {.states = LCL_STATES_8BIT, .no_master = true};
+    struct lcl_arena arena;
+    char dir[400];
+    int row;
+    snprintf(dir, sizeof dir, "%s", in_temp("types"));
+    ASSERT_OK(lcl_params_add(&t, "a.weight", 2, (int64_t[]){64, 64},
+                             (struct lcl_param_spec){.init = LCL_INIT_ONES}, &row));
+    lcl_arena_measure(&arena, "table");
+    lcl_params_layout(&t, &arena, NULL, &arena, true);
+    ASSERT_OK(lcl_arena_reserve(&arena, "table", arena.used_bytes));
+    lcl_params_layout(&t, &arena, NULL, &arena, true);
+    t.m_scale_B[3] = 1;
+    ASSERT_OK(
+        lcl_checkpoint_save(dir, &(struct lcl_run_state){.step = 1}, &t, &model.config,
+                            &(struct lcl_checkpoint_options){.keep = 1, .with_optimizer = true}));
+    json_t *root = inspect_json(dir), *tensor = json_array_get(json_object_get(root, "tensors"), 0);
+    assert_string_equal(json_string_value(json_object_get(tensor, "dtype")), "BF16");
+    assert_string_equal(json_string_value(json_object_get(tensor, "moments_dtype")),
+                        "8-bit blockwise");
+    json_decref(root);
+    lcl_arena_free(&arena);
+    lcl_params_free(&t);
+}
+
 static void unknown_things(void **state)
 {
     (void)state;
@@ -150,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hf_folders),
         cmocka_unit_test(runs_and_checkpoints),
+        cmocka_unit_test(types_of_a_checkpoint),
         cmocka_unit_test(unknown_things),
     };
     return cmocka_run_group_tests(tests, make_model, free_model);

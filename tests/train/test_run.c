@@ -153,6 +153,23 @@ static void every_precision_goes_on(void **state)
     }
 }
 
+static void stages_share_a_precision(void **state)
+{
+    (void)state;
+    bool interrupted;
+    char yaml[4096];
+    struct lcl_run_config *run = malloc(sizeof *run);
+    assert_non_null(run);
+    snprintf(
+        yaml, sizeof yaml,
+        "%soutput_dir: %s/shared\nstages:\n  - {name: one}\n  - {name: two, optim: adamw_8bit}\n",
+        tiny_yaml(), temp_dir());
+    ASSERT_OK(lcl_config_load(tiny_file("shared.yaml", yaml), NULL, 0, run));
+    ASSERT_FAILS(lcl_train_run(run, &(struct lcl_train_options){0}, &interrupted), LCL_CONFIG,
+                 "the same for all stages; stage two has others");
+    free(run);
+}
+
 static void sigterm_saves_and_exits_clean(void **state)
 {
     (void)state;
@@ -247,6 +264,7 @@ int main(void)
         cmocka_unit_test(added_steps_are_trained),
         cmocka_unit_test(killed_runs_go_on),
         cmocka_unit_test(every_precision_goes_on),
+        cmocka_unit_test(stages_share_a_precision),
         cmocka_unit_test(sigterm_saves_and_exits_clean),
         cmocka_unit_test(a_stopped_evaluation_is_made_anew),
         cmocka_unit_test(damaged_newest_falls_back),
