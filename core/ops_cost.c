@@ -1,5 +1,7 @@
 #include "core/ops_cost.h"
 
+#include "core/code8.h"
+
 static const double F32 = 4, INDEX = 4, ADDED_TO = 8; /* bytes an element; f32 read and written */
 
 static double size(lcl_dtype dtype) { return (double)lcl_dtype_bytes(dtype); }
@@ -249,9 +251,13 @@ static void cost_adamw(const struct lcl_adamw_args *a, bool backward, struct lcl
     (void)backward;
     const int64_t count = elements(a->N, a->segment_N);
     shape(c, LCL_F32, count, 0, 0, 0);
-    c->bytes = (double)count * (3 * ADDED_TO + F32);
-    for (int64_t i = 0; i < a->N; i++)
-        if (a->segment_N[i].value16) c->bytes += (double)a->segment_N[i].count * size(LCL_BF16);
+    c->bytes = 0;
+    for (int64_t i = 0; i < a->N; i++) {
+        const struct lcl_segment *s = &a->segment_N[i];
+        double value = s->value ? ADDED_TO + (s->value16 ? size(LCL_BF16) : 0) : 2 * size(LCL_BF16);
+        double moment = 2 * size(s->state) + (s->state == LCL_U8 ? 2.0 * F32 / LCL_CODE8_BLOCK : 0);
+        c->bytes += (double)s->count * (F32 + value + 2 * moment);
+    }
 }
 
 static void cost_sumsq(const struct lcl_sumsq_args *a, bool backward, struct lcl_op_cost *c)

@@ -150,11 +150,15 @@ static void elements(void **state)
     CHECK(replay_fwd, replay, 0, 0, .work = NULL);
     CHECK(upload_fwd, upload, 0, 11 * (4 + 2), .count = 11, .y_dtype = LCL_BF16);
     CHECK(download_fwd, download, 0, 11 * 8, .count = 11);
-    struct lcl_segment segment[] = {{.count = 7}, {.count = 4}};
+    struct lcl_segment segment[] = {{.count = 7, .value = (float *)here},
+                                    {.count = 4, .value = (float *)here}};
     CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4), .N = 2, .segment_N = segment);
     CHECK(sumsq_fwd, sumsq, 0, 44, .N = 2, .segment_N = segment);
     segment[1].value16 = (lcl_bf16 *)here;
     CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4) + 4 * 2, .N = 2, .segment_N = segment);
+    segment[1] = (struct lcl_segment){.count = 512, .value16 = segment[1].value16, .state = LCL_U8};
+    CHECK(adamw_fwd, adamw, 0, 7 * (3 * 8 + 4) + 512 * (4 + 4 + 4) + 2 * 2 * 2 * 4, .N = 2,
+          .segment_N = segment);
 }
 
 static void every_half_was_counted(void **state)
