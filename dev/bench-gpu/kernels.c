@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "core/rng.h"
+#include "cuda/cuda.h"
 #include "dev/bench-gpu/bench.h"
 #include "dev/bench-gpu/peers.h"
 
@@ -19,7 +20,7 @@ struct kernel {
     const char *name;
     enum lcl_op_half op;
     int64_t n[5], dry[5]; /* sizes, in the order of the op's maker below */
-    bool causal, gradient_of_weight;
+    bool causal, gradient_of_weight, wgmma;
     enum beside beside;
 };
 
@@ -47,6 +48,13 @@ static const struct kernel kernels[] = {
      {96, 2, 2, 128, 1},
      .causal = true,
      .beside = ATTENTION},
+    {"attention fwd, the same, wgmma",
+     LCL_OP_attention_fwd,
+     {8192, 32, 32, 128, 1},
+     {96, 2, 2, 128, 1},
+     .causal = true,
+     .wgmma = true,
+     .beside = ATTENTION},
     {"attention bwd, causal 8k, d128",
      LCL_OP_attention_bwd,
      {8192, 32, 32, 128, 1},
@@ -57,6 +65,12 @@ static const struct kernel kernels[] = {
      LCL_OP_attention_fwd,
      {577, 16, 16, 64, 32},
      {33, 2, 2, 64, 2},
+     .beside = ATTENTION},
+    {"attention fwd, the same, wgmma",
+     LCL_OP_attention_fwd,
+     {577, 16, 16, 64, 32},
+     {33, 2, 2, 64, 2},
+     .wgmma = true,
      .beside = ATTENTION},
     {"attention bwd, full 577, d64",
      LCL_OP_attention_bwd,
@@ -484,21 +498,27 @@ static lcl_status open_peer(struct set *s, struct row *r)
     return LCL_OK;
 }
 
+/* What is missing, of ours or a peer, is named in its place, and that is all. */
+static lcl_status excuse(lcl_status status, struct row *r)
+{
+    if (status != LCL_UNSUPPORTED) return status;
+    snprintf(r->note, sizeof r->note, "%s", lcl_error_message());
+    return LCL_OK;
+}
+
 static lcl_status measure(struct bench *b, const struct kernel *k, struct row *r)
 {
     struct set s;
+    lcl_status status = lcl_cuda_use_wgmma(&b->exec, k->wgmma);
+    if (status != LCL_OK) return excuse(status, r);
     LCL_TRY(set_open(b, k, &s));
-    lcl_status status;
     LCL_TRY_GOTO(prepare(&s));
     lcl_op_cost(k->op, &s.call[0].args, &r->cost);
     LCL_TRY_GOTO(bench_time(b, run_ours, &s, s.copies, &r->ms));
     if (k->beside == NOTHING) goto out;
     status = open_peer(&s, r);
     if (status == LCL_OK) status = bench_time(b, run_peer, &s, s.copies, &r->peer_ms);
-    if (status == LCL_UNSUPPORTED) { /* a peer that is missing is named, and that is all */
-        snprintf(r->note, sizeof r->note, "%s", lcl_error_message());
-        status = LCL_OK;
-    }
+    status = excuse(status, r);
 out:
     set_close(&s);
     return status;
