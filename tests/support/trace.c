@@ -15,6 +15,8 @@ struct range {
     const char *name;
 };
 
+static const double rounding = 0.0005; /* of a sum of two decimal numbers; times are to 0.001 */
+
 /* By thread, then by time; the longer of two that begin together is around the other. */
 static int outer_first(const void *a, const void *b)
 {
@@ -46,7 +48,6 @@ static size_t read_ranges(json_t *events, struct range *v, size_t most)
 
 static void check_nesting(const struct range *v, size_t n)
 {
-    const double rounding = 0.0005; /* of a sum of two decimal numbers; times are to 0.001 */
     const struct range *open[64];
     int depth = 0;
     for (size_t i = 0; i < n; i++) {
@@ -92,7 +93,8 @@ void trace_check(const char *dir, int first, int n, bool device)
         ops[process]++;
         for (size_t k = 0; k < count; k++)
             inside[process] += v[k].process == process && strncmp(v[k].name, "step ", 5) == 0 &&
-                               v[i].begin >= v[k].begin && v[i].end <= v[k].end;
+                               v[i].begin >= v[k].begin - rounding &&
+                               v[i].end <= v[k].end + rounding;
     }
     for (int process = 1; process <= 1 + device; process++) {
         assert_int_equal(steps[process], n);
