@@ -231,18 +231,22 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     p->n_trainable = (int64_t)lcl_params_trainable_count(params);
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
     p->parameters = (double)lcl_params_values_bytes(params, c->bf16);
-    p->gradients = (double)p->n_trainable * sizeof(float) * layout.n_grads;
+    bool whole = c->device != LCL_DEVICE_CPU; /* its arenas are cleared, frozen ranges too */
+    double frozen = 0;
     for (int i = 0; i < params->n_rows; i++) {
+        double moments = (double)lcl_param_moment_bytes(params, &params->rows[i]);
         p->checkpoint += (double)lcl_param_value_bytes(params, &params->rows[i]);
-        if (lcl_param_moves(&params->rows[i]))
-            p->moments += (double)lcl_param_moment_bytes(params, &params->rows[i]);
+        *(lcl_param_moves(&params->rows[i]) ? &p->moments : &frozen) += moments;
     }
+    p->checkpoint += p->moments;
+    if (whole) p->moments += frozen;
+    p->gradients = (double)(whole ? (int64_t)params->n_elements : p->n_trainable) * sizeof(float) *
+                   layout.n_grads;
     set_with(c, &p->largest);
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);
     LCL_TRY(plan_evaluation(e, c, p));
     sum_up(e, c, p);
-    p->checkpoint += p->moments;
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
     return LCL_OK;
 }
