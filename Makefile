@@ -152,14 +152,21 @@ $B/sim/lcl: $(TOOL_OBJ) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@echo '  LINK $@'
 	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
 
-sim-tests: $(SIM_TEST) $B/sim/lcl
+# Kernels at shapes of real models, for the counters: tools/cuda-paper.sh.
+PAPER := $B/sim/dev/cuda-paper/paper
+$(PAPER): $(patsubst %.c,$B/%.o,$(wildcard dev/cuda-paper/*.c)) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+
+sim-tests: $(SIM_TEST) $B/sim/lcl $(PAPER)
 
 # In three orders of threads and blocks; whole models in one.
 SIM_OPS := $(filter $B/sim/tests/ops/%,$(SIM_TEST))
 SIM_SUITE = TEST_TIMEOUT=600 sh $(RUN) suite $(SCORE)
 SIM_SUITES = $(SIM_SUITE) emulated $(SIM_TEST); \
     LCL_SIM_SCHEDULE=reverse $(SIM_SUITE) emulated-reverse $(SIM_OPS); \
-    LCL_SIM_SCHEDULE=random:1 $(SIM_SUITE) emulated-random $(SIM_OPS)
+    LCL_SIM_SCHEDULE=random:1 $(SIM_SUITE) emulated-random $(SIM_OPS); $(PAPER_STEP)
 
 test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no CUDA toolkit
 	@sh tools/setup.sh --dev
@@ -167,6 +174,13 @@ test-cuda-sim: ## the CUDA kernels in the emulator (part of `test`); no GPU, no 
 	@sh $(RUN) start $(SCORE)
 	@$(SIM_SUITES)
 	@sh $(RUN) end $(SCORE)
+
+PAPER_STEP = sh $(RUN) step $(SCORE) 'sectors and banks' env PROGRAM=$(PAPER) sh tools/cuda-paper.sh
+
+paper: ## renew tests/cuda/counters.txt and the tables of dev/cuda-*: kernels on paper
+	@sh tools/setup.sh --dev
+	@+$(SUB) CUDA=0 $(PAPER)
+	@PROGRAM=$(PAPER) sh tools/cuda-paper.sh --write
 
 # The same tests on a real GPU.
 GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) \
@@ -186,7 +200,7 @@ test-gpu: ## the tests on this machine's GPU (needs nvcc, a driver)
 	@+$(SUB) all gpu-tests
 	@sh tools/test-gpu.sh $B
 
-.PHONY: sim-tests test-cuda-sim gpu-tests test-gpu
+.PHONY: sim-tests test-cuda-sim paper gpu-tests test-gpu
 
 # Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
 squeeze = $(strip $(subst ",,$1))
@@ -389,6 +403,6 @@ help: ## list the targets
         install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)
--include $(wildcard $(foreach d,dev/bench dev/bench-gpu nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
+-include $(wildcard $(foreach d,dev/bench dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d)

@@ -8,7 +8,14 @@
 #include "cuda/kernel.cuh"
 #include "cuda/ops.cuh"
 
-enum { LOGITS_BYTES = 64 << 20, ALIGN = 256, ROW_BLOCK = 128, XENT_BLOCK = 512, LOSS_BLOCK = 256 };
+/* Each chunk reads and writes the gradient of all weights, so chunks are large; in the emulator
+ * small ones, so that tests cross them. */
+#if defined(__CUDACC__)
+enum { LOGITS_BYTES = 256 << 20 };
+#else
+enum { LOGITS_BYTES = 64 << 10 };
+#endif
+enum { ALIGN = 256, ROW_BLOCK = 128, XENT_BLOCK = 512, LOSS_BLOCK = 256 };
 #define NOWHERE 0xffffffffu
 
 /* to_nC[i] = from_TC[row[i]], or to_TC[row[i]] = from_nC[i]. */
