@@ -127,19 +127,23 @@ lcl_status attention_tables_make(struct lcl_cuda_device *d, const struct lcl_att
 
 /* --- forward --- */
 
-/* Keys in a step, and how many steps are in shared memory at once. */
-template <typename T> struct forward_shape;
-template <> struct forward_shape<bf16> {
-    enum { N = 64, STAGES = 2 };
-};
-template <> struct forward_shape<float> {
-    enum { N = 32, STAGES = 2 };
+/* Keys in a step, how many steps are in shared memory at once, and how often 16 rows a warp has:
+ * each key and value that a warp reads from shared memory serves all its rows, and with 16 the
+ * banks would take three times as long as the products (dev/cuda-attention). More keys do not fit
+ * the registers of wide heads. */
+template <typename T, int DP> struct forward_shape {
+    enum {
+        N = sizeof(T) == 2 && DP <= 64 ? 64 : 32,
+        STAGES = 2,
+        M = sizeof(T) == 2 ? 2 : 1,
+        ROWS = M * ATTENTION_ROWS
+    };
 };
 
 template <typename T, int DP> static size_t forward_bytes()
 {
-    typedef forward_shape<T> shape;
-    return (size_t)(ATTENTION_ROWS + 2 * shape::STAGES * shape::N) * tile_shape<T, DP>::STRIDE *
+    typedef forward_shape<T, DP> shape;
+    return (size_t)(shape::ROWS + 2 * shape::STAGES * shape::N) * tile_shape<T, DP>::STRIDE *
            sizeof(T);
 }
 
@@ -147,21 +151,24 @@ template <typename T, int DP>
 static __global__ void __launch_bounds__(ATTENTION_BLOCK)
     attention_fwd_kernel(attention_params p, bool aligned)
 {
-    typedef forward_shape<T> shape;
-    enum { STRIDE = tile_shape<T, DP>::STRIDE, N = shape::N, TILE = N * STRIDE };
+    typedef forward_shape<T, DP> shape;
+    enum { STRIDE = tile_shape<T, DP>::STRIDE, N = shape::N, TILE = N * STRIDE, M = shape::M };
     SHARED_BYTES(shared);
-    T *q = (T *)shared, *keys = q + ATTENTION_ROWS * STRIDE, *values = keys + shape::STAGES * TILE;
+    T *q = (T *)shared, *keys = q + shape::ROWS * STRIDE, *values = keys + shape::STAGES * TILE;
     const attention_tile t = p.tiles[blockIdx.x];
     const int head = (int)blockIdx.y, kv_head = head / (int)(p.H / p.G), warp = threadIdx.x / WARP;
-    const int D = (int)p.D, first_row = t.row_begin + 16 * warp;
+    const int D = (int)p.D, first_row = t.row_begin + 16 * M * warp;
     const T *k = (const T *)p.k + kv_head * p.D, *v = (const T *)p.v + kv_head * p.D;
     attention_walk w = walk_begin(p.segments, t, 1), ahead = w;
-    load_rows<T, DP, ATTENTION_ROWS>(q, (const T *)p.q + head * p.D, p.q_stride, t.row_begin,
-                                     t.row_end, D, aligned);
-    running r;
-    running_begin(&r);
-    float out[DP / 8][4];
-    zero<DP>(out);
+    load_rows<T, DP, shape::ROWS>(q, (const T *)p.q + head * p.D, p.q_stride, t.row_begin,
+                                  t.row_end, D, aligned);
+    running r[M];
+    float out[M][DP / 8][4];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        running_begin(&r[m]);
+        zero<DP>(out[m]);
+    }
     for (int stage = 0, step = 0; w.head < 1; stage ^= 1, step++) {
         /* the step after this one is on its way while this one is worked on */
         for (int i = step == 0 ? 0 : 1; i < 2; i++) {
@@ -181,22 +188,30 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK)
         const attention_segment g = p.segments[w.segment];
         const int first_key = g.begin + w.at;
         if (first_row < t.row_end) { /* else this warp has no rows */
-            float s[N / 8][4], keep[2];
-            scores<T, DP, N>(s, q + 16 * warp * STRIDE, keys + stage * TILE);
-            if (first_key + N > g.end || first_key + N - 1 > t.row_begin + g.limit)
-                mask<N>(s, g, first_key, first_row);
-            soften<N>(&r, s, p.scale * ATTENTION_LOG2E, keep);
-            scale_rows<DP>(out, keep);
-            update<T, DP, N>(out, s, values + stage * TILE);
+            float s[M][N / 8][4], keep[2];
+            scores<T, DP, N, M>(s, q + 16 * M * warp * STRIDE, keys + stage * TILE);
+            const bool all_seen =
+                first_key + N <= g.end && first_key + N - 1 <= first_row + g.limit;
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                if (!all_seen) mask<N>(s[m], g, first_key, first_row + 16 * m);
+                soften<N>(&r[m], s[m], p.scale * ATTENTION_LOG2E, keep);
+                scale_rows<DP>(out[m], keep);
+            }
+            update<T, DP, N, M>(out, s, values + stage * TILE);
         }
         sync_block();
         w = walk_next(p.segments, t, w, N, 1);
     }
     copy_wait<0>();
     sync_block(); /* no step at all: the queries' copies of other threads are done */
-    running_end<DP>(r, out, p, first_row, t.row_end, head);
-    store_rows<T, DP>((T *)p.out + head * p.D, p.out_stride, first_row, t.row_begin, t.row_end, D,
-                      aligned, q + 16 * warp * STRIDE, out);
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        const int row = first_row + 16 * m;
+        running_end<DP>(r[m], out[m], p, row, t.row_end, head);
+        store_rows<T, DP>((T *)p.out + head * p.D, p.out_stride, row, t.row_begin, t.row_end, D,
+                          aligned, q + (16 * M * warp + 16 * m) * STRIDE, out[m]);
+    }
 }
 
 template <typename T, int DP>
@@ -207,6 +222,8 @@ static lcl_status launch(struct lcl_cuda_device *d, const attention_params &p, i
                       dims(ATTENTION_BLOCK), (forward_bytes<T, DP>()), p, aligned);
 }
 
+template <typename T> constexpr int forward_rows() { return forward_shape<T, 16>::ROWS; }
+
 template <typename T>
 static lcl_status forward(struct lcl_cuda_device *d, const struct lcl_attention_args *a)
 {
@@ -215,7 +232,7 @@ static lcl_status forward(struct lcl_cuda_device *d, const struct lcl_attention_
                                               a->out_stride * E, a->q, a->k, a->v, a->out);
     if (d->wgmma && aligned && a->dtype == LCL_BF16) return attention_wgmma_fwd(d, a);
     struct attention_tables tables;
-    LCL_TRY(attention_tables_make(d, a, false, ATTENTION_ROWS, &tables));
+    LCL_TRY(attention_tables_make(d, a, false, forward_rows<T>(), &tables));
     if (!tables.n_tiles) return LCL_OK;
     const attention_params p = attention_params_of(a, tables);
     return ATTENTION_BY_WIDTH(launch, T, a->D, d, p, tables.n_tiles, aligned);

@@ -3,12 +3,12 @@
  * Legend: T element type, D head width, DP the same padded to 16, 32, 64, 96 or 128, H query heads,
  * G key/value heads.
  *
- * A block has four warps and a tile of 64 rows, 16 a warp; it walks the rows of the other side in
- * tiles of N. Products come in two shapes. scores: 16 x N = A (rows of shared memory) times B^T
- * (rows of shared memory). update: 16 x DP += the scores as they lie in registers times B (rows of
- * shared memory). bf16 multiplies bf16; f32 multiplies tf32 three times, high and low parts (2^-21
- * of the product is lost), so both dtypes are one source. Rows are padded by 16 bytes, which puts 8
- * rows of 16 bytes into different banks. */
+ * A block has four warps and a tile of 64 rows, 16 a warp (128 and 32 in the forward of bf16); it
+ * walks the rows of the other side in tiles of N. Products come in two shapes. scores: 16 x N = A
+ * (rows of shared memory) times B^T (rows of shared memory). update: 16 x DP += the scores as they
+ * lie in registers times B (rows of shared memory). bf16 multiplies bf16; f32 multiplies tf32 three
+ * times, high and low parts (2^-21 of the product is lost), so both dtypes are one source. Rows are
+ * padded by 16 bytes, which puts 8 rows of 16 bytes into different banks. */
 #ifndef LCL_CUDA_ATTENTION_CUH
 #define LCL_CUDA_ATTENTION_CUH
 
@@ -287,45 +287,64 @@ template <int DP> LCL_DEVICE void zero(float (*x)[4])
         for (int i = 0; i < 4; i++) x[n][i] = 0;
 }
 
-/* s = this warp's 16 rows from a, times the N rows from b. */
-template <typename T, int DP, int N> LCL_DEVICE void scores(float (*s)[4], const T *a, const T *b)
+/* s = this warp's M times 16 rows from a, times the N rows from b, which are read once for all M.
+ */
+template <typename T, int DP, int N, int M>
+LCL_DEVICE void scores(float (*s)[N / 8][4], const T *a, const T *b)
 {
     enum { STRIDE = tile_shape<T, DP>::STRIDE, K = fragment<T>::K };
 #pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) s[n][i] = 0;
+    for (int m = 0; m < M; m++) zero<N>(s[m]);
 #pragma unroll
     for (int k = 0; k < DP; k += K) {
-        typename fragment<T>::a fa;
-        load_a<T, STRIDE>(&fa, a + k);
+        typename fragment<T>::a fa[M];
+#pragma unroll
+        for (int m = 0; m < M; m++) load_a<T, STRIDE>(&fa[m], a + 16 * m * STRIDE + k);
 #pragma unroll
         for (int n = 0; n < N; n += 16) {
             typename fragment<T>::b fb[2];
             load_b_rows<T, STRIDE>(fb, b + n * STRIDE + k);
-            multiply(s[n / 8], fa, fb[0]);
-            multiply(s[n / 8 + 1], fa, fb[1]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(s[m][n / 8], fa[m], fb[0]);
+                multiply(s[m][n / 8 + 1], fa[m], fb[1]);
+            }
         }
     }
 }
 
-/* x += s (16 x N) times the N rows from b. */
-template <typename T, int DP, int N>
-LCL_DEVICE void update(float (*x)[4], const float (*s)[4], const T *b)
+template <typename T, int DP, int N> LCL_DEVICE void scores(float (*s)[4], const T *a, const T *b)
+{
+    scores<T, DP, N, 1>((float(*)[N / 8][4]) s, a, b);
+}
+
+/* x += s (M times 16 x N, and so is x) times the N rows from b. */
+template <typename T, int DP, int N, int M>
+LCL_DEVICE void update(float (*x)[DP / 8][4], const float (*s)[N / 8][4], const T *b)
 {
     enum { STRIDE = tile_shape<T, DP>::STRIDE, K = fragment<T>::K };
 #pragma unroll
     for (int k = 0; k < N; k += K) {
-        typename fragment<T>::a fa;
-        scores_a(&fa, s + k / 8);
+        typename fragment<T>::a fa[M];
+#pragma unroll
+        for (int m = 0; m < M; m++) scores_a(&fa[m], s[m] + k / 8);
 #pragma unroll
         for (int n = 0; n < DP; n += 16) {
             typename fragment<T>::b fb[2];
             load_b_columns<STRIDE>(fb, b + k * STRIDE + n);
-            multiply(x[n / 8], fa, fb[0]);
-            multiply(x[n / 8 + 1], fa, fb[1]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(x[m][n / 8], fa[m], fb[0]);
+                multiply(x[m][n / 8 + 1], fa[m], fb[1]);
+            }
         }
     }
+}
+
+template <typename T, int DP, int N>
+LCL_DEVICE void update(float (*x)[4], const float (*s)[4], const T *b)
+{
+    update<T, DP, N, 1>((float(*)[DP / 8][4]) x, (const float(*)[N / 8][4]) s, b);
 }
 
 /* --- walks --- */

@@ -192,17 +192,19 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
  * cuBLASLt's workspace and f32 sums of products, partial sums; and index arrays. */
 static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
 {
-    const double chunk = 64 << 20; /* bytes: of logits, of a workspace, of a product's f32 sums */
-    const double small = 1 << 20;  /* the least size of each array */
+    const double logits = 256 << 20; /* bytes of a chunk */
+    const double chunk = 64 << 20;   /* of cuBLASLt's workspace and a product's f32 sums */
+    const double small = 1 << 20;    /* the least size of each array */
     const struct lcl_text_config *t = &e->model.config.text;
     const struct lcl_pass_limits *most = &p->largest;
     double S = (double)e->preprocess.size, tokens = (double)most->T, C = (double)t->C;
     double pixels = (double)most->images * 3 * S * S;
     double features = (double)(most->images * lcl_tokens_per_image(&e->model.config)) *
                       (double)e->model.config.vision.C;
-    double head = 2 * fmin((double)most->S, chunk / 4 / (double)t->V + 1) * C;
-    double rows = fmax(fmax(pixels, features), fmax(head, tokens * (double)t->H));
-    return sizeof(float) * (rows + 256 * fmax(C, (double)t->F)) + 64 * tokens + 3 * chunk + small;
+    double head = 2 * fmin((double)most->S, logits / 4 / (double)t->V + 1) * C;
+    double rows = fmax(fmax(pixels, features), fmax(head, 2 * tokens * (double)t->H));
+    return sizeof(float) * (rows + 256 * fmax(C, (double)t->F)) + 64 * tokens + logits + 2 * chunk +
+           small;
 }
 
 /* The most at once: in steps, or before them while features are computed. */

@@ -60,8 +60,10 @@ static lcl_status attention(const struct paper_call *c, struct paper_cost *cost)
     cost->bytes = (c->backward ? 4 * q + 4 * kv : 2 * q + 2 * kv) + (double)(T * H) * 4;
     cost->flops = pairs * 2 * (double)D * (c->backward ? 5 : 2);
     cost->tensor = true;
-    const double tiled = (double)((n[1] + 63) / 64 * 64); /* the kernels' tiles */
-    cost->work = (double)(n[0] * H) * tiled * (n[5] ? (tiled + 64) / 2 : tiled);
+    /* in the kernels' tiles, diagonals whole */
+    const double rows = !c->backward && c->dtype == LCL_BF16 ? 128 : 64;
+    const double tiled = (double)((n[1] + 63) / 64 * 64);
+    cost->work = (double)(n[0] * H) * tiled * (n[5] ? (tiled + rows) / 2 : tiled);
     if (!c->ex) return LCL_OK;
     struct lcl_attn_run runs[16] = {{0}};
     for (int i = 0; i < n[0]; i++) {

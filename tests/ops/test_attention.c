@@ -262,6 +262,16 @@ static void test_finite_differences(void **state)
         }
 }
 
+static void check_bf16_problem(struct problem *p)
+{
+    struct run_buffers b = run_op(p, LCL_BF16, true);
+    struct result want = reference(p, false, true), plain = reference(p, true, true);
+    check_bf16("out", b.out, plain.out, want.out, (size_t)(p->T * p->H * p->D));
+    check_bf16("d_qkv", b.d_qkv, plain.d_qkv, want.d_qkv, (size_t)(p->T * row_width(p)));
+    check_close("lse", b.lse, LCL_F32, want.lse, (size_t)(p->T * p->H), 1e-5);
+    buf_end();
+}
+
 static void test_bf16_as_good_as_plain(void **state)
 {
     (void)state;
@@ -270,12 +280,15 @@ static void test_bf16_as_good_as_plain(void **state)
         add_sequences(&p, (int32_t[]){100, 1, 31}, 3);
         add_episode(&p, 70, (int32_t[]){33, 5}, 2);
         fill(&p, 7);
-        struct run_buffers b = run_op(&p, LCL_BF16, true);
-        struct result want = reference(&p, false, true), plain = reference(&p, true, true);
-        check_bf16("out", b.out, plain.out, want.out, (size_t)(p.T * p.H * p.D));
-        check_bf16("d_qkv", b.d_qkv, plain.d_qkv, want.d_qkv, (size_t)(p.T * row_width(&p)));
-        check_close("lse", b.lse, LCL_F32, want.lse, (size_t)(p.T * p.H), 1e-5);
-        buf_end();
+        check_bf16_problem(&p);
+    }
+    /* all widths, and more rows than a tile has */
+    static const int64_t widths[] = {16, 32, 96, 128};
+    for (int w = 0; w < 4; w++) {
+        struct problem p = {.H = 1, .G = 1, .D = widths[w], .causal = w % 2};
+        add_sequences(&p, (int32_t[]){137}, 1);
+        fill(&p, 8);
+        check_bf16_problem(&p);
     }
 }
 
