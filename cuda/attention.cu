@@ -191,7 +191,7 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK)
             float s[M][N / 8][4], keep[2];
             scores<T, DP, N, M>(s, q + 16 * M * warp * STRIDE, keys + stage * TILE);
             const bool all_seen =
-                first_key + N <= g.end && first_key + N - 1 <= first_row + g.limit;
+                first_key + N <= g.end && first_key + N <= first_row + g.limit + 1;
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 if (!all_seen) mask<N>(s[m], g, first_key, first_row + 16 * m);

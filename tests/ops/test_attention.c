@@ -262,8 +262,9 @@ static void test_finite_differences(void **state)
         }
 }
 
-static void check_bf16_problem(struct problem *p)
+static void check_bf16_problem(struct problem *p, uint64_t seed)
 {
+    fill(p, seed);
     struct run_buffers b = run_op(p, LCL_BF16, true);
     struct result want = reference(p, false, true), plain = reference(p, true, true);
     check_bf16("out", b.out, plain.out, want.out, (size_t)(p->T * p->H * p->D));
@@ -279,16 +280,12 @@ static void test_bf16_as_good_as_plain(void **state)
         struct problem p = {.H = 3, .G = 3, .D = 64, .causal = causal};
         add_sequences(&p, (int32_t[]){100, 1, 31}, 3);
         add_episode(&p, 70, (int32_t[]){33, 5}, 2);
-        fill(&p, 7);
-        check_bf16_problem(&p);
+        check_bf16_problem(&p, 7);
     }
-    /* all widths, and more rows than a tile has */
-    static const int64_t widths[] = {16, 32, 96, 128};
-    for (int w = 0; w < 4; w++) {
-        struct problem p = {.H = 1, .G = 1, .D = widths[w], .causal = w % 2};
+    for (int w = 0; w < 4; w++) { /* all widths, and more rows than a tile has */
+        struct problem p = {.H = 1, .G = 1, .D = (int64_t[]){16, 32, 96, 128}[w], .causal = w % 2};
         add_sequences(&p, (int32_t[]){137}, 1);
-        fill(&p, 8);
-        check_bf16_problem(&p);
+        check_bf16_problem(&p, 8);
     }
 }
 
