@@ -35,7 +35,7 @@ static inline int64_t lcl_chunk_end(int64_t chunk, int64_t grain, int64_t n)
 /* Scratch of the calling thread, 64-byte aligned, valid until the op that asked returns; slots do
  * not overlap. Grows on demand (so only in first steps); NULL when memory ran out. slot in [0,
  * LCL_SCRATCH_SLOTS). */
-enum { LCL_SCRATCH_SLOTS = 9 };
+enum { LCL_SCRATCH_SLOTS = 10 };
 void *lcl_thread_scratch(int slot, size_t bytes);
 
 #ifdef __cplusplus

@@ -9,7 +9,7 @@
 
 /* --- tables, on the host --- */
 
-enum { TABLES_SCRATCH = 6 }; /* of the thread's slots, and the two after it */
+enum { TABLES_SCRATCH = 6 }; /* of the thread's slots, and the three after it */
 
 struct builder {
     int32_t rows; /* a tile */
@@ -109,7 +109,7 @@ lcl_status attention_tables_make(struct lcl_cuda_device *d, const struct lcl_att
     if (!b.n_tiles) return LCL_OK;
     LCL_TRY(lcl_cuda_unrecorded(d, "attention of runs of several rows"));
     /* Each kind has its place, so that none's copy on the device goes stale. */
-    const int kind = by_key ? 1 : rows == ATTENTION_ROWS ? 0 : 2;
+    const int kind = (by_key ? 1 : 0) + (rows == ATTENTION_ROWS ? 0 : 2);
     char *memory = (char *)lcl_thread_scratch(TABLES_SCRATCH + kind, bytes);
     if (!memory) return LCL_FAIL(LCL_MEMORY, "attention: no memory for %zu bytes of tables", bytes);
     b.tiles = (attention_tile *)memory;

@@ -4,7 +4,8 @@
  *   delta = sum over d of d_out * out      d_p = d_out v^T
  *   d_s = p (d_p - delta) scale            d_v = p^T d_out, d_k = d_s^T q, d_q = d_s k
  * Legend: attention.cuh. */
-#include "cuda/attention.cuh"
+#include "cuda/attention_bwd.cuh"
+#include "cuda/attention_wgmma.cuh"
 #include "cuda/ops.cuh"
 
 /* --- delta --- */
@@ -101,26 +102,6 @@ LCL_DEVICE void load_pair(T *x, T *y, const pair_of_rows<T> &from, int first, in
 }
 
 /* --- d_q: rows are queries, columns keys --- */
-
-/* s: scores of 16 queries and N keys, becomes d_s. lse and delta of this lane's two queries. */
-template <int N>
-LCL_DEVICE void query_gradients(float (*s)[4], const float (*d_p)[4], const float lse[2],
-                                const float delta[2], const attention_segment &g, int first_row,
-                                int end_row, int first_key, float scale)
-{
-    const int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-            const int row = first_row + lane / 4 + 8 * (i / 2);
-            const bool seen = key < g.end && key <= row + g.limit && row < end_row;
-            const float weight =
-                seen ? fast_exp2(s[n][i] * (scale * ATTENTION_LOG2E) - lse[i / 2]) : 0;
-            s[n][i] = weight * (d_p[n][i] - delta[i / 2]) * scale;
-        }
-}
 
 template <typename T, int DP>
 static __global__ void __launch_bounds__(ATTENTION_BLOCK, 2)
@@ -323,6 +304,7 @@ static lcl_status backward(struct lcl_cuda_device *d, const struct lcl_attention
                                    dims(ATTENTION_BLOCK), delta_bytes, p)
                       : LCL_LAUNCH(d, (attention_delta_kernel<T, 1>), grid, dims(ATTENTION_BLOCK),
                                    delta_bytes, p));
+    if (d->wgmma && aligned && a->dtype == LCL_BF16) return attention_wgmma_bwd(d, a, p);
     if (a->d_q) LCL_TRY(ATTENTION_BY_WIDTH(launch_q, T, a->D, d, p, by_query.n_tiles, aligned));
     p.tiles = by_key.tiles, p.segments = by_key.segments;
     return ATTENTION_BY_WIDTH(launch_kv, T, a->D, d, p, by_key.n_tiles, aligned);

@@ -12,7 +12,7 @@ extern "C" {
 /* Opens device number `device` (0: the first) and fills ex. LCL_UNSUPPORTED where there is no
  * driver or no such device, with what to do about it. */
 LCL_CHECKED lcl_status lcl_cuda_open(struct lcl_exec *ex, int device);
-/* Attention in bf16 runs on wgmma (forward; on: true), or on mma.sync as at first. LCL_UNSUPPORTED
+/* Attention in bf16 runs on wgmma (on: true), or on mma.sync as at first. LCL_UNSUPPORTED
  * on a GPU that is not of compute capability 9.0. */
 LCL_CHECKED lcl_status lcl_cuda_use_wgmma(struct lcl_exec *ex, bool on);
 /* Waits for what is under way and frees all that ops have reserved. */

@@ -563,8 +563,9 @@ template <int R>
 LCL_DEVICE void wgmma_rows(float (&d)[R][4], uint64_t a, uint64_t b, bool accumulate SITE)
 {
 #if defined(__CUDACC__)
-    static_assert(R == 16, "8 R columns");
-    WGMMA(128, 64, "%64, %65", "0, 0", "%66", "l"(a), "l"(b));
+    static_assert(R == 8 || R == 16, "8 R columns");
+    if constexpr (R == 8) WGMMA(64, 32, "%32, %33", "0, 0", "%34", "l"(a), "l"(b));
+    if constexpr (R == 16) WGMMA(128, 64, "%64, %65", "0, 0", "%66", "l"(a), "l"(b));
 #else
     lcl_sim_wgmma(&d[0][0], R, a, NULL, b, false, accumulate, &site);
 #endif

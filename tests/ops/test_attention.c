@@ -1,5 +1,5 @@
 /* Attention against a naive double reference, its gradients against finite differences of that
- * reference. */
+ * reference. Long: one reference for all sizes, masks and kernels. */
 #include <math.h>
 
 #include "core/threads.h"
@@ -300,8 +300,15 @@ static void check_bf16_kernels(struct problem *p, bool backward)
         check_bf16(wgmma ? "out, wgmma" : "out", b.out, plain.out, want.out,
                    (size_t)(p->T * p->H * p->D));
         check_close("lse", b.lse, LCL_F32, want.lse, (size_t)(p->T * p->H), 1e-5);
+        lcl_bf16 *d = b.d_qkv;
+        for (int64_t i = 0; backward && i < p->T * row_width(p); i++)
+            if (i % row_width(p) >= row_width(p) - p->pad) {
+                assert_true(isnan(lcl_bf16_to_f32(d[i])));
+                d[i] = 0;
+            }
         if (backward)
-            check_bf16("d_qkv", b.d_qkv, plain.d_qkv, want.d_qkv, (size_t)(p->T * row_width(p)));
+            check_bf16(wgmma ? "d_qkv, wgmma" : "d_qkv", d, plain.d_qkv, want.d_qkv,
+                       (size_t)(p->T * row_width(p)));
     }
     buf_end();
 }
@@ -318,7 +325,7 @@ static void test_bf16_widths(void **state)
         fill(&p, 20 + 10 * w);
         /* as the op reads them */
         for (int64_t i = 0; i < p.T * row_width(&p); i++) p.qkv[i] = dbl_bf16(p.qkv[i]);
-        check_bf16_kernels(&p, false);
+        check_bf16_kernels(&p, true);
     }
 }
 
@@ -332,34 +339,57 @@ static void test_bf16_masks(void **state)
         add_sequences(&p, (int32_t[]){257}, 1);
         fill(&p, 5);
         for (int64_t i = 0; i < p.T * row_width(&p); i++) p.qkv[i] = dbl_bf16(p.qkv[i]);
-        check_bf16_kernels(&p, causal);
+        check_bf16_kernels(&p, true);
     }
 }
 
-/* Rows that no query sees may hold anything. */
-static void test_bf16_others_are_not_touched(void **state)
+/* Rows [begin, end) of n elements become no numbers. */
+static void spoil(const void *x, int64_t n, int64_t begin, int64_t end)
 {
-    (void)state;
-    struct problem p = {.H = 2, .G = 2, .D = 64, .causal = true};
-    add_sequences(&p, (int32_t[]){70, 140, 30}, 3);
+    lcl_bf16 *at = (lcl_bf16 *)(uintptr_t)x;
+    for (int64_t i = begin * n; i < end * n; i++) at[i] = lcl_f32_to_bf16(NAN);
+}
+
+static void check_rows(const char *what, const void *got, const double *want, int64_t n,
+                       int64_t begin, int64_t end)
+{
+    check_close(what, (const lcl_bf16 *)got + begin * n, LCL_BF16, want + begin * n,
+                (size_t)((end - begin) * n), 1e-2);
+}
+
+/* Rows that no query sees may hold anything: the second of three sequences, which is left out. */
+static void check_others_not_touched(int32_t length)
+{
+    struct problem p = {.H = 2, .G = 1, .D = 64, .causal = true};
+    add_sequences(&p, (int32_t[]){length, 30, 70}, 3);
     fill(&p, 6);
-    struct run_buffers b = run_op(&p, LCL_BF16, false);
-    double *want = buf_read(b.out, (size_t)(p.T * p.H * p.D), LCL_BF16);
-    const int64_t width = row_width(&p), row = p.H * p.D;
-    lcl_bf16 *qkv = (lcl_bf16 *)(uintptr_t)b.args.q;
-    for (int64_t i = 0; i < p.T * width; i++)
-        if (i / width < 70 || i / width >= 210) qkv[i] = lcl_f32_to_bf16(NAN);
-    const struct lcl_attn_run middle = p.runs[1];
-    b.args.runs = &middle;
-    b.args.n_runs = 1;
+    struct run_buffers b = run_op(&p, LCL_BF16, true);
+    const int64_t width = row_width(&p), row = p.H * p.D, next = length + 30;
+    double *out = buf_read(b.out, (size_t)(p.T * row), LCL_BF16);
+    double *d_qkv = buf_read(b.d_qkv, (size_t)(p.T * width), LCL_BF16);
+    spoil(b.args.q, width, length, next);
+    spoil(b.args.d_out, row, length, next);
+    const struct lcl_attn_run seen[] = {p.runs[0], p.runs[2]};
+    b.args.runs = seen;
+    b.args.n_runs = 2;
     for (int wgmma = 0; wgmma < 2; wgmma++) {
         if (!test_backend_wgmma(wgmma)) continue;
         ASSERT_OK(test_exec()->ops->attention_fwd(test_exec(), &b.args));
+        ASSERT_OK(test_exec()->ops->attention_bwd(test_exec(), &b.args));
         if (wgmma) assert_true(test_backend_wgmma(false));
-        check_close("out", (lcl_bf16 *)b.out + 70 * row, LCL_BF16, want + 70 * row,
-                    (size_t)(140 * row), 1e-2);
+        check_rows("out", b.out, out, row, 0, length);
+        check_rows("out", b.out, out, row, next, p.T);
+        check_rows("d_qkv", b.d_qkv, d_qkv, width, 0, length);
+        check_rows("d_qkv", b.d_qkv, d_qkv, width, next, p.T);
     }
     buf_end();
+}
+
+static void test_bf16_others_are_not_touched(void **state)
+{
+    (void)state;
+    check_others_not_touched(140);
+    check_others_not_touched(127); /* one row past the end, of a step of 128 and of one of 64 */
 }
 
 /* The last rows of a causal sequence, asked for one at a time over a cache, and as a prefill's
