@@ -165,10 +165,7 @@ static __global__ void __launch_bounds__(ATTENTION_BLOCK)
     running r[M];
     float out[M][DP / 8][4];
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-        running_begin(&r[m]);
-        zero<DP>(out[m]);
-    }
+    for (int m = 0; m < M; m++) running_begin(&r[m]), zero<DP>(out[m]);
     for (int stage = 0, step = 0; w.head < 1; stage ^= 1, step++) {
         /* the step after this one is on its way while this one is worked on */
         for (int i = step == 0 ? 0 : 1; i < 2; i++) {
