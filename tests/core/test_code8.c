@@ -81,7 +81,7 @@ static void rows_are_kept_as_asked(void **state)
     t.states = LCL_STATES_8BIT;
     t.no_master = true;
     for (int i = 0; i < 4; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "row%d", i);
         struct lcl_param_spec spec = {
             .init = LCL_INIT_NORMAL, .init_std = 1, .f32 = i == 1 || i == 2, .follows = i == 2};
