@@ -328,6 +328,7 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@sh $(RUN) step $(SCORE) 'mutants of the CUDA kernels' sh tools/cuda-mutants.sh
 	@+$(if $(NVCC_USABLE),sh $(RUN) step $(SCORE) 'kernels for all architectures' \
 	    $(MAKE) --no-print-directory CUDA=1 B=build/all-arch CUDA_ARCH='80 90a 100 120' build/all-arch/lcl)
+	@for a in 80 100 120; do sh $(RUN) step $(SCORE) "ptxas for sm_$$a" env ARCH=$$a sh tools/cuda-gates.sh; done
 	@FUZZ_FIRST=1000000 FUZZ_SECONDS=60 TEST_TIMEOUT=1200 sh $(RUN) suite $(SCORE) nightly build/asan/tests/fuzz/test_fuzz
 	@sh $(RUN) end $(SCORE)
 

@@ -136,19 +136,14 @@ template <typename T, int DP> struct forward_shape {
         N = sizeof(T) == 2 && DP <= 64 ? 64 : 32,
         STAGES = 2,
         M = sizeof(T) == 2 ? 2 : 1,
-        ROWS = M * ATTENTION_ROWS
+        ROWS = M * ATTENTION_ROWS,
+        BYTES = (ROWS + 2 * STAGES * N) * tile_shape<T, DP>::STRIDE * (int)sizeof(T),
+        BLOCKS = attention_blocks(BYTES)
     };
 };
 
-template <typename T, int DP> static size_t forward_bytes()
-{
-    typedef forward_shape<T, DP> shape;
-    return (size_t)(shape::ROWS + 2 * shape::STAGES * shape::N) * tile_shape<T, DP>::STRIDE *
-           sizeof(T);
-}
-
 template <typename T, int DP>
-static __global__ void __launch_bounds__(ATTENTION_BLOCK)
+static __global__ void __launch_bounds__(ATTENTION_BLOCK, (forward_shape<T, DP>::BLOCKS))
     attention_fwd_kernel(attention_params p, bool aligned)
 {
     typedef forward_shape<T, DP> shape;
@@ -216,7 +211,7 @@ static lcl_status launch(struct lcl_cuda_device *d, const attention_params &p, i
                          bool aligned)
 {
     return LCL_LAUNCH(d, (attention_fwd_kernel<T, DP>), dims((unsigned)n_tiles, (unsigned)p.H),
-                      dims(ATTENTION_BLOCK), (forward_bytes<T, DP>()), p, aligned);
+                      dims(ATTENTION_BLOCK), ((forward_shape<T, DP>::BYTES)), p, aligned);
 }
 
 template <typename T> constexpr int forward_rows() { return forward_shape<T, 16>::ROWS; }

@@ -194,6 +194,14 @@ template <typename T, int DP> struct tile_shape {
     };
 };
 
+/* Blocks of a kernel that lie on one multiprocessor at once, two at most, where each has `bytes`
+ * of shared memory: said to the compiler, which else gives up registers for more of them. */
+constexpr int attention_blocks(int bytes)
+{
+    const int has = 227 * 1024 / bytes;
+    return has < 1 ? 1 : has > 2 ? 2 : has;
+}
+
 /* Row and first column of the i-th 16 bytes of some rows (a multiple of 8). Eight lanes meet no
  * bank twice: along a row that is a multiple of 128 bytes, else down eight rows, whose strides are
  * odd. */

@@ -97,7 +97,8 @@ template <typename T, int DP> struct decode_shared {
         OUT_STRIDE = DP + 8, /* floats */
         STAGED = 2 * STAGES * TILE * (int)sizeof(T),
         MERGED = WARPS * ROWS * (OUT_STRIDE + STAT) * (int)sizeof(float),
-        BYTES = ROWS * STRIDE * (int)sizeof(T) + (STAGED > MERGED ? STAGED : MERGED)
+        BYTES = ROWS * STRIDE * (int)sizeof(T) + (STAGED > MERGED ? STAGED : MERGED),
+        BLOCKS = attention_blocks(BYTES)
     };
 };
 
@@ -204,7 +205,7 @@ LCL_DEVICE void attend_part(T *shared, const decode_params &p, const decode_part
 /* Blocks along x: tiles of rows over parts of their prefixes, then each run's over its own keys;
  * along y: key/value heads. */
 template <typename T, int DP>
-static __global__ void __launch_bounds__(ATTENTION_BLOCK)
+static __global__ void __launch_bounds__(ATTENTION_BLOCK, (decode_shared<T, DP>::BLOCKS))
     attention_decode_kernel(decode_params p, bool aligned)
 {
     SHARED_BYTES(shared);

@@ -201,7 +201,7 @@ LCL_DEVICE uint64_t keep(const sample_params &p, sample_row *r, sample_shared *s
     return total;
 }
 
-static __global__ void __launch_bounds__(BLOCK) sample_fwd_kernel(sample_params p)
+static __global__ void __launch_bounds__(BLOCK, 1) sample_fwd_kernel(sample_params p)
 {
     SHARED_BYTES(bytes);
     sample_shared *shared = (sample_shared *)bytes;

@@ -78,13 +78,16 @@ static __global__ void __launch_bounds__(ROW_BLOCK, ROW_BLOCKS)
 {
     const int64_t c = my_column<V>(), t = blockIdx.x;
     if (c >= C) return;
+    const bool to_patch = t > 0 && d_patch_IPC;
+    const T *from = d_x_ITC + t * C + c;
+    T *to = to_patch ? d_patch_IPC + (t - 1) * C + c : NULL;
     float sum[V] = {};
 #pragma unroll 8
-    for (int64_t image = 0; image < I; image++) {
+    for (int64_t image = 0; image < I; image++, from += (P + 1) * C) {
         float x[V];
-        load_elements<V>(d_x_ITC + (image * (P + 1) + t) * C + c, x);
+        load_elements<V>(from, x);
         for (int i = 0; i < V; i++) sum[i] += x[i];
-        if (t > 0 && d_patch_IPC) store_elements<V>(d_patch_IPC + (image * P + t - 1) * C + c, x);
+        if (to_patch) store_elements<V>(to, x), to += P * C;
     }
     if (d_position_TC) add_elements<V>(d_position_TC + t * C + c, sum);
     if (d_class_C && t == 0) add_elements<V>(d_class_C + c, sum);
