@@ -174,6 +174,7 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     double bytes = n * 3 * S * S, lanes = (double)(c->lanes * c->gradient_accumulation_steps);
     double kept = bytes <= (double)(1 << 30) ? bytes : 0;
     if (c->task == LCL_TASK_LANGUAGE) return;
+    if (c->device != LCL_DEVICE_CPU) lanes *= 2; /* a step's, and the next one's */
     if (!lcl_plan_caches_features(c)) {
         p->pictures = kept;
         p->batches = 1.25 * lanes * (double)p->largest.images * 3 * S * S * sizeof(float);

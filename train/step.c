@@ -80,6 +80,20 @@ struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
                              .train_text = part_trains(&m->params, LCL_PART_TEXT)};
 }
 
+static lcl_status create_lanes(struct lcl_trainer *t, struct lcl_lane **lanes)
+{
+    *lanes = calloc((size_t)t->n_lanes, sizeof **lanes);
+    if (!*lanes) return LCL_FAIL(LCL_MEMORY, "no memory for lanes");
+    for (int64_t i = 0; i < t->n_lanes; i++) LCL_TRY(lcl_lane_create(&(*lanes)[i], &t->source));
+    return LCL_OK;
+}
+
+static void free_lanes(struct lcl_trainer *t, struct lcl_lane *lanes)
+{
+    for (int64_t i = 0; lanes && i < t->n_lanes; i++) lcl_lane_free(&lanes[i]);
+    free(lanes);
+}
+
 static lcl_status reserve(struct lcl_trainer *t)
 {
     struct lcl_params *params = &t->env->model.params;
@@ -87,10 +101,12 @@ static lcl_status reserve(struct lcl_trainer *t)
     t->parallel = layout.parallel;
     t->n_passes = layout.n_passes;
     t->n_grads = layout.n_grads;
-    t->lane = calloc((size_t)t->n_lanes, sizeof *t->lane);
+    t->next_step = -1;
+    LCL_TRY(create_lanes(t, &t->lane));
+    if (t->env->exec.device) LCL_TRY(create_lanes(t, &t->next));
     t->pass = calloc((size_t)t->n_passes, sizeof *t->pass);
     t->grad = calloc((size_t)t->n_grads, sizeof *t->grad);
-    if (!t->lane || !t->pass || !t->grad) return LCL_FAIL(LCL_MEMORY, "no memory for lanes");
+    if (!t->pass || !t->grad) return LCL_FAIL(LCL_MEMORY, "no memory for lanes");
     struct lcl_arena measure;
     lcl_arena_measure(&measure, "gradients");
     for (int i = 0; i < t->n_grads; i++) LCL_ARENA_NEW(&measure, float, params->n_elements);
@@ -99,7 +115,6 @@ static lcl_status reserve(struct lcl_trainer *t)
         t->grad[i] = LCL_ARENA_NEW(&t->grads, float, params->n_elements);
     for (int i = 0; i < t->n_passes; i++)
         t->pass[i] = lcl_step_pass(&t->env->exec, &t->env->model, t->config, t->grad[0]);
-    for (int64_t i = 0; i < t->n_lanes; i++) LCL_TRY(lcl_lane_create(&t->lane[i], &t->source));
     return LCL_OK;
 }
 
@@ -122,9 +137,9 @@ lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const stru
 
 void lcl_trainer_close(struct lcl_trainer *t)
 {
-    for (int64_t i = 0; t->lane && i < t->n_lanes; i++) lcl_lane_free(&t->lane[i]);
+    free_lanes(t, t->lane);
+    free_lanes(t, t->next);
     for (int i = 0; t->pass && i < t->n_passes; i++) lcl_pass_free(&t->pass[i]);
-    free(t->lane);
     free(t->pass);
     free(t->grad);
     lcl_arena_free(&t->grads);
@@ -230,16 +245,37 @@ static lcl_status add_up(struct lcl_trainer *t, struct lcl_step_result *r)
                          "the loss is not finite (%g)", r->loss);
 }
 
+static lcl_status fill(struct lcl_trainer *t, struct lcl_lane *lanes, int64_t step, int64_t n_steps)
+{
+    lcl_status status = LCL_OK;
+    lcl_profile_begin(t->profile, "draw", -1);
+    for (int64_t i = 0; i < t->n_lanes && status == LCL_OK; i++)
+        status = lcl_lane_fill(&lanes[i], &t->source, step, n_steps, i);
+    lcl_profile_end(t->profile);
+    return status;
+}
+
+/* The step's lanes, unless they were drawn ahead. */
 static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, double *weight)
 {
-    lcl_profile_begin(t->profile, "draw", -1);
-    *weight = 0;
-    for (int64_t i = 0; i < t->n_lanes; i++) {
-        LCL_TRY(lcl_lane_fill(&t->lane[i], &t->source, step, n_steps, i));
-        *weight += t->lane[i].weight;
+    if (t->next && t->next_step == step) {
+        struct lcl_lane *drawn = t->next;
+        t->next = t->lane;
+        t->lane = drawn;
+    } else {
+        LCL_TRY(fill(t, t->lane, step, n_steps));
     }
-    lcl_profile_end(t->profile);
+    t->next_step = -1;
+    *weight = 0;
+    for (int64_t i = 0; i < t->n_lanes; i++) *weight += t->lane[i].weight;
     return LCL_OK;
+}
+
+/* While a GPU works on this step. What fails is drawn again when its own step comes, which then
+ * fails of it. */
+static void draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
+{
+    if (t->next && step < n_steps && fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
 }
 
 static lcl_status run_rounds(struct lcl_trainer *t, double weight)
@@ -273,6 +309,7 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     LCL_TRY(draw(t, step, n_steps, &r->weight));
     lcl_status status = run_rounds(t, r->weight);
     if (status == LCL_OK) status = update(t, &u);
+    if (status == LCL_OK) draw_ahead(t, step + 1, n_steps);
     /* in any case: results are on their way to the lanes */
     lcl_status waited = lcl_exec_sync(&t->env->exec);
     LCL_TRY(status);

@@ -14,7 +14,9 @@ struct lcl_trainer {
     const struct lcl_config *config; /* of the stage */
     struct lcl_source source;
     int64_t n_lanes;       /* lanes * gradient_accumulation_steps */
-    struct lcl_lane *lane; /* [n_lanes] */
+    struct lcl_lane *lane; /* [n_lanes] of the step at hand */
+    struct lcl_lane *next; /* [n_lanes] of the one after it, drawn while a GPU works; NULL: not */
+    int64_t next_step;     /* that `next` holds; -1: none */
     struct lcl_pass *pass; /* [lanes in parallel, else 1] */
     int n_passes;
     bool parallel; /* one lane a thread; else each op over all threads: the same bits */

@@ -165,6 +165,7 @@ static void a_step_waits_once(void **state)
         ASSERT_OK(lcl_trainer_step(&t, i, 6, i + 1, &r));
         int64_t waits = lcl_cuda_waits(&e.exec) - before;
         if (i >= 2) assert_true(waits < t.n_lanes);
+        assert_int_equal(t.next_step, i + 1 < 6 ? i + 1 : -1); /* drawn before the wait */
         once += waits == 1;
     }
     assert_true(once >= 2);
