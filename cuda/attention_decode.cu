@@ -69,7 +69,9 @@ LCL_DEVICE void load_queries(T *to, const decode_params &p, const decode_part &w
     enum { E = shape::E };
     const int kv_head = (int)blockIdx.y;
     for (int i = threadIdx.x; i < ROWS * shape::CHUNKS; i += ATTENTION_BLOCK) {
-        const int at = i / shape::CHUNKS, column = i % shape::CHUNKS * E, row = w.row + at;
+        int at, column;
+        chunk_at<T, DP>(i, &at, &column);
+        const int row = w.row + at;
         const bool there = row < w.row_end && column < p.D;
         const T *from = (const T *)p.q;
         if (there)
@@ -115,15 +117,11 @@ LCL_DEVICE void put_running(float *out, float *stat, const running &r, const flo
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         const int row = warp * ROWS + lane / 4 + 8 * half;
-        if (lane % 4 == 0) {
-            stat[STAT * row] = r.max[half] * scale_log2;
-            stat[STAT * row + 1] = sum;
-        }
+        const float both[STAT] = {r.max[half] * scale_log2, sum};
+        if (lane % 4 == 0) store_elements<STAT>(stat + STAT * row, both);
 #pragma unroll
         for (int n = 0; n < DP / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                out[row * STRIDE + 8 * n + 2 * (lane % 4) + i] = sums[n][2 * half + i];
+            store_elements<2>(out + row * STRIDE + 8 * n + 2 * (lane % 4), &sums[n][2 * half]);
     }
 }
 
@@ -150,8 +148,8 @@ LCL_DEVICE void merge_warps(const float *out, const float *stat, const decode_pa
         const int64_t to = flat_row(p, w.row + row, (int)blockIdx.y) * slots + w.slot;
         store_elements<V>(p.part_out + to * p.D + column, all);
         if (column > 0) continue;
-        p.part_stat[STAT * to] = most;
-        p.part_stat[STAT * to + 1] = sum;
+        const float both[STAT] = {most, sum};
+        store_elements<STAT>(p.part_stat + STAT * to, both);
     }
 }
 

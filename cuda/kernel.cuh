@@ -131,6 +131,8 @@ template <int V> LCL_DEVICE void store_elements(float *p, const float x[V] SITE)
 {
     if constexpr (V == 1) {
         p[0] = x[0];
+    } else if constexpr (V == 2) {
+        *(uint64_t *)p = bits_of(x[0]) | (uint64_t)bits_of(x[1]) << 32;
     } else {
 #pragma unroll
         for (int i = 0; i < V; i += 4) {

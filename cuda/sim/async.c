@@ -210,6 +210,7 @@ static void read_row(struct lcl_sim_block *b, const struct lcl_sim_tensor_map *m
                                 z * m->stride_bytes[1] + 2 * (x + begin);
     const size_t bytes = (size_t)(end - begin) * 2;
     if (b->watched) lcl_sim_shadow_bulk_read(b, from, bytes, mbarrier, site);
+    if (lcl_sim_counting()) lcl_sim_count_bulk(b, from, bytes, site);
     memcpy(to + 2 * begin, from, bytes);
 }
 

@@ -197,6 +197,9 @@ const char *lcl_sim_where(uintptr_t pc);
 bool lcl_sim_counting(void);
 void lcl_sim_count_launch(const struct lcl_sim_launch *l);
 void lcl_sim_count(struct lcl_sim_block *b, struct lcl_sim_trace access);
+/* A row that a bulk copy reads. */
+void lcl_sim_count_bulk(struct lcl_sim_block *b, const void *from, size_t bytes,
+                        const struct lcl_sim_site *site);
 /* The lanes of warp w meet: what they did since is grouped by instruction and counted. */
 void lcl_sim_count_warp(struct lcl_sim_block *b, unsigned w);
 

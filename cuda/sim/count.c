@@ -196,6 +196,18 @@ void lcl_sim_count_warp(struct lcl_sim_block *b, unsigned w)
     free(all);
 }
 
+void lcl_sim_count_bulk(struct lcl_sim_block *b, const void *from, size_t bytes,
+                        const struct lcl_sim_site *site)
+{
+    const uintptr_t at = (uintptr_t)from;
+    struct lcl_sim_trace t = {.pc = (uintptr_t)site->line, .at = at, .file = site->file};
+    struct line *l = line_of(b, &t);
+    if (!l || !bytes) return;
+    l->requests++;
+    l->passes += (at + bytes - 1) / SECTOR_BYTES - at / SECTOR_BYTES + 1;
+    l->ideal += (bytes + SECTOR_BYTES - 1) / SECTOR_BYTES;
+}
+
 /* --- the report --- */
 
 enum { NAME_BYTES = 320 };

@@ -1,123 +1,34 @@
 /* Every op at shapes of real models: run where there is a device, and the least that it takes. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "cuda/sim/sim.h"
 #include "dev/cuda-paper/paper.h"
 
-enum { FWD = PAPER_FWD, BWD = PAPER_BWD, HOST_ROWS = 1 << 16 };
-
-/* --- memory --- */
-
-static void *give(size_t count, lcl_dtype dtype)
-{
-    const size_t bytes = (count ? count : 1) * lcl_dtype_bytes(dtype);
-    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    uint32_t x = 12345;
-    if (!p) {
-        fprintf(stderr, "no memory for %zu bytes\n", bytes);
-        exit(1);
-    }
-    for (size_t i = 0; i < count; i++) {
-        x = x * 1664525u + 1013904223u;
-        const float value = (float)(x >> 8) * 0x1p-23f - 1.0f;
-        if (dtype == LCL_F32)
-            ((float *)p)[i] = value;
-        else
-            ((lcl_bf16 *)p)[i] = lcl_f32_to_bf16(value);
-    }
-    lcl_sim_register(p, bytes, false);
-    return p;
-}
-
-static void *tensor(const struct paper_call *c, int64_t count)
-{
-    return give((size_t)count, c->dtype);
-}
-static float *floats(int64_t count) { return give((size_t)count, LCL_F32); }
-
-/* Of the host: 0, step, 2 step, ... below limit, again from 0 there. */
-static int32_t *indices(int64_t count, int64_t step, int64_t limit)
-{
-    static int32_t pool[4][HOST_ROWS];
-    static int used;
-    int32_t *x = pool[used++ % 4];
-    for (int64_t i = 0; i < count && i < HOST_ROWS; i++) x[i] = (int32_t)(i * step % limit);
-    return x;
-}
-
-static double of(const struct paper_call *c) { return (double)lcl_dtype_bytes(c->dtype); }
+enum { FWD = PAPER_FWD, BWD = PAPER_BWD };
 
 /* --- the ops: run at c->n where ex is there, and say the least that it takes --- */
-
-/* sequences, tokens of each, query heads, key/value heads, head width, causal */
-static lcl_status attention(const struct paper_call *c, struct paper_cost *cost)
-{
-    const int64_t *n = c->n, T = n[0] * n[1], H = n[2], G = n[3], D = n[4];
-    const double q = (double)(T * H * D) * of(c), kv = (double)(T * G * D) * of(c);
-    const double pairs = (double)(T * n[1] * H) * (n[5] ? 0.5 : 1);
-    cost->bytes = (c->backward ? 4 * q + 4 * kv : 2 * q + 2 * kv) + (double)(T * H) * 4;
-    cost->flops = pairs * 2 * (double)D * (c->backward ? 5 : 2);
-    cost->tensor = true;
-    /* in the kernels' tiles, diagonals whole */
-    const double rows = !c->backward && c->dtype == LCL_BF16 ? 128 : 64;
-    const double tiled = (double)((n[1] + 63) / 64 * 64);
-    cost->work = (double)(n[0] * H) * tiled * (n[5] ? (tiled + rows) / 2 : tiled);
-    if (!c->ex) return LCL_OK;
-    struct lcl_attn_run runs[16] = {{0}};
-    for (int i = 0; i < n[0]; i++) {
-        const int32_t begin = (int32_t)(i * n[1]), end = begin + (int32_t)n[1];
-        runs[i] = (struct lcl_attn_run){begin, end, 0, 0, begin, end, i};
-    }
-    const struct lcl_attention_args a = {.n_runs = n[0],
-                                         .H = H,
-                                         .G = G,
-                                         .D = D,
-                                         .q_stride = H * D,
-                                         .kv_stride = G * D,
-                                         .out_stride = H * D,
-                                         .dtype = c->dtype,
-                                         .causal = n[5],
-                                         .scale = 0.1f,
-                                         .runs = runs,
-                                         .q = tensor(c, T * H * D),
-                                         .k = tensor(c, T * G * D),
-                                         .v = tensor(c, T * G * D),
-                                         .out = tensor(c, T * H * D),
-                                         .lse_TH = floats(T * H),
-                                         .d_out = tensor(c, T * H * D),
-                                         .d_q = tensor(c, T * H * D),
-                                         .d_k = tensor(c, T * G * D),
-                                         .d_v = tensor(c, T * G * D)};
-    return c->backward ? c->ex->ops->attention_bwd(c->ex, &a)
-                       : c->ex->ops->attention_fwd(c->ex, &a);
-}
 
 /* rows, width; the residual is added in front */
 static lcl_status layernorm(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], C = c->n[1], all = M * C;
-    cost->bytes = 4 * (double)all * of(c) + 8 * (double)(M + C * (c->backward ? 3 : 1));
+    cost->bytes = 4 * (double)all * paper_bytes(c) + 8 * (double)(M + C * (c->backward ? 3 : 1));
     cost->flops = (double)all * (c->backward ? 14 : 9);
     if (!c->ex) return LCL_OK;
     const struct lcl_layernorm_args a = {.M = M,
                                          .C = C,
                                          .dtype = c->dtype,
                                          .eps = 1e-5f,
-                                         .x_MC = tensor(c, all),
-                                         .add_MC = tensor(c, all),
-                                         .sum_MC = tensor(c, all),
-                                         .weight_C = floats(C),
-                                         .bias_C = floats(C),
-                                         .y_MC = tensor(c, all),
-                                         .mean_M = floats(M),
-                                         .rstd_M = floats(M),
-                                         .d_y_MC = tensor(c, all),
-                                         .d_sum_MC = tensor(c, all),
-                                         .d_x_MC = tensor(c, all),
-                                         .d_weight_C = floats(C),
-                                         .d_bias_C = floats(C)};
+                                         .x_MC = paper_tensor(c, all),
+                                         .add_MC = paper_tensor(c, all),
+                                         .sum_MC = paper_tensor(c, all),
+                                         .weight_C = paper_floats(C),
+                                         .bias_C = paper_floats(C),
+                                         .y_MC = paper_tensor(c, all),
+                                         .mean_M = paper_floats(M),
+                                         .rstd_M = paper_floats(M),
+                                         .d_y_MC = paper_tensor(c, all),
+                                         .d_sum_MC = paper_tensor(c, all),
+                                         .d_x_MC = paper_tensor(c, all),
+                                         .d_weight_C = paper_floats(C),
+                                         .d_bias_C = paper_floats(C)};
     return c->backward ? c->ex->ops->layernorm_bwd(c->ex, &a)
                        : c->ex->ops->layernorm_fwd(c->ex, &a);
 }
@@ -125,23 +36,23 @@ static lcl_status layernorm(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status rmsnorm(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], C = c->n[1], all = M * C;
-    cost->bytes = 4 * (double)all * of(c) + 4 * (double)(M + C * (c->backward ? 3 : 1));
+    cost->bytes = 4 * (double)all * paper_bytes(c) + 4 * (double)(M + C * (c->backward ? 3 : 1));
     cost->flops = (double)all * (c->backward ? 11 : 6);
     if (!c->ex) return LCL_OK;
     const struct lcl_rmsnorm_args a = {.M = M,
                                        .C = C,
                                        .dtype = c->dtype,
                                        .eps = 1e-5f,
-                                       .x_MC = tensor(c, all),
-                                       .add_MC = tensor(c, all),
-                                       .sum_MC = tensor(c, all),
-                                       .weight_C = floats(C),
-                                       .y_MC = tensor(c, all),
-                                       .rstd_M = floats(M),
-                                       .d_y_MC = tensor(c, all),
-                                       .d_sum_MC = tensor(c, all),
-                                       .d_x_MC = tensor(c, all),
-                                       .d_weight_C = floats(C)};
+                                       .x_MC = paper_tensor(c, all),
+                                       .add_MC = paper_tensor(c, all),
+                                       .sum_MC = paper_tensor(c, all),
+                                       .weight_C = paper_floats(C),
+                                       .y_MC = paper_tensor(c, all),
+                                       .rstd_M = paper_floats(M),
+                                       .d_y_MC = paper_tensor(c, all),
+                                       .d_sum_MC = paper_tensor(c, all),
+                                       .d_x_MC = paper_tensor(c, all),
+                                       .d_weight_C = paper_floats(C)};
     return c->backward ? c->ex->ops->rmsnorm_bwd(c->ex, &a) : c->ex->ops->rmsnorm_fwd(c->ex, &a);
 }
 
@@ -149,32 +60,32 @@ static lcl_status rmsnorm(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status gelu(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t all = c->n[0] * c->n[1];
-    cost->bytes = (double)all * of(c) * (c->backward ? 3 : 2);
+    cost->bytes = (double)all * paper_bytes(c) * (c->backward ? 3 : 2);
     cost->flops = (double)all * (c->backward ? 35 : 30);
     if (!c->ex) return LCL_OK;
     const struct lcl_gelu_args a = {.count = all,
                                     .dtype = c->dtype,
                                     .kind = LCL_GELU_ERF,
-                                    .x = tensor(c, all),
-                                    .y = tensor(c, all),
-                                    .d_y = tensor(c, all),
-                                    .d_x = tensor(c, all)};
+                                    .x = paper_tensor(c, all),
+                                    .y = paper_tensor(c, all),
+                                    .d_y = paper_tensor(c, all),
+                                    .d_x = paper_tensor(c, all)};
     return c->backward ? c->ex->ops->gelu_bwd(c->ex, &a) : c->ex->ops->gelu_fwd(c->ex, &a);
 }
 
 static lcl_status swiglu(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], F = c->n[1];
-    cost->bytes = (double)(M * F) * of(c) * (c->backward ? 5 : 3);
+    cost->bytes = (double)(M * F) * paper_bytes(c) * (c->backward ? 5 : 3);
     cost->flops = (double)(M * F) * (c->backward ? 15 : 8);
     if (!c->ex) return LCL_OK;
     const struct lcl_swiglu_args a = {.M = M,
                                       .F = F,
                                       .dtype = c->dtype,
-                                      .gate_up_M2F = tensor(c, M * 2 * F),
-                                      .y_MF = tensor(c, M * F),
-                                      .d_y_MF = tensor(c, M * F),
-                                      .d_gate_up_M2F = tensor(c, M * 2 * F)};
+                                      .gate_up_M2F = paper_tensor(c, M * 2 * F),
+                                      .y_MF = paper_tensor(c, M * F),
+                                      .d_y_MF = paper_tensor(c, M * F),
+                                      .d_gate_up_M2F = paper_tensor(c, M * 2 * F)};
     return c->backward ? c->ex->ops->swiglu_bwd(c->ex, &a) : c->ex->ops->swiglu_fwd(c->ex, &a);
 }
 
@@ -182,7 +93,7 @@ static lcl_status swiglu(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status rotary(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t T = c->n[0], all = T * c->n[1] * c->n[2];
-    cost->bytes = 2 * (double)all * of(c) + 4 * (double)T;
+    cost->bytes = 2 * (double)all * paper_bytes(c) + 4 * (double)T;
     cost->flops = 3 * (double)all;
     if (!c->ex) return LCL_OK;
     float inv_freq[128] = {1.0f, 0.5f, 0.25f};
@@ -191,8 +102,8 @@ static lcl_status rotary(const struct paper_call *c, struct paper_cost *cost)
                                       .D = c->n[2],
                                       .row_stride = c->n[1] * c->n[2],
                                       .dtype = c->dtype,
-                                      .x = tensor(c, all),
-                                      .position_T = indices(T, 1, T),
+                                      .x = paper_tensor(c, all),
+                                      .position_T = paper_indices(T, 1, T),
                                       .inv_freq = inv_freq,
                                       .scale = 1};
     return c->ex->ops->rotary_fwd(c->ex, &a);
@@ -202,11 +113,12 @@ static lcl_status rotary(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status embed(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t T = c->n[0], C = c->n[1], V = c->n[2];
-    const double row = (double)C * (c->backward ? of(c) : 2 * of(c)), table_row = (double)C * 4;
+    const double row = (double)C * (c->backward ? paper_bytes(c) : 2 * paper_bytes(c)),
+                 table_row = (double)C * 4;
     cost->bytes = (double)T * (c->backward ? row + 1.5 * table_row : row);
     cost->flops = c->backward ? (double)(T * C) : 0;
     if (!c->ex) return LCL_OK;
-    int32_t *id = indices(T, 1, V);
+    int32_t *id = paper_indices(T, 1, V);
     for (int64_t i = 0; i < T / 4; i++) id[T - 1 - i] = id[i];
     const struct lcl_embed_args a = {.T = T,
                                      .C = C,
@@ -214,10 +126,10 @@ static lcl_status embed(const struct paper_call *c, struct paper_cost *cost)
                                      .dtype = c->dtype,
                                      .table_dtype = c->dtype,
                                      .id_T = id,
-                                     .table_VC = tensor(c, V * C),
-                                     .out_TC = tensor(c, T * C),
-                                     .d_out_TC = tensor(c, T * C),
-                                     .d_table_VC = floats(V * C)};
+                                     .table_VC = paper_tensor(c, V * C),
+                                     .out_TC = paper_tensor(c, T * C),
+                                     .d_out_TC = paper_tensor(c, T * C),
+                                     .d_table_VC = paper_floats(V * C)};
     return c->backward ? c->ex->ops->embed_bwd(c->ex, &a) : c->ex->ops->embed_fwd(c->ex, &a);
 }
 
@@ -225,19 +137,19 @@ static lcl_status embed(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status splice(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t R = c->n[0], C = c->n[1], T = 2 * R;
-    cost->bytes = (double)(R * C) * of(c) * (c->backward ? 3 : 2);
+    cost->bytes = (double)(R * C) * paper_bytes(c) * (c->backward ? 3 : 2);
     if (!c->ex) return LCL_OK;
     const struct lcl_splice_args a = {.n = R,
                                       .T = T,
                                       .R = R,
                                       .C = C,
                                       .dtype = c->dtype,
-                                      .slot = indices(R, 2, T),
-                                      .src_row = indices(R, 1, R),
-                                      .src_RC = tensor(c, R * C),
-                                      .dst_TC = tensor(c, T * C),
-                                      .d_dst_TC = tensor(c, T * C),
-                                      .d_src_RC = tensor(c, R * C)};
+                                      .slot = paper_indices(R, 2, T),
+                                      .src_row = paper_indices(R, 1, R),
+                                      .src_RC = paper_tensor(c, R * C),
+                                      .dst_TC = paper_tensor(c, T * C),
+                                      .d_dst_TC = paper_tensor(c, T * C),
+                                      .d_src_RC = paper_tensor(c, R * C)};
     return c->backward ? c->ex->ops->splice_bwd(c->ex, &a) : c->ex->ops->splice_fwd(c->ex, &a);
 }
 
@@ -245,14 +157,14 @@ static lcl_status splice(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status patchify(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t all = c->n[0] * 3 * c->n[1] * c->n[1];
-    cost->bytes = (double)all * (4 + of(c));
+    cost->bytes = (double)all * (4 + paper_bytes(c));
     if (!c->ex) return LCL_OK;
     const struct lcl_patchify_args a = {.I = c->n[0],
                                         .size = c->n[1],
                                         .patch = c->n[2],
                                         .dtype = c->dtype,
-                                        .pixel_I3SS = floats(all),
-                                        .row_IPK = tensor(c, all)};
+                                        .pixel_I3SS = paper_floats(all),
+                                        .row_IPK = paper_tensor(c, all)};
     return c->ex->ops->patchify_fwd(c->ex, &a);
 }
 
@@ -260,21 +172,22 @@ static lcl_status patchify(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status vit_assemble(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t I = c->n[0], P = c->n[1], C = c->n[2], all = I * (P + 1) * C;
-    cost->bytes = 2 * (double)all * of(c) + 4 * (double)((P + 1) * C) * (c->backward ? 2 : 1);
+    cost->bytes =
+        2 * (double)all * paper_bytes(c) + 4 * (double)((P + 1) * C) * (c->backward ? 2 : 1);
     cost->flops = (double)all;
     if (!c->ex) return LCL_OK;
     const struct lcl_vit_assemble_args a = {.I = I,
                                             .P = P,
                                             .C = C,
                                             .dtype = c->dtype,
-                                            .patch_IPC = tensor(c, I * P * C),
-                                            .class_C = floats(C),
-                                            .position_TC = floats((P + 1) * C),
-                                            .x_ITC = tensor(c, all),
-                                            .d_x_ITC = tensor(c, all),
-                                            .d_patch_IPC = tensor(c, I * P * C),
-                                            .d_class_C = floats(C),
-                                            .d_position_TC = floats((P + 1) * C)};
+                                            .patch_IPC = paper_tensor(c, I * P * C),
+                                            .class_C = paper_floats(C),
+                                            .position_TC = paper_floats((P + 1) * C),
+                                            .x_ITC = paper_tensor(c, all),
+                                            .d_x_ITC = paper_tensor(c, all),
+                                            .d_patch_IPC = paper_tensor(c, I * P * C),
+                                            .d_class_C = paper_floats(C),
+                                            .d_position_TC = paper_floats((P + 1) * C)};
     return c->backward ? c->ex->ops->vit_assemble_bwd(c->ex, &a)
                        : c->ex->ops->vit_assemble_fwd(c->ex, &a);
 }
@@ -285,7 +198,7 @@ static lcl_status image_pool(const struct paper_call *c, struct paper_cost *cost
     const int64_t I = c->n[0], T = c->n[1], C = c->n[2];
     const enum lcl_image_pool_kind kind = (enum lcl_image_pool_kind)c->n[3];
     const int64_t in = I * T * C, out = I * lcl_image_pool_tokens(kind, T, 1) * C;
-    cost->bytes = (double)(in + out) * of(c);
+    cost->bytes = (double)(in + out) * paper_bytes(c);
     cost->flops = (double)in;
     if (!c->ex) return LCL_OK;
     const struct lcl_image_pool_args a = {.I = I,
@@ -294,10 +207,10 @@ static lcl_status image_pool(const struct paper_call *c, struct paper_cost *cost
                                           .first_token = 1,
                                           .dtype = c->dtype,
                                           .kind = kind,
-                                          .x_ITC = tensor(c, in),
-                                          .y = tensor(c, out),
-                                          .d_y = tensor(c, out),
-                                          .d_x_ITC = tensor(c, in)};
+                                          .x_ITC = paper_tensor(c, in),
+                                          .y = paper_tensor(c, out),
+                                          .d_y = paper_tensor(c, out),
+                                          .d_x_ITC = paper_tensor(c, in)};
     return c->backward ? c->ex->ops->image_pool_bwd(c->ex, &a)
                        : c->ex->ops->image_pool_fwd(c->ex, &a);
 }
@@ -306,34 +219,34 @@ static lcl_status image_pool(const struct paper_call *c, struct paper_cost *cost
 static lcl_status standardize(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], C = c->n[1];
-    cost->bytes = 2 * (double)(M * C) * of(c) + 8 * (double)C;
+    cost->bytes = 2 * (double)(M * C) * paper_bytes(c) + 8 * (double)C;
     cost->flops = 2 * (double)(M * C);
     if (!c->ex) return LCL_OK;
     const struct lcl_standardize_args a = {.M = M,
                                            .C = C,
                                            .dtype = c->dtype,
-                                           .mean_C = floats(C),
-                                           .inv_std_C = floats(C),
-                                           .x_MC = tensor(c, M * C),
-                                           .y_MC = tensor(c, M * C)};
+                                           .mean_C = paper_floats(C),
+                                           .inv_std_C = paper_floats(C),
+                                           .x_MC = paper_tensor(c, M * C),
+                                           .y_MC = paper_tensor(c, M * C)};
     return c->ex->ops->standardize_fwd(c->ex, &a);
 }
 
 static lcl_status l2norm(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], C = c->n[1], all = M * C;
-    cost->bytes = (double)all * of(c) * (c->backward ? 3 : 2) + 4 * (double)M;
+    cost->bytes = (double)all * paper_bytes(c) * (c->backward ? 3 : 2) + 4 * (double)M;
     cost->flops = (double)all * (c->backward ? 5 : 3);
     if (!c->ex) return LCL_OK;
     const struct lcl_l2norm_args a = {.M = M,
                                       .C = C,
                                       .dtype = c->dtype,
                                       .eps = 1e-6f,
-                                      .x_MC = tensor(c, all),
-                                      .y_MC = tensor(c, all),
-                                      .norm_M = floats(M),
-                                      .d_y_MC = tensor(c, all),
-                                      .d_x_MC = tensor(c, all)};
+                                      .x_MC = paper_tensor(c, all),
+                                      .y_MC = paper_tensor(c, all),
+                                      .norm_M = paper_floats(M),
+                                      .d_y_MC = paper_tensor(c, all),
+                                      .d_x_MC = paper_tensor(c, all)};
     return c->backward ? c->ex->ops->l2norm_bwd(c->ex, &a) : c->ex->ops->l2norm_fwd(c->ex, &a);
 }
 
@@ -341,20 +254,20 @@ static lcl_status l2norm(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status kv_store(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t T = c->n[0], width = c->n[1], stride = 3 * width;
-    cost->bytes = 4 * (double)(T * width) * of(c);
+    cost->bytes = 4 * (double)(T * width) * paper_bytes(c);
     if (!c->ex) return LCL_OK;
-    unsigned char *qkv = tensor(c, T * stride);
+    unsigned char *qkv = paper_tensor(c, T * stride);
     const size_t row = (size_t)width * lcl_dtype_bytes(c->dtype);
     const struct lcl_kv_store_args a = {.T = T,
                                         .width = width,
                                         .src_stride = stride,
                                         .rows = 2 * T,
                                         .dtype = c->dtype,
-                                        .row_T = indices(T, 2, 2 * T),
+                                        .row_T = paper_indices(T, 2, 2 * T),
                                         .k = qkv + row,
                                         .v = qkv + 2 * row,
-                                        .k_cache = tensor(c, 2 * T * width),
-                                        .v_cache = tensor(c, 2 * T * width)};
+                                        .k_cache = paper_tensor(c, 2 * T * width),
+                                        .v_cache = paper_tensor(c, 2 * T * width)};
     return c->ex->ops->kv_store_fwd(c->ex, &a);
 }
 
@@ -362,15 +275,15 @@ static lcl_status kv_store(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status head_xent(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t S = c->n[0], C = c->n[1], V = c->n[2];
-    const double weights = (double)(V * C), hidden = (double)(S * C) * of(c);
-    cost->bytes = weights * of(c) + hidden;
+    const double weights = (double)(V * C), hidden = (double)(S * C) * paper_bytes(c);
+    cost->bytes = weights * paper_bytes(c) + hidden;
     if (c->backward) cost->bytes += weights * 8 + hidden;
     cost->flops = 2 * (double)S * weights * (c->backward ? 3 : 1);
     cost->tensor = true;
     cost->work = (double)(S * V);
     if (!c->ex) return LCL_OK;
     static double loss;
-    static float logprob[HOST_ROWS];
+    static float logprob[PAPER_HOST_ROWS];
     const struct lcl_head_xent_args a = {.T = S,
                                          .C = C,
                                          .V = V,
@@ -378,15 +291,15 @@ static lcl_status head_xent(const struct paper_call *c, struct paper_cost *cost)
                                          .dtype = c->dtype,
                                          .weight_dtype = c->dtype,
                                          .logit_scale = 1,
-                                         .hidden_TC = tensor(c, S * C),
-                                         .weight_VC = tensor(c, V * C),
-                                         .row_S = indices(S, 1, S),
-                                         .target_S = indices(S, 7, V),
+                                         .hidden_TC = paper_tensor(c, S * C),
+                                         .weight_VC = paper_tensor(c, V * C),
+                                         .row_S = paper_indices(S, 1, S),
+                                         .target_S = paper_indices(S, 7, V),
                                          .loss_sum = &loss,
                                          .logprob_S = logprob,
                                          .grad_scale = 1,
-                                         .d_hidden_TC = tensor(c, S * C),
-                                         .d_weight_VC = floats(V * C)};
+                                         .d_hidden_TC = paper_tensor(c, S * C),
+                                         .d_weight_VC = paper_floats(V * C)};
     return c->backward ? c->ex->ops->head_xent_bwd(c->ex, &a)
                        : c->ex->ops->head_xent_fwd(c->ex, &a);
 }
@@ -395,8 +308,9 @@ static lcl_status head_xent(const struct paper_call *c, struct paper_cost *cost)
 static lcl_status linear(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t M = c->n[0], N = c->n[1], K = c->n[2];
-    const double x = (double)(M * K) * of(c), y = (double)(M * N) * of(c), w = (double)(N * K);
-    cost->bytes = c->backward ? 2 * x + y + w * (of(c) + 8) : x + y + w * of(c);
+    const double x = (double)(M * K) * paper_bytes(c), y = (double)(M * N) * paper_bytes(c),
+                 w = (double)(N * K);
+    cost->bytes = c->backward ? 2 * x + y + w * (paper_bytes(c) + 8) : x + y + w * paper_bytes(c);
     cost->flops = 2 * (double)M * w * (c->backward ? 2 : 1);
     cost->tensor = true;
     cost->work = (double)(M * N);
@@ -406,14 +320,14 @@ static lcl_status linear(const struct paper_call *c, struct paper_cost *cost)
                                       .K = K,
                                       .dtype = c->dtype,
                                       .weight_dtype = c->dtype,
-                                      .x_MK = tensor(c, M * K),
-                                      .weight_NK = tensor(c, N * K),
-                                      .bias_N = floats(N),
-                                      .y_MN = tensor(c, M * N),
-                                      .d_y_MN = tensor(c, M * N),
-                                      .d_x_MK = tensor(c, M * K),
-                                      .d_weight_NK = floats(N * K),
-                                      .d_bias_N = floats(N)};
+                                      .x_MK = paper_tensor(c, M * K),
+                                      .weight_NK = paper_tensor(c, N * K),
+                                      .bias_N = paper_floats(N),
+                                      .y_MN = paper_tensor(c, M * N),
+                                      .d_y_MN = paper_tensor(c, M * N),
+                                      .d_x_MK = paper_tensor(c, M * K),
+                                      .d_weight_NK = paper_floats(N * K),
+                                      .d_bias_N = paper_floats(N)};
     return c->backward ? c->ex->ops->linear_bwd(c->ex, &a) : c->ex->ops->linear_fwd(c->ex, &a);
 }
 
@@ -426,11 +340,11 @@ static lcl_status adamw(const struct paper_call *c, struct paper_cost *cost)
     cost->flops = 14 * (double)count;
     if (!c->ex) return LCL_OK;
     const struct lcl_segment all = {.count = count,
-                                    .grad = floats(count),
-                                    .value = floats(count),
-                                    .m = floats(count),
-                                    .v = floats(count),
-                                    .value16 = copy ? give((size_t)count, LCL_BF16) : NULL,
+                                    .grad = paper_floats(count),
+                                    .value = paper_floats(count),
+                                    .m = paper_floats(count),
+                                    .v = paper_floats(count),
+                                    .value16 = copy ? paper_give((size_t)count, LCL_BF16) : NULL,
                                     .lr = 1e-3};
     const struct lcl_adamw_args a = {
         .N = 1, .segment_N = &all, .step = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
@@ -444,18 +358,18 @@ static lcl_status sumsq(const struct paper_call *c, struct paper_cost *cost)
     cost->flops = 2 * (double)c->n[0];
     if (!c->ex) return LCL_OK;
     static double sum;
-    const struct lcl_segment all = {.count = c->n[0], .grad = floats(c->n[0])};
+    const struct lcl_segment all = {.count = c->n[0], .grad = paper_floats(c->n[0])};
     const struct lcl_sumsq_args a = {.N = 1, .segment_N = &all, .sum_N = &sum};
     return c->ex->ops->sumsq_fwd(c->ex, &a);
 }
 
 static lcl_status add(const struct paper_call *c, struct paper_cost *cost)
 {
-    cost->bytes = 3 * (double)c->n[0] * of(c);
+    cost->bytes = 3 * (double)c->n[0] * paper_bytes(c);
     cost->flops = 2 * (double)c->n[0];
     if (!c->ex) return LCL_OK;
-    const struct lcl_add_args a = {c->n[0], c->dtype,           c->dtype,
-                                   1,       tensor(c, c->n[0]), tensor(c, c->n[0])};
+    const struct lcl_add_args a = {
+        c->n[0], c->dtype, c->dtype, 1, paper_tensor(c, c->n[0]), paper_tensor(c, c->n[0])};
     return c->ex->ops->add_fwd(c->ex, &a);
 }
 
@@ -465,8 +379,8 @@ static lcl_status cast(const struct paper_call *c, struct paper_cost *cost)
     const lcl_dtype to = c->dtype == LCL_F32 ? LCL_BF16 : LCL_F32;
     cost->bytes = 6 * (double)c->n[0];
     if (!c->ex) return LCL_OK;
-    const struct lcl_cast_args a = {c->n[0], c->dtype, to, tensor(c, c->n[0]),
-                                    give((size_t)c->n[0], to)};
+    const struct lcl_cast_args a = {c->n[0], c->dtype, to, paper_tensor(c, c->n[0]),
+                                    paper_give((size_t)c->n[0], to)};
     return c->ex->ops->cast_fwd(c->ex, &a);
 }
 
@@ -475,21 +389,84 @@ static lcl_status cast(const struct paper_call *c, struct paper_cost *cost)
 const struct paper_op paper_ops[] = {
     {"attention d128",
      "attention",
-     attention,
+     paper_attention,
      FWD | BWD,
      "8,192 tokens, 32 heads of 128, causal",
      {1, 8192, 32, 32, 128, 1},
      {1, 256, 8, 4, 128, 1}},
     {"attention d64",
      "attention",
-     attention,
+     paper_attention,
      FWD | BWD,
      "16 x 577 tokens, 16 heads of 64, full",
      {16, 577, 16, 16, 64, 0},
      {1, 192, 8, 8, 64, 0}},
-    {"attention d96", "attention", attention, FWD | BWD, NULL, {0}, {1, 128, 8, 4, 96, 0}},
-    {"attention d32", "attention", attention, FWD | BWD, NULL, {0}, {1, 192, 8, 4, 32, 1}},
-    {"attention d16", "attention", attention, FWD | BWD, NULL, {0}, {1, 192, 8, 4, 16, 1}},
+    {"attention d96", "attention", paper_attention, FWD | BWD, NULL, {0}, {1, 128, 8, 4, 96, 0}},
+    {"attention d32", "attention", paper_attention, FWD | BWD, NULL, {0}, {1, 192, 8, 4, 32, 1}},
+    {"attention d16", "attention", paper_attention, FWD | BWD, NULL, {0}, {1, 192, 8, 4, 16, 1}},
+    {"attention-wgmma d128",
+     "attention-wgmma",
+     paper_attention_wgmma,
+     FWD | BWD | PAPER_BF16_ONLY,
+     "8,192 tokens, 32 heads of 128, causal",
+     {1, 8192, 32, 32, 128, 1},
+     {1, 256, 4, 2, 128, 1}},
+    {"attention-wgmma d64",
+     "attention-wgmma",
+     paper_attention_wgmma,
+     FWD | BWD | PAPER_BF16_ONLY,
+     "16 x 577 tokens, 16 heads of 64, full",
+     {16, 577, 16, 16, 64, 0},
+     {1, 256, 4, 4, 64, 0}},
+    {"attention-decode d128",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     "a query after 8,192 tokens, 32 heads of 128, 8 of keys",
+     {1, 8192, 0, 32, 8, 128},
+     {1, 2048, 0, 8, 2, 128}},
+    {"attention-decode d128 shared",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     "16 queries, 64 own tokens each, after 4,096 shared ones",
+     {16, 64, 4096, 32, 8, 128},
+     {16, 64, 1024, 8, 2, 128}},
+    {"attention-decode d64",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     "a query after 2,048 tokens, 9 heads of 64, 3 of keys",
+     {1, 2048, 0, 9, 3, 64},
+     {1, 2048, 0, 9, 3, 64}},
+    {"attention-decode d96",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     NULL,
+     {0},
+     {2, 512, 0, 4, 2, 96}},
+    {"attention-decode d32",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     NULL,
+     {0},
+     {2, 512, 0, 4, 2, 32}},
+    {"attention-decode d16",
+     "attention-decode",
+     paper_decode,
+     FWD,
+     NULL,
+     {0},
+     {2, 512, 0, 4, 2, 16}},
+    {"sample",
+     "sample",
+     paper_sample,
+     FWD,
+     "64 rows of 32,000 words, top-p",
+     {64, 32000},
+     {2, 32000}},
     {"layernorm",
      "norm",
      layernorm,

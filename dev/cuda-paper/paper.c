@@ -4,11 +4,56 @@
  *                   size, what to multiply the run's counters with for the size
  *   paper NAME      runs one */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/threads.h"
 #include "cuda/cuda.h"
+#include "cuda/sim/sim.h"
 #include "dev/cuda-paper/paper.h"
+
+/* --- memory --- */
+
+void *paper_give(size_t count, lcl_dtype dtype)
+{
+    const size_t bytes = (count ? count : 1) * lcl_dtype_bytes(dtype);
+    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    uint32_t x = 12345;
+    if (!p) {
+        fprintf(stderr, "no memory for %zu bytes\n", bytes);
+        exit(1);
+    }
+    for (size_t i = 0; i < count; i++) {
+        x = x * 1664525u + 1013904223u;
+        const float value = (float)(x >> 8) * 0x1p-23f - 1.0f;
+        if (dtype == LCL_F32)
+            ((float *)p)[i] = value;
+        else
+            ((lcl_bf16 *)p)[i] = lcl_f32_to_bf16(value);
+    }
+    lcl_sim_register(p, bytes, false);
+    return p;
+}
+
+void *paper_tensor(const struct paper_call *c, int64_t count)
+{
+    return paper_give((size_t)count, c->dtype);
+}
+float *paper_floats(int64_t count) { return paper_give((size_t)count, LCL_F32); }
+
+/* Of the host: 0, step, 2 step, ... below limit, again from 0 there. */
+int32_t *paper_indices(int64_t count, int64_t step, int64_t limit)
+{
+    static int32_t pool[4][PAPER_HOST_ROWS];
+    static int used;
+    int32_t *x = pool[used++ % 4];
+    for (int64_t i = 0; i < count && i < PAPER_HOST_ROWS; i++) x[i] = (int32_t)(i * step % limit);
+    return x;
+}
+
+double paper_bytes(const struct paper_call *c) { return (double)lcl_dtype_bytes(c->dtype); }
+
+/* --- the cases --- */
 
 /* FLOP/s of an H100 SXM: vector units in f32; tensor cores in bf16, and in f32 by three tf32
  * products. */
@@ -57,6 +102,7 @@ int main(int argc, char **argv)
             const struct paper_call c = {.dtype = k % 2 ? LCL_F32 : LCL_BF16, .backward = backward};
             char name[64];
             if (!(paper_ops[i].halves & (backward ? PAPER_BWD : PAPER_FWD))) continue;
+            if (paper_ops[i].halves & PAPER_BF16_ONLY && c.dtype != LCL_BF16) continue;
             name_of(name, &paper_ops[i], backward, c.dtype);
             if (all)
                 list(&paper_ops[i], name, c);
