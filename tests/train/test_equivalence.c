@@ -300,12 +300,12 @@ static int generate(struct bench *b, struct lcl_ids *answers)
 }
 
 /* Answers do not depend on what is asked along with them. Returns a sum that tells them apart. */
-static int64_t together_and_alone(struct lcl_sampling sampling)
+static uint64_t together_and_alone(struct lcl_sampling sampling)
 {
     struct bench b;
     struct lcl_episode e;
     struct lcl_ids together[4], alone[1];
-    int64_t sum = 0;
+    uint64_t sum = 0;
     set_up(&b, "data.queries=4 data.layout=vicuna");
     b.sampling = sampling;
     ASSERT_OK(lcl_sampler_draw(&b.sampler, 0, 3, 0, &e));
@@ -318,7 +318,7 @@ static int64_t together_and_alone(struct lcl_sampling sampling)
         b.sampling.first_sequence = sampling.first_sequence + (uint64_t)q;
         assert_int_equal(generate(&b, alone), 1);
         assert_int_equal(alone[0].n, together[q].n);
-        for (int64_t i = 0; i < alone[0].n; sum = sum * 31 + alone[0].v[i++])
+        for (int64_t i = 0; i < alone[0].n; sum = sum * 31 + (uint64_t)alone[0].v[i++])
             assert_int_equal(alone[0].v[i], together[q].v[i]);
         lcl_ids_free(&alone[0]);
         lcl_ids_free(&together[q]);
@@ -332,7 +332,7 @@ static void queries_together_equal_one_at_a_time(void **state)
 {
     (void)state;
     static const struct lcl_sampling one = {2, 0.95f, 1, 5, 0}, fifty = {2, 0.95f, 50, 5, 0};
-    const int64_t greedy = together_and_alone((struct lcl_sampling){.seed = 0});
+    const uint64_t greedy = together_and_alone((struct lcl_sampling){.seed = 0});
     assert_int_equal(greedy, together_and_alone(one)); /* of one token there is no choice */
     assert_int_not_equal(greedy, together_and_alone(fifty));
 }
