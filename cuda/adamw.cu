@@ -336,7 +336,7 @@ lcl_status lcl_cuda_adamw_fwd(struct lcl_exec *ex, const struct lcl_adamw_args *
     struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
     LCL_TRY(lcl_check_adamw(a));
     adamw k = {};
-    unsigned G;
+    unsigned G = 0;
     size_t shared = 0;
     LCL_TRY(tiles_make(d, a->segment_N, a->N, ADAMW_TILE, SEGMENT_SCRATCH, &k.t, &G));
     if (any_coded(a)) {
@@ -442,7 +442,7 @@ lcl_status lcl_cuda_sumsq_fwd(struct lcl_exec *ex, const struct lcl_sumsq_args *
     struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
     LCL_TRY(lcl_check_segments("sumsq", a->N, a->segment_N));
     tiles t = {};
-    unsigned G;
+    unsigned G = 0;
     void *partial, *sum, *non_finite;
     const size_t shared = BLOCK * sizeof(square_sum), N = (size_t)a->N;
     LCL_TRY(tiles_make(d, a->segment_N, a->N, SUM_TILE, SEGMENT_SCRATCH + 1, &t, &G));

@@ -88,7 +88,7 @@ static __global__ void finish_kernel(const float *sum_MN, const float *bias_N, b
 
 static lcl_status widen(struct lcl_cuda_device *d, const void *x, int64_t n, float *y)
 {
-    struct lcl_exec ex = {NULL, d};
+    struct lcl_exec ex = {NULL, d, false};
     const struct lcl_cast_args a = {n, LCL_BF16, LCL_F32, x, y};
     return lcl_cuda_cast_fwd(&ex, &a);
 }

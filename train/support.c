@@ -7,13 +7,16 @@
 #include "core/fs.h"
 #include "data/pack_source.h"
 
+static void free_class(struct lcl_support_class *c)
+{
+    for (int64_t k = 0; k < c->n; k++) free(c->paths[k]);
+    free(c->paths);
+    free(c->image);
+}
+
 void lcl_support_free(struct lcl_support *s)
 {
-    for (int i = 0; i < s->n; i++) {
-        for (int64_t k = 0; k < s->classes[i].n; k++) free(s->classes[i].paths[k]);
-        free(s->classes[i].paths);
-        free(s->classes[i].image);
-    }
+    for (int i = 0; i < s->n; i++) free_class(&s->classes[i]);
     free(s->classes);
     *s = (struct lcl_support){0};
 }
@@ -30,14 +33,21 @@ static lcl_status check_label(const char *label, const char *where)
     return LCL_OK;
 }
 
+/* -1: there is none. */
+static int find_class(const struct lcl_support *s, const char *label)
+{
+    for (int i = 0; i < s->n; i++)
+        if (strcmp(s->classes[i].label, label) == 0) return i;
+    return -1;
+}
+
 static lcl_status add_class(struct lcl_support *s, const char *label, const char *where,
                             const char *hint)
 {
     LCL_TRY(check_label(label, where));
-    for (int i = 0; i < s->n; i++)
-        if (strcmp(s->classes[i].label, label) == 0)
-            return LCL_FAIL_HINT(LCL_CONFIG, hint, "%s: the label \"%s\" is there already", where,
-                                 label);
+    if (find_class(s, label) >= 0)
+        return LCL_FAIL_HINT(LCL_CONFIG, hint, "%s: the label \"%s\" is there already", where,
+                             label);
     if (s->n >= LCL_SUPPORT_MAX_CLASSES)
         return LCL_FAIL(LCL_RANGE, "%s: over %d classes", where, LCL_SUPPORT_MAX_CLASSES);
     struct lcl_support_class *v = realloc(s->classes, ((size_t)s->n + 1) * sizeof *v);
@@ -48,10 +58,9 @@ static lcl_status add_class(struct lcl_support *s, const char *label, const char
     return LCL_OK;
 }
 
-/* To the class added last. Takes `path`. */
-static lcl_status add_picture(struct lcl_support *s, char *path)
+/* Takes `path`. */
+static lcl_status add_to_class(struct lcl_support_class *c, char *path, int64_t number)
 {
-    struct lcl_support_class *c = &s->classes[s->n - 1];
     char **paths = path ? realloc(c->paths, ((size_t)c->n + 1) * sizeof *paths) : NULL;
     if (paths) c->paths = paths;
     int64_t *image = paths ? realloc(c->image, ((size_t)c->n + 1) * sizeof *image) : NULL;
@@ -62,8 +71,35 @@ static lcl_status add_picture(struct lcl_support *s, char *path)
                         (long long)c->n + 1, c->label, LCL_SUPPORT_MAX_PICTURES);
     }
     c->paths[c->n] = path;
-    c->image[c->n++] = -1;
+    c->image[c->n++] = number;
     return LCL_OK;
+}
+
+/* To the class added last. Takes `path`. */
+static lcl_status add_picture(struct lcl_support *s, char *path)
+{
+    return add_to_class(&s->classes[s->n - 1], path, -1);
+}
+
+lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char *path,
+                           int64_t image)
+{
+    int i = find_class(s, label);
+    if (i < 0) {
+        i = s->n;
+        LCL_TRY(add_class(s, label, "the label", ""));
+    }
+    return add_to_class(&s->classes[i], lcl_strdupf("%s", path), image);
+}
+
+bool lcl_support_drop(struct lcl_support *s, const char *label)
+{
+    int i = find_class(s, label);
+    if (i < 0) return false;
+    free_class(&s->classes[i]);
+    memmove(&s->classes[i], &s->classes[i + 1], (size_t)(s->n - i - 1) * sizeof *s->classes);
+    s->n--;
+    return true;
 }
 
 static lcl_status add_named_file(struct lcl_support *s, const char *name, size_t n)

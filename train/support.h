@@ -22,6 +22,12 @@ void lcl_support_free(struct lcl_support *s);
  * exists. LCL_CONFIG when the form is wrong, the label is there already, is empty, too long or
  * holds a double quote (answers put labels between them); LCL_NOT_FOUND for a missing file. */
 LCL_CHECKED lcl_status lcl_support_parse(struct lcl_support *s, const char *text);
+/* Adds a picture, number `image` of a gallery, to the class `label`, which is made where it is not
+ * there. LCL_CONFIG for a label that no answer can hold. */
+LCL_CHECKED lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char *path,
+                                       int64_t image);
+/* Drops a class; false: there is none of that label. */
+bool lcl_support_drop(struct lcl_support *s, const char *label);
 /* Adds each sub-folder of `dir` as a class, its pictures in order of names; the label is the
  * folder's name as lcl pack spells it (spaces for underscores and dashes, lower case). Sub-folders
  * without a picture, two of one label, and fewer than two are errors. */

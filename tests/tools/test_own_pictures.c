@@ -9,14 +9,10 @@
 
 static char output[1 << 16], dir[256];
 
-/* Runs `lcl ARGUMENTS`; DIR in them is the test's folder. Standard output and error are kept
- * together, or the former alone. */
-static int run_lcl(const char *arguments, bool errors)
+/* A copy of the text with the test's folder for DIR; at most `bytes`. Returns its end. */
+static char *with_dir(char *to, const char *from, size_t bytes)
 {
-    const char *bin = getenv("LCL_BIN");
-    char command[4096], *to = command;
-    to += snprintf(command, sizeof command, "{ %s ", bin ? bin : "build/lcl");
-    for (const char *from = arguments; *from && to < command + sizeof command - 400;) {
+    for (const char *end = to + bytes - sizeof dir; *from && to < end;) {
         if (strncmp(from, "DIR", 3) == 0) {
             to += sprintf(to, "%s", dir);
             from += 3;
@@ -24,6 +20,18 @@ static int run_lcl(const char *arguments, bool errors)
             *to++ = *from++;
         }
     }
+    *to = 0;
+    return to;
+}
+
+/* Runs `lcl ARGUMENTS`; DIR in them is the test's folder. Standard output and error are kept
+ * together, or the former alone. */
+static int run_lcl(const char *arguments, bool errors)
+{
+    const char *bin = getenv("LCL_BIN");
+    char command[4096], *to = command;
+    to += snprintf(command, sizeof command, "{ %s ", bin ? bin : "build/lcl");
+    to = with_dir(to, arguments, sizeof command - 400);
     sprintf(to, "; } 2>%s", errors ? "&1" : "/dev/null");
     FILE *f = popen(command, "r");
     assert_non_null(f);
@@ -162,6 +170,62 @@ static void generate_says_what_is_wrong(void **state)
 #undef ASK
 }
 
+/* Runs `lcl chat` on commands in which DIR is the test's folder. */
+static int chat(const char *commands)
+{
+    char text[4096];
+    with_dir(text, commands, sizeof text);
+    write_file("ask.txt", text, strlen(text));
+    return lcl("chat --model DIR/run <DIR/ask.txt");
+}
+
+static void chat_teaches_and_asks(void **state)
+{
+    (void)state;
+    char told[256];
+    assert_int_equal(lcl("generate --model DIR/run --support fox=DIR/few/Red_Fox/1.png,"
+                         "DIR/few/Red_Fox/2.png --support 'an ant=DIR/new/a.png' "
+                         "--query DIR/few/Red_Fox/1.png"),
+                     0);
+    const char *answer = strstr(output, "answer: ");
+    assert_non_null(answer);
+    snprintf(told, sizeof told, "Red_Fox/1.png: %.*s\n  fox ", (int)strcspn(answer + 8, "\n"),
+             answer + 8);
+    assert_int_equal(chat("/teach fox DIR/few/Red_Fox/1.png\n/teach fox DIR/few/Red_Fox/2.png\n\n"
+                          "/teach gone DIR/new/a.png\n/forget gone\n"
+                          "/teach 'an ant' \"DIR\"/new/a.png\n/classes\n"
+                          "DIR/few/Red_Fox/1.png DIR/new/b,\\ \\\"c\\\".png\n"),
+                     0);
+    ASSERT_SAYS("fox: 1 picture; teach another class, to tell it from\nfox: 2 pictures");
+    ASSERT_SAYS("an ant: 1 picture\n");
+    ASSERT_SAYS("/new/b, \"c\".png: ");
+    ASSERT_SAYS(told); /* as generate answers */
+    assert_null(strstr(strstr(output, "an ant: 1"), "gone"));
+}
+
+static void chat_says_what_is_wrong(void **state)
+{
+    (void)state;
+    assert_int_equal(chat("/teach fox DIR/new/a.png\nDIR/new/a.png\n"), 1);
+    ASSERT_SAYS("error: line 2: an answer chooses between classes: teach another one\nhint: ");
+    assert_int_equal(chat("/tech fox\n"), 1);
+    ASSERT_SAYS("there is no command /tech\nhint: did you mean /teach?");
+    assert_int_equal(chat("/teach fox DIR/new/none.png\n"), 1);
+    ASSERT_SAYS("there is no file ");
+    assert_int_equal(chat("/teach fox DIR/new\n"), 1);
+    ASSERT_SAYS("/new is a folder");
+    assert_int_equal(chat("/teach fox DIR/model.yaml\n"), 1);
+    ASSERT_SAYS("model.yaml: not a picture of a known format");
+    assert_int_equal(chat("/teach 'fox\n"), 1);
+    ASSERT_SAYS("the quote ' is not closed");
+    assert_int_equal(chat("/teach 'a\"b' DIR/new/a.png\n"), 1);
+    ASSERT_SAYS("the label holds a double quote");
+    assert_int_equal(chat("/forget fox\n"), 1);
+    ASSERT_SAYS("no class is called \"fox\"");
+    assert_int_equal(chat("/classes\n/quit\nno such file\n"), 0);
+    ASSERT_SAYS("none yet: /teach");
+}
+
 static void classify_writes_a_table(void **state)
 {
     (void)state;
@@ -233,6 +297,8 @@ int main(void)
         cmocka_unit_test(generate_answers_each_query),
         cmocka_unit_test(generate_draws),
         cmocka_unit_test(generate_says_what_is_wrong),
+        cmocka_unit_test(chat_teaches_and_asks),
+        cmocka_unit_test(chat_says_what_is_wrong),
         cmocka_unit_test(classify_writes_a_table),
         cmocka_unit_test(an_hf_folder_answers_too),
         cmocka_unit_test(a_plan_is_printed_or_refused),
