@@ -134,7 +134,7 @@ SIM_CXXFLAGS := -std=c++17 -O1 -g1 -fno-tree-vectorize -ffp-contract=off -fsanit
 SIM_CU   := $(filter-out cuda/gemm_cublaslt.cu,$(wildcard cuda/*.cu))
 SIM_OBJ  := $(SIM_CU:%.cu=$B/sim/%.o) $(patsubst %.c,$B/%.o,$(wildcard cuda/sim/*.c))
 SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,\
-             $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) tests/model/test_golden.c $(wildcard tests/cuda/test_*.c))
+             $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) $(wildcard tests/model/test_*.c tests/cuda/test_*.c))
 SIM_TEST_CU := $(patsubst %.cu,$B/sim/%.o,$(wildcard tests/cuda/*.cu))
 
 $B/sim/%.o: %.cu $B/flags

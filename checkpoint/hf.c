@@ -65,7 +65,8 @@ static bool is_buffer(const char *name)
 /* Rows that no HF folder holds. */
 static bool is_own_row(const struct lcl_param *p)
 {
-    return p->part == LCL_PART_HEAD || strncmp(p->name, "image_standardize.", 18) == 0;
+    return p->adapter || p->part == LCL_PART_HEAD ||
+           strncmp(p->name, "image_standardize.", 18) == 0;
 }
 
 static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigned parts,

@@ -60,11 +60,13 @@ struct lcl_exec;
     FWD(sumsq)             \
     FWD(replay)
 
-/* y_MN = x_MK weight_NK^T + bias_N, added to y when accumulate_y.
- * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += d_y^T x, d_bias_N += column sums
- * of d_y. */
+/* y_MN = scale x_MK weight_NK^T + bias_N, added to y when accumulate_y.
+ * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += scale d_y^T x, d_bias_N += column
+ * sums of d_y. y and d_y may be columns of wider rows: then without a bias, and of weight_dtype. */
 struct lcl_linear_args {
     int64_t M, N, K;
+    int64_t y_stride;       /* elements a row of y and d_y; 0: N */
+    float scale;            /* 0: 1 */
     lcl_dtype dtype;        /* x, y, d_x, d_y */
     lcl_dtype weight_dtype; /* f32 or bf16 */
     const void *x_MK, *weight_NK;

@@ -218,6 +218,12 @@ lcl_status lcl_check_linear(const struct lcl_linear_args *a)
     if (a->M < 0 || a->N < 0 || a->K < 0)
         return LCL_FAIL(LCL_SHAPE, "linear: negative size in M %lld, N %lld, K %lld",
                         (long long)a->M, (long long)a->N, (long long)a->K);
+    if (a->y_stride == 0 || a->y_stride == a->N) return LCL_OK;
+    if (a->y_stride < a->N || !a->K || a->dtype != a->weight_dtype || a->bias_N || a->d_bias_N)
+        return LCL_FAIL(LCL_SHAPE, "linear: columns of rows of %lld; N %lld, K %lld, %s by %s%s",
+                        (long long)a->y_stride, (long long)a->N, (long long)a->K,
+                        lcl_dtype_name(a->dtype), lcl_dtype_name(a->weight_dtype),
+                        a->bias_N || a->d_bias_N ? ", with a bias" : "");
     return LCL_OK;
 }
 

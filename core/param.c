@@ -50,6 +50,7 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
                             .init_std = spec.init_std,
                             .decay = spec.decay,
                             .f32 = spec.f32,
+                            .adapter = spec.adapter,
                             .trainable = true,
                             .used = !spec.unused};
     snprintf(p->name, sizeof p->name, "%s", name);
@@ -191,6 +192,8 @@ static float draw(const struct lcl_param *p, struct lcl_rng *rng)
         return 1;
     case LCL_INIT_NORMAL:
         return p->init_std * lcl_rng_normal(rng);
+    case LCL_INIT_UNIFORM:
+        return p->init_std * (float)(2 * lcl_rng_uniform(rng) - 1);
     }
     return 0;
 }
@@ -236,6 +239,14 @@ void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool tra
 {
     for (int i = 0; i < t->n_rows; i++)
         if (t->rows[i].part == part) t->rows[i].trainable = trainable;
+}
+
+void lcl_params_freeze_base(struct lcl_params *t)
+{
+    bool adapters = false;
+    for (int i = 0; i < t->n_rows; i++) adapters |= t->rows[i].adapter;
+    for (int i = 0; adapters && i < t->n_rows; i++)
+        if (!t->rows[i].adapter && t->rows[i].part != LCL_PART_HEAD) t->rows[i].trainable = false;
 }
 
 void lcl_params_changed(struct lcl_params *t)

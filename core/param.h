@@ -14,7 +14,7 @@
 enum { LCL_PARAM_MAX_DIMS = 4, LCL_PARAM_NAME_BYTES = 128, LCL_PARAM_ALIGN = 256 };
 
 enum lcl_part { LCL_PART_VISION, LCL_PART_PROJECTOR, LCL_PART_TEXT, LCL_PART_HEAD, LCL_PART_COUNT };
-enum lcl_init { LCL_INIT_ZEROS, LCL_INIT_ONES, LCL_INIT_NORMAL };
+enum lcl_init { LCL_INIT_ZEROS, LCL_INIT_ONES, LCL_INIT_NORMAL, LCL_INIT_UNIFORM };
 
 struct lcl_param {
     char name[LCL_PARAM_NAME_BYTES];
@@ -24,9 +24,10 @@ struct lcl_param {
     size_t count;  /* elements */
     enum lcl_part part;
     enum lcl_init init;
-    float init_std; /* of LCL_INIT_NORMAL */
+    float init_std; /* of LCL_INIT_NORMAL; LCL_INIT_UNIFORM: within -init_std .. init_std */
     bool decay;     /* weight decay applies (matrices; not norms, not biases) */
-    bool f32;       /* ops read it as f32 whatever the precision (norms, biases, added tables) */
+    bool f32;       /* kept as f32 whatever the precision (norms, biases, added tables, adapters) */
+    bool adapter;   /* of LoRA, behind the model's own rows: no part of the base */
     bool trainable;
     bool used; /* false: outside the loss (layers after the selected one); never updated */
     /* of lcl_params_place(): */
@@ -94,6 +95,7 @@ struct lcl_param_spec {
     bool follows; /* no gap after the row before */
     bool unused;
     bool f32;
+    bool adapter;
 };
 /* Appends a row and returns its index in *index. LCL_EXISTS when the name is taken. */
 LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims,
@@ -118,6 +120,8 @@ void lcl_params_initialise(struct lcl_params *t, uint64_t seed);
 void lcl_params_forget_moments(struct lcl_params *t);
 /* Marks rows of a part (un)trainable. */
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable);
+/* Where there are adapters: all else but the warm-up's classifier is as it is. */
+void lcl_params_freeze_base(struct lcl_params *t);
 /* Refreshes value16 from value (rows that have one) and bumps version. */
 void lcl_params_changed(struct lcl_params *t);
 /* Trainable and used elements. */

@@ -6,6 +6,13 @@
 
 enum { BIAS_COLS = 64, BIAS_ROWS = 256 };
 
+static float scale_of(const struct lcl_linear_args *a) { return a->scale == 0 ? 1 : a->scale; }
+
+static int64_t stride_of(const struct lcl_linear_args *a)
+{
+    return a->y_stride ? a->y_stride : a->N;
+}
+
 lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args *a)
 {
     (void)ex;
@@ -15,7 +22,7 @@ lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args
                                  a->M,
                                  a->N,
                                  a->K,
-                                 1.0f,
+                                 scale_of(a),
                                  a->x_MK,
                                  a->dtype,
                                  a->K,
@@ -26,7 +33,7 @@ lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args
                                  a->accumulate_y ? 1.0f : 0.0f,
                                  a->y_MN,
                                  a->dtype,
-                                 a->N};
+                                 stride_of(a)};
     return LCL_CPU(gemm_bias)(&call);
 }
 
@@ -55,12 +62,13 @@ lcl_status LCL_CPU(linear_bwd)(struct lcl_exec *ex, const struct lcl_linear_args
     (void)ex;
     LCL_TRY(lcl_check_linear(a));
     if (a->d_x_MK)
-        LCL_TRY(LCL_CPU(gemm)(0, 0, a->M, a->K, a->N, 1.0f, a->d_y_MN, a->dtype, a->N, a->weight_NK,
-                              a->weight_dtype, a->K, a->accumulate_d_x ? 1.0f : 0.0f, a->d_x_MK,
-                              a->dtype, a->K));
+        LCL_TRY(LCL_CPU(gemm)(0, 0, a->M, a->K, a->N, scale_of(a), a->d_y_MN, a->dtype,
+                              stride_of(a), a->weight_NK, a->weight_dtype, a->K,
+                              a->accumulate_d_x ? 1.0f : 0.0f, a->d_x_MK, a->dtype, a->K));
     if (a->d_weight_NK)
-        LCL_TRY(LCL_CPU(gemm)(1, 0, a->N, a->K, a->M, 1.0f, a->d_y_MN, a->dtype, a->N, a->x_MK,
-                              a->dtype, a->K, 1.0f, a->d_weight_NK, LCL_F32, a->K));
+        LCL_TRY(LCL_CPU(gemm)(1, 0, a->N, a->K, a->M, scale_of(a), a->d_y_MN, a->dtype,
+                              stride_of(a), a->x_MK, a->dtype, a->K, 1.0f, a->d_weight_NK, LCL_F32,
+                              a->K));
     if (!a->d_bias_N) return LCL_OK;
     struct lcl_linear_args copy = *a;
     return lcl_parallel(lcl_chunk_count(a->N, BIAS_COLS), bias_columns, &copy);

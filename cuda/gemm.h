@@ -9,12 +9,15 @@
 extern "C" {
 #endif
 
-/* c_MN = alpha a b (+ c) (+ bias_N in every row); row-major and contiguous. Named for what is
- * transposed, a first: NT: a_MK, b_NK; NN: a_MK, b_KN; TN: a_KM, b_KN. */
+/* c_MN = alpha a b (+ c) (+ bias_N in every row); row-major. Named for what is transposed, a first:
+ * NT: a_MK, b_NK; NN: a_MK, b_KN; TN: a_KM, b_KN. Stored rows lie without gaps, unless a or c says
+ * how many elements they are apart: then all dtypes of operands are the same, K is above 0 and
+ * there is no bias. */
 enum lcl_cuda_form { LCL_CUDA_NT, LCL_CUDA_NN, LCL_CUDA_TN };
 struct lcl_cuda_gemm {
     enum lcl_cuda_form form;
     int64_t M, N, K;
+    int64_t lda, ldc;                    /* 0: no gaps */
     lcl_dtype a_dtype, b_dtype, c_dtype; /* f32 or bf16; sums are f32 */
     const void *a, *b;
     void *c;

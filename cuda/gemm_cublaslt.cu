@@ -24,7 +24,7 @@ enum {
 
 /* What an algorithm is chosen by; all of it is compared. alpha and beta have no say. */
 struct shape {
-    int64_t M, N, K, lda;
+    int64_t M, N, K, lda, ldc;
     int32_t form, in_dtype, c_dtype, has_bias;
     uint32_t align_a, align_b, align_c, align_bias;
 };
@@ -117,7 +117,7 @@ static uint32_t alignment_of(const void *p)
 static struct shape shape_of(const struct lcl_cuda_gemm *g, int64_t lda)
 {
     struct shape s = {};
-    s.M = g->M, s.N = g->N, s.K = g->K, s.lda = lda;
+    s.M = g->M, s.N = g->N, s.K = g->K, s.lda = lda, s.ldc = g->ldc ? g->ldc : g->N;
     s.form = g->form, s.in_dtype = g->a_dtype, s.c_dtype = g->c_dtype;
     s.has_bias = g->bias_N != NULL;
     s.align_a = alignment_of(g->a), s.align_b = alignment_of(g->b);
@@ -145,7 +145,7 @@ static lcl_status describe(const struct shape *s, struct product *p)
         LT_TRY(s, cublasLtMatrixLayoutInit(&p->b, in, s->K, s->N, s->K));
     else
         LT_TRY(s, cublasLtMatrixLayoutInit(&p->b, in, s->N, s->K, s->N));
-    LT_TRY(s, cublasLtMatrixLayoutInit(&p->c, type_of(s->c_dtype), s->N, s->M, s->N));
+    LT_TRY(s, cublasLtMatrixLayoutInit(&p->c, type_of(s->c_dtype), s->N, s->M, s->ldc));
     return LCL_OK;
 }
 
@@ -312,7 +312,8 @@ lcl_status lcl_cuda_gemm_run(struct lcl_cuda_device *d, const struct lcl_cuda_ge
     const bool widen_b = g->a_dtype == LCL_F32 && g->b_dtype == LCL_BF16;
     const bool all_bf16 = g->a_dtype == LCL_BF16 && g->b_dtype == LCL_BF16;
     const bool by_pieces = g->c_dtype == LCL_BF16 && (!all_bf16 || g->bias_N);
-    const int64_t lda = g->form == LCL_CUDA_TN ? g->M : g->K, rows = by_pieces ? piece_rows(g) : 0;
+    const int64_t lda = g->lda ? g->lda : g->form == LCL_CUDA_TN ? g->M : g->K;
+    const int64_t rows = by_pieces ? piece_rows(g) : 0;
     const int64_t widened = widen_a ? g->M * g->K : widen_b ? g->K * g->N : 0;
     const size_t sum_at = ((size_t)widened * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
     const size_t bytes = sum_at + (size_t)(rows * g->N) * sizeof(float);

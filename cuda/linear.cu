@@ -42,6 +42,8 @@ static lcl_status column_sums(struct lcl_cuda_device *d, const struct lcl_linear
     return lcl_cuda_add_partials(d, (const float *)partial, G, a->N, a->d_bias_N);
 }
 
+static float scale_of(const struct lcl_linear_args *a) { return a->scale == 0 ? 1 : a->scale; }
+
 lcl_status lcl_cuda_linear_fwd(struct lcl_exec *ex, const struct lcl_linear_args *a)
 {
     LCL_TRY(lcl_check_linear(a));
@@ -50,8 +52,8 @@ lcl_status lcl_cuda_linear_fwd(struct lcl_exec *ex, const struct lcl_linear_args
     g.M = a->M, g.N = a->N, g.K = a->K;
     g.a = a->x_MK, g.a_dtype = a->dtype;
     g.b = a->weight_NK, g.b_dtype = a->weight_dtype;
-    g.c = a->y_MN, g.c_dtype = a->dtype;
-    g.accumulate = a->accumulate_y, g.alpha = 1, g.bias_N = a->bias_N;
+    g.c = a->y_MN, g.c_dtype = a->dtype, g.ldc = a->y_stride;
+    g.accumulate = a->accumulate_y, g.alpha = scale_of(a), g.bias_N = a->bias_N;
     return lcl_cuda_gemm_run(lcl_cuda_device_of(ex), &g);
 }
 
@@ -63,20 +65,20 @@ lcl_status lcl_cuda_linear_bwd(struct lcl_exec *ex, const struct lcl_linear_args
         struct lcl_cuda_gemm g = {};
         g.form = LCL_CUDA_NN;
         g.M = a->M, g.N = a->K, g.K = a->N;
-        g.a = a->d_y_MN, g.a_dtype = a->dtype;
+        g.a = a->d_y_MN, g.a_dtype = a->dtype, g.lda = a->y_stride;
         g.b = a->weight_NK, g.b_dtype = a->weight_dtype;
         g.c = a->d_x_MK, g.c_dtype = a->dtype;
-        g.accumulate = a->accumulate_d_x, g.alpha = 1;
+        g.accumulate = a->accumulate_d_x, g.alpha = scale_of(a);
         LCL_TRY(lcl_cuda_gemm_run(d, &g));
     }
     if (a->d_weight_NK) {
         struct lcl_cuda_gemm g = {};
         g.form = LCL_CUDA_TN;
         g.M = a->N, g.N = a->K, g.K = a->M;
-        g.a = a->d_y_MN, g.a_dtype = a->dtype;
+        g.a = a->d_y_MN, g.a_dtype = a->dtype, g.lda = a->y_stride;
         g.b = a->x_MK, g.b_dtype = a->dtype;
         g.c = a->d_weight_NK, g.c_dtype = LCL_F32;
-        g.accumulate = true, g.alpha = 1;
+        g.accumulate = true, g.alpha = scale_of(a);
         LCL_TRY(lcl_cuda_gemm_run(d, &g));
     }
     if (!a->d_bias_N || !a->M) return LCL_OK;

@@ -29,6 +29,14 @@ struct lcl_text_config {
  */
 enum lcl_projector_kind { LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_MLP2, LCL_PROJECTOR_LINEAR2 };
 
+/* Low-rank adapters of linear layers: model/lora.c. */
+enum { LCL_LORA_TARGETS_BYTES = LCL_CONFIG_STR_BYTES };
+struct lcl_lora_config {
+    int64_t rank;                         /* 0: none */
+    double alpha;                         /* what they add is scaled by alpha / rank */
+    char targets[LCL_LORA_TARGETS_BYTES]; /* comma list of patterns over the modules' names */
+};
+
 struct lcl_model_config {
     struct lcl_vision_config vision;
     struct lcl_text_config text;
@@ -45,6 +53,7 @@ struct lcl_model_config {
     int64_t n_classes; /* rows of the warm-up's cosine classifier; 0: none */
     bool fan_in_init;  /* N(0, 1/fan_in), residual outputs / sqrt(2 layers); else N(0, 0.02) */
     double embed_std, head_std; /* 0: 0.02 */
+    struct lcl_lora_config lora;
 };
 
 /* From a run's config; the vocabulary and special tokens come from the tokenizer. */

@@ -159,10 +159,8 @@ lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
         LCL_TRY(
             p->exec->ops->splice_bwd(p->exec, &s)); /* also zeroes the slots' rows for the table */
     }
-    if (p->train_text) {
-        struct lcl_embed_args e = embed_args(p, b);
-        LCL_TRY(p->exec->ops->embed_bwd(p->exec, &e));
-    }
+    struct lcl_embed_args e = embed_args(p, b);
+    if (e.d_table_VC) LCL_TRY(p->exec->ops->embed_bwd(p->exec, &e));
     bool vision = p->train_vision && images && images->pixels;
     if (b->n_images == 0 || (!p->train_projector && !vision)) return LCL_OK;
     LCL_TRY(lcl_projector_bwd(p, vision ? p->d_features : NULL));

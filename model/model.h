@@ -32,6 +32,8 @@ struct lcl_model {
     struct lcl_model_config config;
     struct lcl_params params;
     struct lcl_model_rows rows;
+    int n_base;       /* rows but those of adapters */
+    int *adapter;     /* [n_base] row of its A, B being the next; -1: none; NULL: none at all */
     float *inv_freq;  /* [D/2] */
     float rope_scale; /* attention factor of the rope scaling: 1 */
     bool bf16;        /* activations and GEMM weights in bf16 */
@@ -134,10 +136,11 @@ struct lcl_pass {
     struct lcl_projector_saves projector;
     struct lcl_text_saves text;
     struct lcl_classify_saves classify;
-    void *features;     /* [R, Cv] pooled features of the batch's images */
-    void *d_features;   /* their gradient, when the vision tower trains */
-    void *d_hidden;     /* [R, C] of text.R */
-    float *row_logprob; /* [S], as row_argmax: of lcl_model_loss */
+    void *features;          /* [R, Cv] pooled features of the batch's images */
+    void *d_features;        /* their gradient, when the vision tower trains */
+    void *d_hidden;          /* [R, C] of text.R */
+    void *lora_u, *lora_d_u; /* [rows, rank] between the two halves of an adapter */
+    float *row_logprob;      /* [S], as row_argmax: of lcl_model_loss */
     int32_t *row_argmax;
 };
 
@@ -236,10 +239,25 @@ LCL_CHECKED lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_line
 /* d_x NULL: not wanted. */
 LCL_CHECKED lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l,
                                            const void *x, const void *d_y, void *d_x, bool train);
+/* NULL where the row does not train. */
 static inline float *lcl_pass_grad(struct lcl_pass *p, int row, bool train)
 {
-    if (row < 0 || !train || !p->grad) return NULL;
+    if (row < 0 || !train || !p->grad || !p->model->params.rows[row].trainable) return NULL;
     return p->grad + p->model->params.rows[row].offset;
 }
+
+/* ---- adapters (model/lora.c) ---- */
+/* Rows for those that config.lora asks for, behind all others. LCL_CONFIG where a pattern names
+ * nothing. */
+LCL_CHECKED lcl_status lcl_lora_add(struct lcl_model *m);
+/* W + alpha / r B A in W's place, and zeros in B's: the same model. */
+LCL_CHECKED lcl_status lcl_lora_merge(struct lcl_model *m);
+/* Buffers for layers of at most M rows. */
+void lcl_lora_layout(struct lcl_pass *p, int64_t M);
+/* What l's adapters add to its y; to d_x (NULL: not wanted) and their gradients. */
+LCL_CHECKED lcl_status lcl_lora_fwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
+                                    void *y);
+LCL_CHECKED lcl_status lcl_lora_bwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
+                                    const void *d_y, void *d_x, bool train);
 
 #endif

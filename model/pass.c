@@ -6,7 +6,7 @@
 lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const void *x, void *y)
 {
     lcl_dtype dtype = lcl_model_dtype(p->model);
-    return p->exec->ops->linear_fwd(
+    LCL_TRY(p->exec->ops->linear_fwd(
         p->exec, &(struct lcl_linear_args){.M = l.M,
                                            .N = l.N,
                                            .K = l.K,
@@ -15,14 +15,15 @@ lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const 
                                            .x_MK = x,
                                            .weight_NK = lcl_model_weight(p->model, l.w),
                                            .bias_N = lcl_model_vector(p->model, l.b),
-                                           .y_MN = y});
+                                           .y_MN = y}));
+    return lcl_lora_fwd(p, l, x, y);
 }
 
 lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
                                const void *d_y, void *d_x, bool train)
 {
     lcl_dtype dtype = lcl_model_dtype(p->model);
-    return p->exec->ops->linear_bwd(
+    LCL_TRY(p->exec->ops->linear_bwd(
         p->exec, &(struct lcl_linear_args){.M = l.M,
                                            .N = l.N,
                                            .K = l.K,
@@ -33,7 +34,8 @@ lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l, co
                                            .d_y_MN = d_y,
                                            .d_x_MK = d_x,
                                            .d_weight_NK = lcl_pass_grad(p, l.w, train),
-                                           .d_bias_N = lcl_pass_grad(p, l.b, train)});
+                                           .d_bias_N = lcl_pass_grad(p, l.b, train)}));
+    return lcl_lora_bwd(p, l, x, d_y, d_x, train);
 }
 
 /* Layer structs live outside the arena: laying out on a measuring arena writes to them. */
@@ -57,6 +59,8 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     int64_t feature_rows =
         R > l->images ? R : l->images; /* the classifier pools to one row a picture */
     p->arena.used_bytes = p->host.used_bytes = 0;
+    int64_t widest = l->with_vision ? l->images * lcl_vision_tokens(&c->vision) : 0;
+    lcl_lora_layout(p, widest > l->T ? widest : l->T > R ? l->T : R);
     p->features = lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e);
     p->d_features = training && p->train_vision
                         ? lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e)

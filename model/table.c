@@ -217,6 +217,7 @@ lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *
         projector(&b, &m->rows);
         text(&b, &m->rows);
         fill_inv_freq(&config->text, m->inv_freq);
+        if (b.status == LCL_OK) b.status = lcl_lora_add(m);
     }
     if (b.status != LCL_OK) lcl_model_free(m);
     return b.status;
@@ -248,5 +249,6 @@ void lcl_model_free(struct lcl_model *m)
     free(m->rows.vision);
     free(m->rows.text);
     free(m->inv_freq);
+    free(m->adapter);
     *m = (struct lcl_model){0};
 }

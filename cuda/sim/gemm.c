@@ -15,11 +15,17 @@ lcl_status lcl_cuda_gemm_open(struct lcl_cuda_device *d)
 
 void lcl_cuda_gemm_close(struct lcl_cuda_device *d) { (void)d; }
 
-static lcl_status widen(const void *x, lcl_dtype dtype, int64_t n, float **out)
+/* x_RC, its rows ld apart. */
+static lcl_status widen(const void *x, lcl_dtype dtype, int64_t R, int64_t C, int64_t ld,
+                        float **out)
 {
-    *out = malloc((size_t)(n ? n : 1) * sizeof **out);
+    *out = malloc((size_t)(R * C + 1) * sizeof **out);
     if (!*out) return LCL_FAIL(LCL_MEMORY, "no memory for the emulator's product");
-    return lcl_convert(*out, LCL_F32, x, dtype, (size_t)n);
+    for (int64_t r = 0; r < R; r++)
+        LCL_TRY(lcl_convert(*out + r * C, LCL_F32,
+                            (const char *)x + (size_t)(r * ld) * lcl_dtype_bytes(dtype), dtype,
+                            (size_t)C));
+    return LCL_OK;
 }
 
 /* c = a b by the half of cpu/'s linear that has this form. */
@@ -48,17 +54,20 @@ static lcl_status product(const struct lcl_cuda_gemm *g, const float *a, const f
 
 static void finish(const struct lcl_cuda_gemm *g, const float *c)
 {
-    for (int64_t m = 0; m < g->M; m++)
+    const int64_t ldc = g->ldc ? g->ldc : g->N;
+    const size_t bytes = lcl_dtype_bytes(g->c_dtype);
+    for (int64_t m = 0; m < g->M; m++) {
         for (int64_t n = 0; n < g->N; n++) {
-            int64_t i = m * g->N + n;
-            float x = g->alpha * c[i] + (g->bias_N ? g->bias_N[n] : 0);
+            int64_t i = m * ldc + n;
+            float x = g->alpha * c[m * g->N + n] + (g->bias_N ? g->bias_N[n] : 0);
             if (g->c_dtype == LCL_F32)
                 ((float *)g->c)[i] = x + (g->accumulate ? ((float *)g->c)[i] : 0);
             else
                 ((lcl_bf16 *)g->c)[i] = lcl_f32_to_bf16(
                     x + (g->accumulate ? lcl_bf16_to_f32(((lcl_bf16 *)g->c)[i]) : 0));
         }
-    lcl_sim_written(g->c, (size_t)(g->M * g->N) * lcl_dtype_bytes(g->c_dtype));
+        lcl_sim_written((char *)g->c + (size_t)(m * ldc) * bytes, (size_t)g->N * bytes);
+    }
 }
 
 static lcl_status run(void *params)
@@ -68,8 +77,10 @@ static lcl_status run(void *params)
     float *a = NULL, *b = NULL, *c = NULL;
     lcl_status status = LCL_OK;
     if (!g->M || !g->N) return LCL_OK;
-    LCL_TRY_GOTO(widen(g->a, g->a_dtype, g->M * g->K, &a));
-    LCL_TRY_GOTO(widen(g->b, g->b_dtype, g->K * g->N, &b));
+    const int64_t rows = g->form == LCL_CUDA_TN ? g->K : g->M;
+    const int64_t columns = g->form == LCL_CUDA_TN ? g->M : g->K;
+    LCL_TRY_GOTO(widen(g->a, g->a_dtype, rows, columns, g->lda ? g->lda : columns, &a));
+    LCL_TRY_GOTO(widen(g->b, g->b_dtype, 1, g->K * g->N, g->K * g->N, &b));
     c = malloc((size_t)(g->M * g->N) * sizeof *c);
     if (!c) {
         status = LCL_FAIL(LCL_MEMORY, "no memory for the emulator's product");

@@ -188,6 +188,57 @@ static void test_passes(void **state)
     }
 }
 
+/* y and d_y as columns of rows of `stride`, the products scaled: a change of W by a product of two
+ * narrow ones (model/lora.c). What lies beside the columns stays as it is. */
+static void check_columns(int64_t M, int64_t N, int64_t K, int64_t stride, lcl_dtype dtype)
+{
+    struct lcl_exec *ex = test_exec();
+    const int64_t first = 3 < stride - N ? 3 : 0;
+    const double scale = 0.75;
+    struct problem p = problem_new(M, N, K, 23);
+    struct lcl_linear_args a = args_of(&p, dtype, dtype);
+    double *rows = dbl_normal((size_t)(M * stride), 1, 29), *want = dbl_new((size_t)(M * stride));
+    double *d_w = dbl_new((size_t)(N * K)), *d_x = dbl_new((size_t)(M * K));
+    void *y = buf_of(rows, (size_t)(M * stride), dtype);
+    memcpy(want, rows, (size_t)(M * stride) * sizeof *want);
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t n = 0; n < N; n++)
+            for (int64_t k = 0; k < K; k++) {
+                double d = scale * rows[m * stride + first + n];
+                want[m * stride + first + n] += scale * p.x[m * K + k] * p.w[n * K + k];
+                d_x[m * K + k] += d * p.w[n * K + k];
+                d_w[n * K + k] += d * p.x[m * K + k];
+            }
+    a.y_stride = stride;
+    a.scale = (float)scale;
+    a.bias_N = a.d_bias_N = NULL;
+    a.d_weight_NK = buf_of(dbl_new((size_t)(N * K)), (size_t)(N * K), LCL_F32);
+    a.y_MN = (char *)y + (size_t)first * lcl_dtype_bytes(dtype);
+    a.d_y_MN = a.y_MN;
+    a.accumulate_y = true;
+    ASSERT_OK(ex->ops->linear_bwd(ex, &a)); /* of d_y, before y takes its place */
+    ASSERT_OK(ex->ops->linear_fwd(ex, &a));
+    check_close("y", y, dtype, want, (size_t)(M * stride), 4e-6);
+    check_close("d_x", a.d_x_MK, dtype, d_x, (size_t)(M * K), 4e-6);
+    check_close("d_weight", a.d_weight_NK, LCL_F32, d_w, (size_t)(N * K), 4e-6);
+    a.bias_N = (const float *)a.x_MK;
+    ASSERT_FAILS(ex->ops->linear_fwd(ex, &a), LCL_SHAPE, "with a bias");
+    a.y_stride = -1;
+    ASSERT_FAILS(ex->ops->linear_fwd(ex, &a), LCL_SHAPE, "columns of rows");
+    buf_end();
+}
+
+static void test_columns_of_wider_rows(void **state)
+{
+    (void)state;
+    static const int64_t shape[][4] = {
+        {1, 1, 1, 2}, {31, 33, 4, 97}, {33, 31, 257, 40}, {257, 64, 8, 192}, {300, 128, 16, 400}};
+    for (int i = 0; i < 10; i++) {
+        const int64_t *s = shape[i / 2];
+        check_columns(s[0], s[1], s[2], s[3], i % 2 ? LCL_BF16 : LCL_F32);
+    }
+}
+
 struct inside {
     struct lcl_exec *ex;
     const struct lcl_linear_args *args;
@@ -274,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_backward_finite_differences),
         cmocka_unit_test(test_backward_large),
         cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_columns_of_wider_rows),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_empty_and_bad),
     };
