@@ -335,7 +335,8 @@ static lcl_status check_values(struct loading *l, struct lcl_params *t, unsigned
         bool there = true;
         if (parts >> t->rows[i].part & 1u)
             LCL_TRY(check_dataset(l, "/params", &t->rows[i], &there));
-        if (!there) add_name(&l->missing, t->rows[i].name);
+        /* parts of another model may have no adapters: those begin as they are */
+        if (!there && !(t->rows[i].adapter && parts != ~0u)) add_name(&l->missing, t->rows[i].name);
     }
     return LCL_OK;
 }

@@ -157,6 +157,10 @@ lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **tex
 #undef I
 #undef F
 #undef B
+    if (m->lora.rank > 0)
+        json_object_set_new(root, "lora",
+                            json_pack("{s:I, s:f, s:s}", "rank", (json_int_t)m->lora.rank, "alpha",
+                                      m->lora.alpha, "targets", m->lora.targets));
     *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(root);
     return *text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for the model config");
@@ -195,6 +199,23 @@ static lcl_status read_bool(const json_t *root, const char *where, const char *k
     return LCL_OK;
 }
 
+/* Absent where there are no adapters. */
+static lcl_status read_lora(const json_t *root, const char *where, struct lcl_lora_config *lora)
+{
+    const json_t *object = json_object_get(root, "lora");
+    const char *targets = json_string_value(json_object_get(object, "targets"));
+    json_int_t rank;
+    if (!object) return LCL_OK;
+    LCL_TRY(read_int(object, where, "rank", 1, 4096, &rank));
+    LCL_TRY(read_real(object, where, "alpha", &lora->alpha));
+    if (!targets || strlen(targets) >= sizeof lora->targets)
+        return LCL_FAIL(LCL_FORMAT, "%s: lora.targets is %s", where,
+                        targets ? "too long" : "missing or no string");
+    lora->rank = rank;
+    snprintf(lora->targets, sizeof lora->targets, "%s", targets);
+    return LCL_OK;
+}
+
 static lcl_status read_fields(const json_t *root, const char *where, struct lcl_model_config *m)
 {
     json_int_t x;
@@ -207,6 +228,7 @@ static lcl_status read_fields(const json_t *root, const char *where, struct lcl_
 #undef I
 #undef F
 #undef B
+    LCL_TRY(read_lora(root, where, &m->lora));
     return lcl_model_config_check(m);
 }
 

@@ -59,6 +59,8 @@ static lcl_status check_training(const struct lcl_config *c)
     CHECK(c->master_weights == LCL_MASTER_F32 || c->bf16, "set bf16: true, or master_weights: f32",
           "master_weights: none leaves bfloat16 values alone, but bf16 is false");
     CHECK(c->adam_epsilon > 0, "1e-8 is usual", "adam_epsilon must be above 0");
+    CHECK(c->lora_rank == 0 || c->lora_alpha > 0, "the rank, or twice the rank, is usual",
+          "lora.alpha must be above 0");
     CHECK(c->language_min_segment <= c->language_max_segment, "6 and 32 go with a length of 64",
           "language.min_segment %lld is above language.max_segment %lld",
           LL(c->language_min_segment), LL(c->language_max_segment));

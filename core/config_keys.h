@@ -53,6 +53,10 @@
     K(INT, "eval_episodes", eval_episodes, 100, 1, 1000000, "episodes a shot count of an evaluation during training") \
     K(INT, "save_steps", save_steps, 500, 0, 1000000000, "steps between checkpoints; 0: only at the end of a stage") \
     K(INT, "save_total_limit", save_total_limit, 2, 1, 1000, "checkpoints kept, the best one besides") \
+    S("Adapters", "LoRA: low-rank changes of linear layers, the rest as it is.")                         \
+    K(INT, "lora.rank", lora_rank, 0, 0, 4096, "rank of the adapters, which alone train in link-context stages (those of a part that a freeze_ key names stay as they are); other tasks train the base, as ever; 0: none; this and the two keys below are the same for all stages") \
+    K(FLOAT, "lora.alpha", lora_alpha, 16, 0, 1e6, "what an adapter adds is scaled by alpha / rank") \
+    K(STR, "lora.targets", lora_targets, "language_model.*.q_proj,language_model.*.v_proj", 0, 0, "linear layers that get one: a comma list of module names or their ends, * for any letters; lcl inspect lists the names of a model") \
     S("Model", "Shapes of a model made from scratch; a loaded one brings its own.")                \
     K(INT, "vision.image_size", vision_image_size, 224, 1, 4096, "side of the square input in pixels") \
     K(INT, "vision.patch_size", vision_patch_size, 14, 1, 4096, "side of a patch in pixels") \

@@ -241,12 +241,12 @@ void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool tra
         if (t->rows[i].part == part) t->rows[i].trainable = trainable;
 }
 
-void lcl_params_freeze_base(struct lcl_params *t)
+void lcl_params_set_adapting(struct lcl_params *t, bool adapting)
 {
-    bool adapters = false;
-    for (int i = 0; i < t->n_rows; i++) adapters |= t->rows[i].adapter;
-    for (int i = 0; adapters && i < t->n_rows; i++)
-        if (!t->rows[i].adapter && t->rows[i].part != LCL_PART_HEAD) t->rows[i].trainable = false;
+    bool any = false;
+    for (int i = 0; i < t->n_rows; i++) any |= t->rows[i].adapter;
+    for (int i = 0; any && i < t->n_rows; i++)
+        if (t->rows[i].adapter != adapting) t->rows[i].trainable = false;
 }
 
 void lcl_params_changed(struct lcl_params *t)

@@ -120,8 +120,8 @@ void lcl_params_initialise(struct lcl_params *t, uint64_t seed);
 void lcl_params_forget_moments(struct lcl_params *t);
 /* Marks rows of a part (un)trainable. */
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable);
-/* Where there are adapters: all else but the warm-up's classifier is as it is. */
-void lcl_params_freeze_base(struct lcl_params *t);
+/* Where there are adapters: they alone of what is trainable, or all but them. */
+void lcl_params_set_adapting(struct lcl_params *t, bool adapting);
 /* Refreshes value16 from value (rows that have one) and bumps version. */
 void lcl_params_changed(struct lcl_params *t);
 /* Trainable and used elements. */

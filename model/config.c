@@ -1,5 +1,7 @@
 #include "model/config.h"
 
+#include <stdio.h>
+
 void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
                            struct lcl_model_config *m)
 {
@@ -34,7 +36,9 @@ void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
         .pad_token = -1,
         .fan_in_init = c->init_scheme == 1,
         .embed_std = c->text_embed_std,
-        .head_std = c->text_head_std};
+        .head_std = c->text_head_std,
+        .lora = {.rank = c->lora_rank, .alpha = c->lora_alpha}};
+    snprintf(m->lora.targets, sizeof m->lora.targets, "%s", c->lora_targets);
     m->text.G = c->text_num_key_value_heads ? c->text_num_key_value_heads : m->text.H;
     m->text.D = m->text.C / m->text.H;
 }

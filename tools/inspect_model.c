@@ -88,6 +88,9 @@ static void describe_model(const struct lcl_model_config *m, json_t *out)
              ropes[t->rope_scaling]);
     set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,
              m->bos_token, m->eos_token, m->pad_token);
+    if (m->lora.rank > 0)
+        set_text(a, "adapters", "LoRA of rank %lld, alpha %g, on %s", (long long)m->lora.rank,
+                 m->lora.alpha, m->lora.targets);
     json_object_set_new(out, "architecture", a);
     char *text;
     if (lcl_model_config_to_json(m, &text) == LCL_OK) {

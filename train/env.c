@@ -150,6 +150,21 @@ static lcl_status finish_model(struct lcl_env *e, const struct lcl_config *c,
     return lcl_model_reserve(&e->model, c->bf16, false, training);
 }
 
+/* Adapters of what a run begins with go on, or there are none. */
+static lcl_status check_adapters(const char *from, const struct lcl_lora_config *loaded,
+                                 const struct lcl_lora_config *c)
+{
+    if (loaded->rank == 0 || (loaded->rank == c->rank && loaded->alpha == c->alpha &&
+                              strcmp(loaded->targets, c->targets) == 0))
+        return LCL_OK;
+    return LCL_FAIL_HINT(LCL_CONFIG,
+                         "set the same to go on with them, or begin with what lcl export --to hf "
+                         "makes of it: it merges them",
+                         "init_from: %s has adapters of lora.rank %lld, lora.alpha %g, "
+                         "lora.targets %s; this run has others",
+                         from, (long long)loaded->rank, loaded->alpha, loaded->targets);
+}
+
 /* Tokenizer and shapes of a new run, and where its values come from. */
 static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier,
                                 struct lcl_model_config *model, struct origin *o, unsigned *which)
@@ -176,6 +191,7 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
             m.standardize = loaded.standardize;
         }
         if (parts & 1u << LCL_PART_TEXT) m.text = loaded.text;
+        LCL_TRY(check_adapters(from, &loaded.lora, &m.lora));
     }
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;

@@ -27,6 +27,7 @@ static uint64_t cache_key(const struct lcl_env *e, const struct lcl_config *c, i
     int64_t numbers[] = {m->select_layer,    m->keep_class,      m->pool, views,
                          e->preprocess.size, e->preprocess.mode, c->bf16};
     h = mix(h, numbers, sizeof numbers);
+    if (m->lora.rank > 0) h = mix(h, &m->lora.alpha, sizeof m->lora.alpha);
     h = mix(h, &e->pack.content_hash, sizeof e->pack.content_hash);
     h = mix(h, e->preprocess.background, 3);
     h = mix(h, e->preprocess.mean, sizeof e->preprocess.mean);

@@ -501,15 +501,16 @@ static lcl_status check_stages(const struct loop *l)
 {
     const struct lcl_neighbors *neighbors = l->env.has_neighbors ? &l->env.neighbors : NULL;
     for (int i = 0; i < l->run->n_stages; i++) {
-        const struct lcl_config *c = &l->run->stages[i];
+        const struct lcl_config *c = &l->run->stages[i], *first = &l->run->stages[0];
         struct lcl_config eval = *c;
         struct lcl_sampler sampler;
         eval.data_queries = 1;
-        if (c->optim != l->run->stages[0].optim ||
-            c->master_weights != l->run->stages[0].master_weights)
+        if (c->optim != first->optim || c->master_weights != first->master_weights ||
+            c->lora_rank != first->lora_rank || c->lora_alpha != first->lora_alpha ||
+            strcmp(c->lora_targets, first->lora_targets) != 0)
             return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
-                                 "optim and master_weights are the same for all stages; stage %s "
-                                 "has others",
+                                 "optim, master_weights and lora.* are the same for all stages; "
+                                 "stage %s has others",
                                  c->stage_name);
         if (c->task != LCL_TASK_LANGUAGE && c->data_images == LCL_IMAGES_NONE)
             return LCL_FAIL_HINT(LCL_CONFIG,

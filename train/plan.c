@@ -260,9 +260,35 @@ struct work {
     double model, again;
 };
 
+/* Of a part: whether its backward runs, and whether weights of the base have gradients. */
+struct training {
+    bool trains, base;
+};
+
+static struct training training_of(const struct lcl_model *m, enum lcl_part part)
+{
+    struct training t = {0};
+    for (int i = 0; i < m->params.n_rows; i++) {
+        const struct lcl_param *p = &m->params.rows[i];
+        t.trains |= p->part == part && lcl_param_moves(p);
+        t.base |= p->part == part && lcl_param_moves(p) && !p->adapter;
+    }
+    return t;
+}
+
+/* A part's adapters on as many rows each: forward, and both gradients where they train. */
+static double adapter_work(const struct lcl_model *m, enum lcl_part part, double rows)
+{
+    double weights = 0;
+    for (int i = m->n_base; i < m->params.n_rows; i++)
+        if (m->params.rows[i].part == part && m->params.rows[i].used)
+            weights += (double)m->params.rows[i].count;
+    return 2 * rows * weights * (training_of(m, part).trains ? 3 : 1);
+}
+
 /* The tower on I pictures. */
 static struct work tower_work(const struct lcl_model_config *m, const struct lcl_config *c,
-                              double I, bool trains)
+                              double I, struct training part)
 {
     const struct lcl_vision_config *v = &m->vision;
     double T = I * (double)lcl_vision_tokens(v), C = (double)v->C, F = (double)v->F;
@@ -271,30 +297,31 @@ static struct work tower_work(const struct lcl_model_config *m, const struct lcl
         2 * I * (double)(lcl_vision_patches(v) * 3 * v->patch_size * v->patch_size) * C;
     double layers = used * (2 * T * C * (4 * C + 2 * F) + 4 * T * vt * C);
     struct work w = {.model = patches + layers};
-    if (!trains) return w;
-    w.model += patches + 2 * layers; /* pixels have no gradient */
+    if (!part.trains) return w;
+    w.model += layers + part.base * (patches + layers); /* pixels have no gradient */
     if (c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS) w.again = layers;
     if (c->gradient_checkpointing == LCL_CHECKPOINT_MLP) w.again = used * 2 * T * C * (C + F);
     return w;
 }
 
-static double projector_work(const struct lcl_model_config *m, double rows, bool trains,
+static double projector_work(const struct lcl_model_config *m, double rows, struct training part,
                              bool tower_trains)
 {
     double C = (double)m->text.C, first = 2 * rows * (double)m->vision.C * C;
     double second = m->projector == LCL_PROJECTOR_LINEAR ? 0 : 2 * rows * C * C;
-    return first * (1 + trains + tower_trains) + second * (1 + trains + (trains || tower_trains));
+    return first * (1 + part.base + tower_trains) +
+           second * (1 + part.base + (part.trains || tower_trains));
 }
 
 /* The decoder and its head: the last layer past its attention, and the head, see S rows only. */
 static struct work text_work(const struct lcl_text_config *t, const struct lcl_config *c, double T,
-                             double S, double pairs, bool trains)
+                             double S, double pairs, bool base_trains)
 {
     double C = (double)t->C, wide = (double)(t->H * t->D), qkv = (double)((t->H + 2 * t->G) * t->D);
     double all = (double)t->n_layers, rows = T * (all - 1) + fmin(S, T), F = (double)t->F;
     double products = 2 * C * (all * T * qkv + rows * (wide + 3 * F)) + 2 * S * C * (double)t->V;
     double attention = all * 4 * wide * pairs;
-    struct work w = {.model = products * (2 + trains) + attention * 3};
+    struct work w = {.model = products * (2 + base_trains) + attention * 3};
     if (c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS)
         w.again = products - 2 * S * C * (double)t->V + attention;
     if (c->gradient_checkpointing == LCL_CHECKPOINT_MLP) w.again = 2 * C * rows * (wide + 2 * F);
@@ -305,21 +332,28 @@ static struct work text_work(const struct lcl_text_config *t, const struct lcl_c
 static struct work step_work(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
                              const struct lcl_pass_limits *with)
 {
-    static float some_grad;
     const struct lcl_model_config *m = &e->model.config;
-    struct lcl_pass pass = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
+    const struct training vision = training_of(&e->model, LCL_PART_VISION);
+    const struct training projector = training_of(&e->model, LCL_PART_PROJECTOR);
+    const struct training text = training_of(&e->model, LCL_PART_TEXT);
     double steps = (double)s->n / (double)(c->lanes * c->gradient_accumulation_steps);
     double I = s->images / steps, rows = I * (double)lcl_tokens_per_image(m);
+    double patches = I * (double)lcl_vision_tokens(&m->vision), T = s->tokens / steps;
     struct work w = {0};
-    if (with->with_vision) w = tower_work(m, c, I, pass.train_vision);
+    if (with->with_vision) {
+        w = tower_work(m, c, I, vision);
+        w.model += adapter_work(&e->model, LCL_PART_VISION, patches);
+    }
     if (!with->with_text) {
         w.model += 6 * I * (double)m->vision.C * (double)m->n_classes;
         return w;
     }
-    struct work text = text_work(&m->text, c, s->tokens / steps, s->supervised / steps,
-                                 s->pairs / steps, pass.train_text);
-    w.model += text.model + projector_work(m, rows, pass.train_projector, pass.train_vision);
-    w.again += text.again;
+    struct work decoder =
+        text_work(&m->text, c, T, s->supervised / steps, s->pairs / steps, text.base);
+    w.model += decoder.model + projector_work(m, rows, projector, vision.trains) +
+               adapter_work(&e->model, LCL_PART_PROJECTOR, rows) +
+               adapter_work(&e->model, LCL_PART_TEXT, T);
+    w.again += decoder.again;
     return w;
 }
 

@@ -48,7 +48,7 @@ void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
     lcl_params_set_trainable(p, LCL_PART_PROJECTOR, !vision && !language && !c->freeze_projector);
     lcl_params_set_trainable(p, LCL_PART_TEXT, !vision && !c->freeze_text);
     lcl_params_set_trainable(p, LCL_PART_HEAD, vision);
-    lcl_params_freeze_base(p);
+    lcl_params_set_adapting(p, !vision && !language); /* these two make a base */
 }
 
 static bool part_trains(const struct lcl_params *t, enum lcl_part part)

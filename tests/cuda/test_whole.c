@@ -142,6 +142,19 @@ static void fewer_bits(void **state)
     compare(words, 3, false, 1e-2);
 }
 
+/* Adapters on all parts, the base as it is; in bf16 their masters are f32 whatever the base has. */
+static void adapters(void **state)
+{
+    (void)state;
+    const char *all = "lora.rank=3 lora.targets=*_proj,linear_?,fc? freeze_vision_tower=false "
+                      "gradient_checkpointing=mlp";
+    char words[300];
+    compare("lora.rank=4 cache_features=true mm_image_pool=mean", 5, true, 1e-4);
+    compare(all, 3, false, 1e-4);
+    snprintf(words, sizeof words, "bf16=true master_weights=none learning_rate=1e-3 %s", all);
+    compare(words, 3, false, 1e-2);
+}
+
 /* However many lanes a step has, the host waits for the GPU once, at its end; a batch larger than
  * any before makes room besides. */
 static void a_step_waits_once(void **state)
@@ -361,6 +374,7 @@ int main(void)
         cmocka_unit_test(language),
         cmocka_unit_test(bf16),
         cmocka_unit_test(fewer_bits),
+        cmocka_unit_test(adapters),
         cmocka_unit_test(a_step_waits_once),
         cmocka_unit_test(uploads_outlive_their_source),
         cmocka_unit_test(answers),

@@ -291,7 +291,7 @@ static void begin_adapters(struct golden *g)
         free(x);
     }
     assert_int_equal(n_adapters, 2 * 2 * g->model.config.text.n_layers);
-    lcl_params_freeze_base(&g->model.params);
+    lcl_params_set_adapting(&g->model.params, true);
     lcl_params_changed(&g->model.params);
 }
 

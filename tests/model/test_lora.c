@@ -189,7 +189,7 @@ static void check_packed(int64_t M, int64_t rank, bool bf16)
     tiny_model(&c, rank, "language_model.*.q_proj,language_model.*.v_proj");
     ASSERT_OK(lcl_model_create(&m, &c));
     ASSERT_OK(lcl_model_reserve(&m, bf16, true, false));
-    lcl_params_freeze_base(&m.params);
+    lcl_params_set_adapting(&m.params, true);
     random_packed(&m, &r, M);
     open_pass(&p, &m, M);
     const int q = m.rows.text[1].qkv_w, A_q = m.adapter[q], A_v = m.adapter[q + 2];

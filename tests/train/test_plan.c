@@ -85,6 +85,36 @@ static void the_plan_covers_what_training_takes(void **state)
     destroy(&f, &e);
 }
 
+/* Of adapters alone there are gradients and moments; the base costs its forward and d_x. */
+static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
+{
+    struct lcl_env e;
+    struct lcl_plan p, more;
+    e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
+    ASSERT_OK(lcl_env_start(&e, &f->config));
+    e.has_pack = true;
+    set(&f->config, "lora.rank", "2");
+    ASSERT_OK(lcl_env_shape_model(&e, &f->config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f->config, 0, 16, &p));
+    assert_int_equal(p.n_trainable, 3 * 2 * 2 * (32 + 32)); /* layers, q and v, rank, A and B */
+    assert_int_equal(p.n_parameters, plain->n_parameters + p.n_trainable);
+    assert_true(p.moments == 8 * (double)p.n_trainable);
+    assert_true(p.gradients == 4.0 * (double)p.n_trainable * 2); /* lanes */
+    assert_true(p.flops < plain->flops && p.flops > plain->flops / 2);
+    e.has_pack = e.has_neighbors = false;
+    lcl_env_close(&e);
+    set(&f->config, "lora.rank", "4");
+    e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
+    ASSERT_OK(lcl_env_start(&e, &f->config));
+    e.has_pack = true;
+    ASSERT_OK(lcl_env_shape_model(&e, &f->config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f->config, 0, 16, &more));
+    assert_true(more.flops > p.flops && more.activations > p.activations);
+    e.has_pack = e.has_neighbors = false;
+    lcl_env_close(&e);
+    set(&f->config, "lora.rank", "0");
+}
+
 static void settings_change_the_plan(void **state)
 {
     (void)state;
@@ -107,6 +137,7 @@ static void settings_change_the_plan(void **state)
     assert_true(other.n_trainable < plain.n_trainable && other.flops < plain.flops);
     assert_true(other.moments < plain.moments && other.checkpoint < plain.checkpoint);
     set(&f.config, "freeze_text", "false");
+    adapters_in_the_plan(&f, &plain);
     set(&f.config, "cache_features", "false");
     set(&f.config, "eval_steps", "1");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));

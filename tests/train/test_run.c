@@ -153,6 +153,39 @@ static void every_precision_goes_on(void **state)
     }
 }
 
+/* Adapters begin after the warm-up, which makes the base; they move alone, and go on bit for bit.
+ */
+static void adapters_go_on(void **state)
+{
+    (void)state;
+    static struct kills e;
+    char dir[300], path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_checkpoint_row *rows;
+    struct lcl_model_config config;
+    int n, n_adapters = 0;
+    kills_set_up(&e, "lora: {rank: 3, alpha: 6, targets: 'q_proj,mlp.*'}\nfreeze_vision_tower: "
+                     "false\n");
+    snprintf(dir, sizeof dir, "%s/adapters", temp_dir());
+    assert_int_equal(kills_run(&e, dir, (long)(0.7 * (double)e.n_calls), SIGTERM, NULL), 0);
+    assert_non_null(strstr(e.output, "stopped by signal 15"));
+    assert_int_equal(kills_run(&e, dir, -1, 0, NULL), 0);
+    kills_assert_same(&e, dir);
+    ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+    ASSERT_OK(lcl_checkpoint_load_config(path, &config));
+    assert_int_equal(config.lora.rank, 3);
+    assert_true(config.lora.alpha == 6);
+    assert_string_equal(config.lora.targets, "q_proj,mlp.*");
+    ASSERT_OK(lcl_checkpoint_list(path, &rows, &n));
+    for (int i = 0; i < n; i++) {
+        bool adapter = strstr(rows[i].name, ".lora_") != NULL;
+        if (rows[i].trainable) assert_true(adapter && rows[i].has_moments);
+        n_adapters += adapter;
+    }
+    assert_int_equal(n_adapters,
+                     2 * (2 * 4 + 2 * 3)); /* text: q, gate, up, down; vision: q, fc1, fc2 */
+    free(rows);
+}
+
 static void stages_share_a_precision(void **state)
 {
     (void)state;
@@ -164,6 +197,12 @@ static void stages_share_a_precision(void **state)
         yaml, sizeof yaml,
         "%soutput_dir: %s/shared\nstages:\n  - {name: one}\n  - {name: two, optim: adamw_8bit}\n",
         tiny_yaml(), temp_dir());
+    ASSERT_OK(lcl_config_load(tiny_file("shared.yaml", yaml), NULL, 0, run));
+    ASSERT_FAILS(lcl_train_run(run, &(struct lcl_train_options){0}, &interrupted), LCL_CONFIG,
+                 "the same for all stages; stage two has others");
+    snprintf(yaml, sizeof yaml,
+             "%soutput_dir: %s/shared\nstages:\n  - {name: one}\n  - {name: two, lora.rank: 2}\n",
+             tiny_yaml(), temp_dir());
     ASSERT_OK(lcl_config_load(tiny_file("shared.yaml", yaml), NULL, 0, run));
     ASSERT_FAILS(lcl_train_run(run, &(struct lcl_train_options){0}, &interrupted), LCL_CONFIG,
                  "the same for all stages; stage two has others");
@@ -264,6 +303,7 @@ int main(void)
         cmocka_unit_test(added_steps_are_trained),
         cmocka_unit_test(killed_runs_go_on),
         cmocka_unit_test(every_precision_goes_on),
+        cmocka_unit_test(adapters_go_on),
         cmocka_unit_test(stages_share_a_precision),
         cmocka_unit_test(sigterm_saves_and_exits_clean),
         cmocka_unit_test(a_stopped_evaluation_is_made_anew),
