@@ -2,7 +2,6 @@
  * with A [r, K] and B [N, r], two rows of the parameter table behind the model's own.
  *
  * Legend: M rows, N outputs, K inputs, r rank. */
-#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +18,34 @@ static bool is_linear(const struct lcl_model *m, int row)
     return p->n_dims == 2 && !p->f32 && row != m->rows.embed && row != m->rows.head_w;
 }
 
+/* * stands for any letters, ? for one; the time is at most the product of the lengths. */
+static bool fits(const char *pattern, const char *s)
+{
+    const char *after_star = NULL, *from = NULL;
+    while (*s) {
+        if (*pattern == '*') {
+            after_star = ++pattern;
+            from = s;
+        } else if (*pattern == *s || *pattern == '?') {
+            pattern++;
+            s++;
+        } else if (after_star) {
+            pattern = after_star;
+            s = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == '\0';
+}
+
 /* A pattern names a module whole, or its end from a dot on. */
 static bool matches(const char *pattern, const char *module)
 {
     for (const char *end = module; end; end = strchr(end, '.')) {
         if (*end == '.') end++;
-        if (fnmatch(pattern, end, 0) == 0) return true;
+        if (fits(pattern, end)) return true;
     }
     return false;
 }

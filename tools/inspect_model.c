@@ -8,6 +8,7 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/peft.h"
 #include "core/fs.h"
 #include "core/log.h"
 #include "model/model.h"
@@ -185,6 +186,23 @@ lcl_status inspect_hf_folder(const char *dir, json_t *out)
     json_object_set_new(out, "missing_files", absent);
     if (status == LCL_OK) describe_tensors(&st, out);
     lcl_st_close(&st);
+    return status;
+}
+
+/* ---- adapters ---- */
+
+lcl_status inspect_peft_folder(const char *dir, json_t *out)
+{
+    struct lcl_lora_config lora;
+    LCL_TRY(lcl_peft_load_config(dir, &lora));
+    char *path = lcl_strdupf("%s/adapter_model.safetensors", dir);
+    lcl_status status =
+        path ? inspect_safetensors(path, out) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    set_text(out, "kind", "PEFT adapter");
+    set_int(out, "rank", lora.rank);
+    set_text(out, "alpha", "%g", lora.alpha);
+    set_text(out, "targets", "%s", lora.targets);
+    free(path);
     return status;
 }
 

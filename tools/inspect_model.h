@@ -8,6 +8,8 @@
 #include "core/status.h"
 
 LCL_CHECKED lcl_status inspect_hf_folder(const char *dir, json_t *out);
+/* Adapters: adapter_config.json and their tensors. */
+LCL_CHECKED lcl_status inspect_peft_folder(const char *dir, json_t *out);
 LCL_CHECKED lcl_status inspect_safetensors(const char *path, json_t *out);
 /* A checkpoint folder, or a run folder's newest good one. */
 LCL_CHECKED lcl_status inspect_checkpoint(const char *dir, json_t *out);

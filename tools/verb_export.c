@@ -13,6 +13,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "tools/cli.h"
+#include "tools/export_peft.h"
 #include "train/env.h"
 
 enum { PROBE_WORDS = 16, SMALL_FILE_BYTES = 16 << 20 };
@@ -362,10 +363,11 @@ static lcl_status write_and_probe(const struct request *r, const struct lcl_conf
     LCL_TRY_GOTO(lcl_env_start(&e, c));
     LCL_TRY_GOTO(lcl_env_load_model(&e, r->from, c));
     LCL_TRY_GOTO(lcl_fs_remove_tree(stage));
-    LCL_TRY_GOTO(write_folder(r, &e, c, stage));
     LCL_TRY_GOTO(probe_make(own, &e.model.config));
     LCL_TRY_GOTO(probe_make(rounded, &e.model.config));
-    LCL_TRY_GOTO(probe_run(own, &e));
+    LCL_TRY_GOTO(probe_run(own, &e)); /* with adapters as they are */
+    LCL_TRY_GOTO(lcl_lora_merge(&e.model));
+    LCL_TRY_GOTO(write_folder(r, &e, c, stage));
     LCL_TRY_GOTO(round_parameters(&e.model.params, dtypes[r->dtype]));
     LCL_TRY_GOTO(probe_run(rounded, &e));
 out:
@@ -409,7 +411,8 @@ static lcl_status export_hf(const struct request *r)
     LCL_TRY_GOTO(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
     LCL_TRY_GOTO(write_and_probe(r, &c, stage, &own, &rounded));
-    c.tokenizer[0] = '\0'; /* the folder's own */
+    c.tokenizer[0] = '\0';    /* the folder's own */
+    c.lora_adapter[0] = '\0'; /* merged */
     LCL_TRY_GOTO(read_back(&c, stage, &written));
     LCL_TRY_GOTO(check_export(r, &own, &rounded, &written));
     LCL_TRY_GOTO(publish(stage, r->out));
@@ -423,22 +426,31 @@ out:
     return status;
 }
 
+static lcl_status export_adapters(const struct request *r)
+{
+    struct lcl_config c;
+    LCL_TRY(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
+    c.bf16 = false;
+    return export_peft(r->from, r->out, dtypes[r->dtype], r->force, &c);
+}
+
 static lcl_status run(int argc, char **argv)
 {
     struct request r = {0};
     const struct cli_option options[] = {
-        {"--to", CLI_CHOICE, &r.to, .words = "hf", .doc = "format of the export"},
+        {"--to", CLI_CHOICE, &r.to, .words = "hf|peft", .doc = "format of the export"},
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
         {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16", .doc = "type of the weights"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the export that DIR holds"},
         CLI_SET_OPTION(&r.sets),
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN --to hf --out DIR [options]",
+        .usage = "RUN --to hf|peft --out DIR [options]",
         .about = "Writes a run, a checkpoint or an HF LLaVA folder as an HF folder: config, "
                  "safetensors,\ntokenizer, chat template and preprocessing, as transformers' "
                  "LlavaForConditionalGeneration\nreads them. Reads it back and compares logits "
-                 "before it is moved into place.",
+                 "before it is moved into place. "
+                 "Adapters are merged into it; --to peft writes them alone, as peft\nreads them.",
         .options = options,
         .min_args = 1,
         .max_args = 1,
@@ -448,7 +460,7 @@ static lcl_status run(int argc, char **argv)
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
     r.from = args.v[0];
-    return export_hf(&r);
+    return r.to == 1 ? export_adapters(&r) : export_hf(&r);
 }
 
 const struct cli_verb verb_export = {"export", "write a model as an HF folder", 60, run};

@@ -7,6 +7,7 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/peft.h"
 #include "core/fs.h"
 #include "core/h5.h"
 #include "core/log.h"
@@ -196,11 +197,12 @@ static lcl_status inspect_folder(const char *path, json_t *out)
     bool checkpoint = state && lcl_fs_exists(state);
     free(state);
     if (lcl_hf_is_folder(path)) return inspect_hf_folder(path, out);
+    if (lcl_peft_is_folder(path)) return inspect_peft_folder(path, out);
     if (checkpoint) return inspect_checkpoint(path, out);
     if (lcl_checkpoint_is_folder(path)) return inspect_run(path, out);
     return LCL_FAIL_HINT(LCL_NOT_FOUND,
-                         "give an HF folder (config.json), a checkpoint (state.h5) or a run folder "
-                         "(checkpoint-STEP/)",
+                         "give an HF folder (config.json), a PEFT adapter (adapter_config.json), a "
+                         "checkpoint (state.h5) or a run folder (checkpoint-STEP/)",
                          "%s is a folder of no known kind", path);
 }
 
@@ -322,7 +324,8 @@ static lcl_status run(int argc, char **argv)
         CLI_END};
     const struct cli_spec spec = {
         .usage = "FILE|FOLDER [options]",
-        .about = "Shows what a file holds: an HF LLaVA folder, safetensors, a checkpoint, a run "
+        .about = "Shows what a file holds: an HF LLaVA folder, a PEFT adapter, safetensors, a "
+                 "checkpoint, a run "
                  "folder, a pack,\na neighbor table, or a config. Checksums are verified; damage "
                  "is an error that names it.",
         .options = options,

@@ -6,6 +6,7 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/peft.h"
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
@@ -165,6 +166,20 @@ static lcl_status check_adapters(const char *from, const struct lcl_lora_config 
                          from, (long long)loaded->rank, loaded->alpha, loaded->targets);
 }
 
+/* lora.adapter brings its own rank, alpha and targets. */
+static lcl_status adapters_to_begin_with(const struct lcl_config *c, struct lcl_lora_config *lora)
+{
+    struct lcl_lora_config folder;
+    if (!c->lora_adapter[0]) return LCL_OK;
+    LCL_TRY(lcl_peft_load_config(c->lora_adapter, &folder));
+    if (c->lora_rank != 0 && c->lora_rank != folder.rank)
+        return LCL_FAIL_HINT(LCL_CONFIG, "leave lora.rank out: the folder brings it",
+                             "lora.rank is %lld, that of lora.adapter %s is %lld",
+                             (long long)c->lora_rank, c->lora_adapter, (long long)folder.rank);
+    *lora = folder;
+    return LCL_OK;
+}
+
 /* Tokenizer and shapes of a new run, and where its values come from. */
 static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier,
                                 struct lcl_model_config *model, struct origin *o, unsigned *which)
@@ -193,6 +208,7 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
         if (parts & 1u << LCL_PART_TEXT) m.text = loaded.text;
         LCL_TRY(check_adapters(from, &loaded.lora, &m.lora));
     }
+    LCL_TRY(adapters_to_begin_with(c, &m.lora));
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;
     *model = m;
@@ -219,6 +235,7 @@ lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, boo
     LCL_TRY(finish_model(e, c, &m, true));
     lcl_params_initialise(&e->model.params, (uint64_t)c->seed);
     if (c->init_from[0]) LCL_TRY(load_parts(e, &origin, parts));
+    if (c->lora_adapter[0]) LCL_TRY(lcl_peft_load(c->lora_adapter, &e->model.params));
     lcl_params_changed(&e->model.params);
     return LCL_OK;
 }
@@ -233,9 +250,13 @@ lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct 
     snprintf(from.init_parts, sizeof from.init_parts, "all");
     LCL_TRY(lcl_tokenizer_for_config(&from, &e->tokenizer));
     m.n_classes = 0;
+    /* a run's own adapters are those that it began with, tuned */
+    bool brings = m.lora.rank == 0 && c->lora_adapter[0] != '\0';
+    if (brings) LCL_TRY(adapters_to_begin_with(c, &m.lora));
     LCL_TRY(finish_model(e, c, &m, false));
     lcl_params_initialise(&e->model.params, 0);
     LCL_TRY(load_parts(e, &origin, LCL_ALL_PARTS & ~(1u << LCL_PART_HEAD)));
+    if (brings) LCL_TRY(lcl_peft_load(c->lora_adapter, &e->model.params));
     lcl_params_changed(&e->model.params);
     return LCL_OK;
 }

@@ -507,10 +507,10 @@ static lcl_status check_stages(const struct loop *l)
         eval.data_queries = 1;
         if (c->optim != first->optim || c->master_weights != first->master_weights ||
             c->lora_rank != first->lora_rank || c->lora_alpha != first->lora_alpha ||
-            strcmp(c->lora_targets, first->lora_targets) != 0)
+            strcmp(c->lora_targets, first->lora_targets) != 0 ||
+            strcmp(c->lora_adapter, first->lora_adapter) != 0)
             return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
-                                 "optim, master_weights and lora.* are the same for all stages; "
-                                 "stage %s has others",
+                                 "stage %s has optim, master_weights or lora.* of its own",
                                  c->stage_name);
         if (c->task != LCL_TASK_LANGUAGE && c->data_images == LCL_IMAGES_NONE)
             return LCL_FAIL_HINT(LCL_CONFIG,

@@ -11,6 +11,7 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/hf_config.h"
+#include "checkpoint/peft.h"
 #include "checkpoint/safetensors.h"
 #include "core/config.h"
 #include "core/fs.h"
@@ -19,6 +20,7 @@
 #include "data/image.h"
 #include "data/pack.h"
 #include "data/tokenizer.h"
+#include "model/model.h"
 #include "tests/support/tiny.h"
 #include "train/metrics.h"
 
@@ -341,7 +343,7 @@ static void model_configs(void **state)
     struct lcl_config c;
     struct lcl_model_config m;
     char *json;
-    tiny_config(&c, "");
+    tiny_config(&c, "lora.rank=2");
     lcl_model_config_from(&c, 300, &m);
     ASSERT_OK(lcl_model_config_to_json(&m, &json));
     struct file seeds[] = {{(uint8_t *)json, strlen(json)}};
@@ -391,6 +393,45 @@ static void safetensors(void **state)
     fuzz("case.safetensors", seeds, 1, read_safetensors);
 }
 
+static struct lcl_model_config adapted;
+
+/* Both files of an adapter, into a model that has the layers that they name. */
+static lcl_status read_adapter(const char *path, const struct file *f)
+{
+    struct lcl_model_config config = adapted;
+    struct lcl_model m;
+    char dir[200];
+    (void)f;
+    snprintf(dir, sizeof dir, "%.*s", (int)(lcl_fs_basename(path) - path), path);
+    LCL_TRY(lcl_peft_load_config(dir, &config.lora));
+    LCL_TRY(lcl_model_create(&m, &config));
+    lcl_status status = lcl_model_reserve(&m, false, false, false);
+    if (status == LCL_OK) status = lcl_peft_load(dir, &m.params);
+    lcl_model_free(&m);
+    return status;
+}
+
+static void adapters(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_model m;
+    test_exec();
+    tiny_config(&c, "lora.rank=2");
+    lcl_model_config_from(&c, 300, &adapted);
+    ASSERT_OK(lcl_model_create(&m, &adapted));
+    ASSERT_OK(lcl_model_reserve(&m, false, false, false));
+    for (int i = 0; i < 2; i++) { /* a target leaves no file of its own behind */
+        ASSERT_OK(lcl_peft_save("build/fuzz/adapter", &m.params, &m.config,
+                                &(struct lcl_peft_save_options){.dtype = LCL_F32}));
+        struct file seeds[] = {whole(i ? "build/fuzz/adapter/adapter_config.json"
+                                       : "build/fuzz/adapter/adapter_model.safetensors")};
+        fuzz(i ? "adapter/adapter_config.json" : "adapter/adapter_model.safetensors", seeds, 1,
+             read_adapter);
+    }
+    lcl_model_free(&m);
+}
+
 /* ---- HDF5 ---- */
 
 /* The library itself leaks where a file's structure is damaged. */
@@ -432,7 +473,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures), cmocka_unit_test(configs),       cmocka_unit_test(tokenizers),
         cmocka_unit_test(metrics),  cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
-        cmocka_unit_test(packs),
+        cmocka_unit_test(adapters), cmocka_unit_test(packs),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }

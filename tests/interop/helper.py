@@ -4,6 +4,7 @@
     case CASE FORWARD OUT         the inputs of CASE with the logits and loss of FORWARD (lcl forward)
     differs CASE OTHER            the logits of two cases are not the same
     inputs HF DIR OUT             a case's inputs for HF by its own processor and chat template
+    peft BASE ADAPTER MERGED      peft merges ADAPTER into BASE: the parameters of MERGED, which are not BASE's
     processor HF DIR              AutoProcessor: chat template, placeholders, pixels, and a forward pass"""
 import os, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -78,5 +79,20 @@ def processor(hf, folder):
     print(f"max abs pixel {float(x['pixel_values'].abs().max()):.3g}, {slots} placeholders")
 
 
+def peft(base, adapter, merged):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+    load = lambda folder: AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(load(base), adapter).merge_and_unload().state_dict()
+    ours, before = load(merged).state_dict(), load(base).state_dict()
+    assert theirs.keys() == ours.keys() == before.keys()
+    change = max(float((ours[k] - before[k]).abs().max()) for k in ours)
+    apart = max(float((ours[k] - theirs[k]).abs().max()) for k in ours)
+    print(f"max abs difference {apart:.3g}, change by the adapter {change:.3g}")
+    sys.exit(not (apart <= 1e-6 and change > 1e-3))
+
+
 if __name__ == "__main__":
-    {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "processor": processor}[sys.argv[1]](*sys.argv[2:])
+    {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "peft": peft,
+     "processor": processor}[sys.argv[1]](*sys.argv[2:])

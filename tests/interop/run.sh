@@ -2,6 +2,7 @@
 # What `lcl export` writes, read by transformers (`make test-interop`). usage: tests/interop/run.sh LCL
 #   re-saved   ../shared/golden/llava-tiny through `lcl export`: its own reference logits
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
+#   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
 #   folded     a fresh model with a linear projector and standardised features: the same
 # and each folder through AutoProcessor: chat template, tokens, pixels. Ends with `N passed, N failed`.
 # PIP_ARGS goes to pip install, for a wheel index of one's own. POSIX shell.
@@ -14,16 +15,16 @@ if [ ! -f "$golden/check_hf.py" ] || [ ! -f "$golden/llava-tiny/case.safetensors
     exit 0
 fi
 
-works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, safetensors, PIL, numpy, jinja2' 2>/dev/null; }
+works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, peft, safetensors, PIL, numpy, jinja2' 2>/dev/null; }
 python=
 for venv in build/venv-interop build/venv; do
     if [ -z "$python" ] && works $venv/bin/python; then python=$venv/bin/python; fi
 done
 if [ -z "$python" ]; then
-    echo "test-interop: making build/venv-interop (torch, transformers: a download of some minutes)"
+    echo "test-interop: making build/venv-interop (torch, transformers, peft: a download of some minutes)"
     python3 -m venv build/venv-interop || { echo 'error: python3 -m venv failed; hint: apt-get install python3-venv' >&2; exit 1; }
     # shellcheck disable=SC2086
-    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers safetensors pillow numpy jinja2 || exit 1
+    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 || exit 1
     python=build/venv-interop/bin/python
 fi
 
@@ -70,6 +71,19 @@ save_steps: 0
 data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0, layout: vicuna}
 eval: {shots: [2], negatives: random}
 YAML
+cat >$work/adapted.yaml <<YAML
+output_dir: $work/adapted
+init_from: $golden/llava-tiny
+freeze_vision_tower: false
+learning_rate: 1e-2
+max_steps: 4
+lanes: 2
+per_device_train_batch_size: 1
+save_steps: 0
+lora: {rank: 3, alpha: 5, targets: '*_proj,linear_?,fc?'}
+data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0, layout: vicuna}
+eval: {shots: [2], negatives: random}
+YAML
 cat >$work/folded.yaml <<YAML
 output_dir: $work/folded
 vision: {image_size: 32, patch_size: 8, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2}
@@ -93,6 +107,12 @@ check 'tuned: lcl train, lcl export' tune tuned
 check 'tuned: logits' against_lcl $work/tuned-hf "$golden/llava-tiny/case.safetensors"
 check 'tuned: it is another model than before' helper differs $work/case.safetensors "$golden/llava-tiny/case.safetensors"
 check 'tuned: processor' helper processor $work/tuned-hf $work/pictures
+check 'adapted: lcl train, lcl export' tune adapted
+check 'adapted: lcl export --to peft' "$lcl" export $work/adapted --to peft --out $work/adapted-peft --quiet
+check 'adapted: peft merges our adapter to our folder' helper peft "$golden/llava-tiny" $work/adapted-peft $work/adapted-hf
+check 'adapted: lcl export with an adapter of peft' "$lcl" export "$golden/llava-tiny" --to hf --out $work/peft-hf --quiet \
+    --set lora.adapter="$golden/llava-tiny/lora-final"
+check 'adapted: peft merges its own to the same' helper peft "$golden/llava-tiny" "$golden/llava-tiny/lora-final" $work/peft-hf
 check 'folded: lcl train, lcl export' tune folded
 helper inputs $work/folded-hf $work/pictures $work/inputs.safetensors >$log 2>&1 || cat $log
 check 'folded: logits' against_lcl $work/folded-hf $work/inputs.safetensors

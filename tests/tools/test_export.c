@@ -49,12 +49,12 @@ static void says(const char *text)
         says(text);                            \
     } while (0)
 
-/* Path below temp_dir(), in a static buffer of its own for each of 8 calls. */
+/* Path below temp_dir(), in a static buffer of its own for each of 32 calls. */
 static const char *at(const char *name)
 {
-    static char paths[8][400];
+    static char paths[32][400];
     static int next;
-    char *path = paths[next++ % 8];
+    char *path = paths[next++ % 32];
     snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
     return path;
 }
@@ -229,11 +229,81 @@ static void what_does_not_fit_is_found(void **state)
     SUCCEEDS("export %s --out %s --dtype bf16", big, at("large-bf16"));
 }
 
+/* The same tensors in two PEFT folders. */
+static void same_adapters(const char *a, const char *b)
+{
+    char cmp[1000];
+    snprintf(cmp, sizeof cmp, "cmp %s/adapter_model.safetensors %s/adapter_model.safetensors", a,
+             b);
+    assert_int_equal(system(cmp), 0);
+}
+
+/* Adapters merge into a folder, or go out alone and begin another run, or stand on its base. */
+static void adapters_go_out_and_in(void **state)
+{
+    (void)state;
+    char keys[900];
+    const char *base = at("adapted-base"), *peft = at("adapted-peft"), *bad = at("x-peft");
+    SUCCEEDS("export %s --out %s", tiny_run("base", ""), base);
+    snprintf(keys, sizeof keys,
+             "init_from: %s\nlora: {rank: 3, alpha: 5, targets: 'q_proj,down_proj,linear_2'}\n"
+             "freeze_vision_tower: false\n",
+             base);
+    const char *run = tiny_run("adapted", keys);
+    SUCCEEDS("inspect %s", run);
+    says("LoRA of rank 3, alpha 5");
+    SUCCEEDS("export %s --out %s", run, at("adapted-hf"));
+    says("self-check");
+    SUCCEEDS("export %s --to peft --out %s", run, peft);
+    says("self-check: 14 tensors");
+    json_t *config = read_json(peft, "adapter_config.json");
+    assert_int_equal(json_array_size(json_object_get(config, "target_modules")), 7);
+    assert_string_equal(json_string_value(json_object_get(config, "base_model_name_or_path")),
+                        base);
+    json_decref(config);
+    SUCCEEDS("inspect %s", peft);
+    says("PEFT adapter");
+    SUCCEEDS("export %s --to peft --out %s --set lora.adapter=%s", base, at("same-peft"), peft);
+    same_adapters(peft, at("same-peft"));
+    SUCCEEDS("export %s --out %s --set lora.adapter=%s", base, at("same-hf"), peft);
+    char cmp[1000];
+    snprintf(cmp, sizeof cmp, "cmp %s/model.safetensors %s/model.safetensors", at("same-hf"),
+             at("adapted-hf"));
+    assert_int_equal(system(cmp), 0);
+    const char *plain = tiny_file("begun.yaml", tiny_yaml());
+    SUCCEEDS("train %s --quiet --set output_dir=%s --set init_from=%s --set lora.adapter=%s "
+             "--set max_steps=1 --set learning_rate=0",
+             plain, at("begun"), base, peft);
+    SUCCEEDS("export %s --to peft --out %s", at("begun"), at("begun-peft"));
+    same_adapters(peft, at("begun-peft"));
+    SUCCEEDS("export %s --to peft --dtype bf16 --out %s --force", run, peft);
+    FAILS("and no adapter", "export %s --to peft --out %s --force", run, base);
+    FAILS("the model has no adapters", "export %s --to peft --out %s", base, bad);
+    assert_false(lcl_fs_exists(bad));
+    FAILS("lora.rank is 2", "export %s --out %s --set lora.adapter=%s --set lora.rank=2", base, bad,
+          peft);
+    FAILS("adapters of lora.rank 3", "train %s --set init_from=%s --set output_dir=%s", plain, run,
+          at("other"));
+}
+
+/* Behind standardised features an adapter of the projector is merged, then folded. */
+static void adapters_are_folded_with_the_projector(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("lora-folded", "mm_standardize: true\n"
+                                              "lora: {rank: 2, targets: linear_1}\n");
+    SUCCEEDS("export %s --out %s", run, at("lora-folded-hf"));
+    says("self-check");
+    FAILS("standardised", "export %s --to peft --out %s", run, at("lora-folded-peft"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_run_becomes_a_folder),
                                        cmocka_unit_test(folded_models_compute_the_same),
                                        cmocka_unit_test(pooled_models_are_refused),
+                                       cmocka_unit_test(adapters_go_out_and_in),
+                                       cmocka_unit_test(adapters_are_folded_with_the_projector),
                                        cmocka_unit_test(nothing_is_overwritten_by_chance),
                                        cmocka_unit_test(what_does_not_fit_is_found)};
     return cmocka_run_group_tests(tests, NULL, NULL);
