@@ -156,9 +156,9 @@ static void check_case(int64_t T, int64_t C, int64_t V, int64_t S, lcl_dtype t, 
 static void test_forward_and_backward(void **state)
 {
     (void)state;
-    static const int64_t sizes[][4] = {
-        {1, 1, 1, 1}, {5, 31, 33, 1}, {40, 33, 257, 31}, {33, 64, 1031, 3}, {12, 4, 2056, 11}};
-    for (int s = 0; s < 5; s++)
+    static const int64_t sizes[][4] = {{1, 1, 1, 1},      {5, 31, 33, 1},    {40, 33, 257, 31},
+                                       {33, 64, 1031, 3}, {12, 4, 2056, 11}, {300, 4, 7, 300}};
+    for (int s = 0; s < 6; s++)
         for (int t = 0; t < 3; t++) {
             lcl_dtype dtype = t == 1 ? LCL_BF16 : LCL_F32, weight = t ? LCL_BF16 : LCL_F32;
             const int64_t *z = sizes[s];
