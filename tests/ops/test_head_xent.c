@@ -222,11 +222,12 @@ static void test_chunks(void **state)
     (void)state;
     enum { T = 20, C = 8, V = 600000, S = 15 }; /* 13 rows a chunk */
     struct lcl_exec *ex = test_exec();
-    double *hidden = dbl_normal(T * C, 1, 1), *weight = dbl_normal((size_t)V * C, 1, 2);
+    double *hidden = dbl_normal(T * C, 1, 1), *weight = dbl_normal((size_t)V * C, 1, 2), term[S];
     int32_t row[S], target[S];
     for (int32_t s = 0; s < S; s++) {
         row[s] = (s * 7 + 3) % 19; /* row 19 is not supervised */
         target[s] = s * (V - 1) / (S - 1);
+        term[s] = s + 1;
     }
     float logprob[S], one;
     int32_t argmax[S], argmax_one;
@@ -240,6 +241,7 @@ static void test_chunks(void **state)
                                    .weight_VC = buf_of(weight, (size_t)V * C, LCL_F32),
                                    .row_S = row,
                                    .target_S = target,
+                                   .weight_S = buf_of(term, S, LCL_F32),
                                    .loss_sum = &sum,
                                    .logprob_S = logprob,
                                    .argmax_S = argmax,
@@ -252,6 +254,7 @@ static void test_chunks(void **state)
         b.S = 1;
         b.row_S = row + s;
         b.target_S = target + s;
+        b.weight_S = a.weight_S + s;
         b.logprob_S = &one;
         b.argmax_S = &argmax_one;
         b.loss_sum = NULL;
@@ -261,8 +264,8 @@ static void test_chunks(void **state)
         check_close("d_hidden", (float *)a.d_hidden_TC + row[s] * C, LCL_F32, d_hidden + row[s] * C,
                     C, 2e-3); /* f32 sums of 600,000 terms */
     }
-    for (int s = 0; s < S; s++) total -= (double)logprob[s];
-    assert_true(fabs(sum - total) < 1e-4);
+    for (int s = 0; s < S; s++) total -= term[s] * (double)logprob[s];
+    assert_true(fabs(sum - total) < 1e-3);
     for (int c = 0; c < C; c++) assert_true(d_hidden[19 * C + c] == 0);
     buf_end();
 }
