@@ -39,6 +39,7 @@ struct lcl_exec;
     DIFF(rmsnorm)          \
     DIFF(gelu)             \
     DIFF(swiglu)           \
+    DIFF(dropout)          \
     DIFF(rotary)           \
     DIFF(attention)        \
     DIFF(embed)            \
@@ -136,6 +137,23 @@ struct lcl_swiglu_args {
     void *y_MF;
     const void *d_y_MF;
     void *d_gate_up_M2F;
+};
+
+/* y = x / (1 - p) where an element stays, else 0; y may alias x. Element i is dropped where number
+ * i of the stream (seed, LCL_RNG_DROPOUT, epoch, stream) of core/rng.h is below p 2^32, so the mask
+ * is the same in every backend and need not be kept. Backward: d_x from d_y by the same mask, added
+ * to when accumulate_d_x. 0 <= p < 1; at most 2^34 elements. */
+struct lcl_dropout_args {
+    int64_t count;
+    lcl_dtype dtype;
+    double p;
+    uint64_t seed, stream;
+    uint32_t epoch;
+    const void *x;
+    void *y;
+    const void *d_y;
+    void *d_x;
+    bool accumulate_d_x;
 };
 
 /* In place on the first n_heads heads of every row (queries, then keys): the rotate-half convention

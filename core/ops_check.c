@@ -35,6 +35,15 @@ lcl_status lcl_check_gelu(const struct lcl_gelu_args *a)
     return LCL_OK;
 }
 
+lcl_status lcl_check_dropout(const struct lcl_dropout_args *a)
+{
+    LCL_TRY(lcl_check_dtype("dropout", a->dtype));
+    if (a->count < 0 || a->count > (int64_t)1 << 34)
+        return LCL_FAIL(LCL_SHAPE, "dropout: %lld elements", (long long)a->count);
+    if (!(a->p >= 0 && a->p < 1)) return LCL_FAIL(LCL_SHAPE, "dropout: a p of %g", a->p);
+    return LCL_OK;
+}
+
 lcl_status lcl_check_swiglu(const struct lcl_swiglu_args *a)
 {
     LCL_TRY(lcl_check_dtype("swiglu", a->dtype));

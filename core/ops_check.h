@@ -17,6 +17,7 @@ enum {
 LCL_CHECKED lcl_status lcl_check_dtype(const char *op, lcl_dtype dtype);
 LCL_CHECKED lcl_status lcl_check_count(const char *op, int64_t count);
 LCL_CHECKED lcl_status lcl_check_gelu(const struct lcl_gelu_args *a);
+LCL_CHECKED lcl_status lcl_check_dropout(const struct lcl_dropout_args *a);
 LCL_CHECKED lcl_status lcl_check_swiglu(const struct lcl_swiglu_args *a);
 LCL_CHECKED lcl_status lcl_check_norm(const char *op, lcl_dtype dtype, int64_t M, int64_t C,
                                       bool sum_missing);

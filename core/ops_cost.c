@@ -63,6 +63,12 @@ static void cost_gelu(const struct lcl_gelu_args *a, bool backward, struct lcl_o
     c->bytes = (double)a->count * size(a->dtype) * (backward ? 3 : 2);
 }
 
+static void cost_dropout(const struct lcl_dropout_args *a, bool backward, struct lcl_op_cost *c)
+{
+    shape(c, a->dtype, a->count, 0, 0, 0);
+    c->bytes = (double)a->count * size(a->dtype) * (2 + (backward && a->accumulate_d_x));
+}
+
 static void cost_swiglu(const struct lcl_swiglu_args *a, bool backward, struct lcl_op_cost *c)
 {
     shape(c, a->dtype, a->M, a->F, 0, 0);

@@ -7,6 +7,7 @@
 #include "core/threads.h"
 #include "cuda/kernel.cuh"
 #include "cuda/ops.cuh"
+#include "cuda/philox.cuh"
 
 enum { BLOCK = 256, LANE = 4 };
 
@@ -135,18 +136,10 @@ enum {
 /* Four random words of 16-bit numbers: lcl_philox() on the lane's block of the stream. */
 LCL_DEVICE void random_words(const adamw &k, uint64_t stream, int64_t group, uint32_t c[4])
 {
-    uint32_t k0 = k.key[0], k1 = k.key[1];
     c[0] = (uint32_t)group * WARP + threadIdx.x % WARP;
     c[1] = k.step;
     c[2] = (uint32_t)stream, c[3] = (uint32_t)(stream >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
-        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
-        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
-        c[1] = (uint32_t)p1;
-        c[3] = (uint32_t)p0;
-    }
+    philox(k.key[0], k.key[1], c);
 }
 
 /* To bf16 numbers (as f32), up or down by chance. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "core/log.h"
+#include "core/rng.h"
+#include "core/threads.h"
 #include "model/model.h"
 
 /* ---- rows of the table ---- */
@@ -114,6 +116,30 @@ static float scale_of(const struct lcl_model *m)
     return (float)(m->config.lora.alpha / (double)m->config.lora.rank);
 }
 
+struct merging {
+    int64_t r, K;
+    double scale;
+    const float *A, *B;
+    float *W;
+};
+
+static lcl_status merge_row(void *ctx, int64_t n)
+{
+    enum { SOME = 256 };
+    const struct merging *c = ctx;
+    for (int64_t begin = 0; begin < c->K; begin += SOME) {
+        const int64_t some = lcl_chunk_end(begin / SOME, SOME, c->K) - begin;
+        float *W = c->W + n * c->K + begin;
+        double sum[SOME] = {0};
+        for (int64_t i = 0; i < c->r; i++) {
+            const double b = c->scale * (double)c->B[n * c->r + i];
+            for (int64_t k = 0; k < some; k++) sum[k] += b * (double)c->A[i * c->K + begin + k];
+        }
+        for (int64_t k = 0; k < some; k++) W[k] = (float)((double)W[k] + sum[k]);
+    }
+    return LCL_OK;
+}
+
 lcl_status lcl_lora_merge(struct lcl_model *m)
 {
     const int64_t r = m->config.lora.rank;
@@ -124,14 +150,9 @@ lcl_status lcl_lora_merge(struct lcl_model *m)
         float *B = lcl_param_value(&m->params, &m->params.rows[m->adapter[row] + 1]);
         float *W = lcl_param_value(&m->params, base);
         const int64_t N = base->shape[0], K = base->shape[1];
-        const double scale = (double)scale_of(m);
         if (!W) return LCL_FAIL(LCL_UNSUPPORTED, "adapters merge into float32 weights only");
-        for (int64_t n = 0; n < N; n++)
-            for (int64_t k = 0; k < K; k++) {
-                double sum = 0;
-                for (int64_t i = 0; i < r; i++) sum += (double)B[n * r + i] * (double)A[i * K + k];
-                W[n * K + k] = (float)((double)W[n * K + k] + scale * sum);
-            }
+        struct merging c = {r, K, (double)scale_of(m), A, B, W};
+        LCL_TRY(lcl_parallel(N, merge_row, &c));
         memset(B, 0, (size_t)(N * r) * sizeof *B);
     }
     lcl_params_changed(&m->params);
@@ -140,13 +161,25 @@ lcl_status lcl_lora_merge(struct lcl_model *m)
 
 /* ---- forward and backward ---- */
 
-void lcl_lora_layout(struct lcl_pass *p, int64_t M)
+static bool drops(const struct lcl_pass *p) { return p->grad && p->dropout.p > 0; }
+
+void lcl_lora_layout(struct lcl_pass *p, const int64_t rows_of_part[LCL_PART_COUNT])
 {
     const struct lcl_model *m = p->model;
     const size_t e = lcl_dtype_bytes(lcl_model_dtype(m));
+    int64_t narrow = 0, wide = 0;
+    for (int row = 0; m->adapter && row < m->n_base; row++) {
+        const struct lcl_param *base = &m->params.rows[row];
+        int64_t M = rows_of_part[base->part];
+        if (m->adapter[row] < 0 || !base->used) continue;
+        if (M > narrow) narrow = M;
+        if (M * base->shape[1] > wide) wide = M * base->shape[1];
+    }
     if (!m->adapter) return;
-    p->lora_u = lcl_arena_alloc(&p->arena, (size_t)(M * m->config.lora.rank), e);
-    if (p->grad) p->lora_d_u = lcl_arena_alloc(&p->arena, (size_t)(M * m->config.lora.rank), e);
+    p->lora_u = lcl_arena_alloc(&p->arena, (size_t)(narrow * m->config.lora.rank), e);
+    if (p->grad)
+        p->lora_d_u = lcl_arena_alloc(&p->arena, (size_t)(narrow * m->config.lora.rank), e);
+    if (drops(p)) p->lora_x = lcl_arena_alloc(&p->arena, (size_t)wide, e);
 }
 
 /* u = x A^T, and columns of y += scale u B^T. */
@@ -186,6 +219,51 @@ static bool find_adapter(const struct lcl_pass *p, struct lcl_layer_linear l, in
     return true;
 }
 
+/* Of the adapter's input; forward and backward make the same mask. */
+static struct lcl_dropout_args dropout_args(const struct lcl_pass *p, struct lcl_layer_linear l,
+                                            int row)
+{
+    const char *name = p->model->params.rows[row].name;
+    return (struct lcl_dropout_args){.count = l.M * l.K,
+                                     .dtype = lcl_model_dtype(p->model),
+                                     .p = p->dropout.p,
+                                     .seed = p->dropout.seed,
+                                     .stream = lcl_hash_string(name) +
+                                               p->dropout.lane * 0x9E3779B97F4A7C15u,
+                                     .epoch = p->dropout.epoch};
+}
+
+/* The adapter's input: x, or in a training pass some of it, in p->lora_x. */
+static lcl_status choose_input(struct lcl_pass *p, struct lcl_layer_linear l, struct adapter *a,
+                               const void *x)
+{
+    struct lcl_dropout_args d = dropout_args(p, l, a->row);
+    a->down.x_MK = drops(p) ? p->lora_x : x;
+    if (!drops(p)) return LCL_OK;
+    d.x = x;
+    d.y = p->lora_x;
+    return p->exec->ops->dropout_fwd(p->exec, &d);
+}
+
+/* d_x and the gradient of A; where inputs are dropped, d_x by way of p->lora_x. */
+static lcl_status down_bwd(struct lcl_pass *p, struct lcl_layer_linear l, struct adapter *a,
+                           void *d_x)
+{
+    const struct lcl_ops *ops = p->exec->ops;
+    struct lcl_dropout_args d = dropout_args(p, l, a->row);
+    if (!drops(p)) a->down.d_x_MK = d_x;
+    LCL_TRY(ops->linear_bwd(p->exec, &a->down));
+    if (!drops(p) || !d_x) return LCL_OK;
+    a->down.d_weight_NK = NULL;
+    a->down.d_x_MK = p->lora_x;
+    a->down.accumulate_d_x = false;
+    LCL_TRY(ops->linear_bwd(p->exec, &a->down));
+    d.d_y = p->lora_x;
+    d.d_x = d_x;
+    d.accumulate_d_x = true;
+    return ops->dropout_bwd(p->exec, &d);
+}
+
 static size_t column_bytes(const struct lcl_pass *p, int64_t column)
 {
     return (size_t)column * lcl_dtype_bytes(lcl_model_dtype(p->model));
@@ -198,7 +276,7 @@ lcl_status lcl_lora_fwd(struct lcl_pass *p, struct lcl_layer_linear l, const voi
     if (!p->model->adapter) return LCL_OK;
     for (int64_t column = 0, row = l.w; column < l.N; column += rows[row++].shape[0]) {
         if (!find_adapter(p, l, (int)row, &a)) continue;
-        a.down.x_MK = x;
+        LCL_TRY(choose_input(p, l, &a, x));
         a.up.y_MN = (char *)y + column_bytes(p, column);
         LCL_TRY(p->exec->ops->linear_fwd(p->exec, &a.down));
         LCL_TRY(p->exec->ops->linear_fwd(p->exec, &a.up));
@@ -214,14 +292,13 @@ lcl_status lcl_lora_bwd(struct lcl_pass *p, struct lcl_layer_linear l, const voi
     if (!p->model->adapter) return LCL_OK;
     for (int64_t column = 0, row = l.w; column < l.N; column += rows[row++].shape[0]) {
         if (!find_adapter(p, l, (int)row, &a)) continue;
-        a.down.x_MK = x;
-        a.down.d_x_MK = d_x;
+        LCL_TRY(choose_input(p, l, &a, x));
         a.down.d_weight_NK = lcl_pass_grad(p, a.row, train);
         a.up.d_y_MN = (const char *)d_y + column_bytes(p, column);
         a.up.d_weight_NK = lcl_pass_grad(p, a.row + 1, train);
         LCL_TRY(p->exec->ops->linear_fwd(p->exec, &a.down)); /* u again: it is small */
         LCL_TRY(p->exec->ops->linear_bwd(p->exec, &a.up));
-        LCL_TRY(p->exec->ops->linear_bwd(p->exec, &a.down));
+        LCL_TRY(down_bwd(p, l, &a, d_x));
     }
     return LCL_OK;
 }

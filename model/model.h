@@ -122,6 +122,13 @@ struct lcl_classify_saves {
     int32_t *row;
 };
 
+/* Of adapters' inputs in a training pass: masks are a function of this and the layer's name. */
+struct lcl_dropout {
+    double p;            /* 0: none */
+    uint64_t seed, lane; /* lane: number of the lane since the stage began */
+    uint32_t epoch;      /* the stage's number */
+};
+
 /* One lane: the arena and buffers of one packed batch on its way forth and back. */
 struct lcl_pass {
     struct lcl_exec *exec;
@@ -140,7 +147,9 @@ struct lcl_pass {
     void *d_features;        /* their gradient, when the vision tower trains */
     void *d_hidden;          /* [R, C] of text.R */
     void *lora_u, *lora_d_u; /* [rows, rank] between the two halves of an adapter */
-    float *row_logprob;      /* [S], as row_argmax: of lcl_model_loss */
+    void *lora_x;            /* [rows, K] its input, some of it dropped, and its gradient */
+    struct lcl_dropout dropout;
+    float *row_logprob; /* [S], as row_argmax: of lcl_model_loss */
     int32_t *row_argmax;
 };
 
@@ -252,8 +261,8 @@ static inline float *lcl_pass_grad(struct lcl_pass *p, int row, bool train)
 LCL_CHECKED lcl_status lcl_lora_add(struct lcl_model *m);
 /* W + alpha / r B A in W's place, and zeros in B's: the same model. */
 LCL_CHECKED lcl_status lcl_lora_merge(struct lcl_model *m);
-/* Buffers for layers of at most M rows. */
-void lcl_lora_layout(struct lcl_pass *p, int64_t M);
+/* Buffers for layers of as many rows, by part. */
+void lcl_lora_layout(struct lcl_pass *p, const int64_t rows_of_part[LCL_PART_COUNT]);
 /* What l's adapters add to its y; to d_x (NULL: not wanted) and their gradients. */
 LCL_CHECKED lcl_status lcl_lora_fwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
                                     void *y);

@@ -59,8 +59,11 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     int64_t feature_rows =
         R > l->images ? R : l->images; /* the classifier pools to one row a picture */
     p->arena.used_bytes = p->host.used_bytes = 0;
-    int64_t widest = l->with_vision ? l->images * lcl_vision_tokens(&c->vision) : 0;
-    lcl_lora_layout(p, widest > l->T ? widest : l->T > R ? l->T : R);
+    lcl_lora_layout(
+        p, (int64_t[LCL_PART_COUNT]){
+               [LCL_PART_VISION] = l->with_vision ? l->images * lcl_vision_tokens(&c->vision) : 0,
+               [LCL_PART_PROJECTOR] = R,
+               [LCL_PART_TEXT] = l->T});
     p->features = lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e);
     p->d_features = training && p->train_vision
                         ? lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e)

@@ -76,6 +76,7 @@ struct lcl_pass lcl_step_pass(struct lcl_exec *exec, const struct lcl_model *m,
                              .model = m,
                              .grad = grad,
                              .checkpointing = (enum lcl_checkpointing)c->gradient_checkpointing,
+                             .dropout = {.p = c->lora_dropout, .seed = (uint64_t)c->seed},
                              .train_vision = part_trains(&m->params, LCL_PART_VISION),
                              .train_projector = part_trains(&m->params, LCL_PART_PROJECTOR),
                              .train_text = part_trains(&m->params, LCL_PART_TEXT)};
@@ -185,6 +186,8 @@ static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct
 static lcl_status run_lane(struct lcl_trainer *t, int64_t i, struct lcl_pass *p, float *grad,
                            float grad_scale)
 {
+    p->dropout.epoch = t->source.epoch;
+    p->dropout.lane = (uint64_t)(t->step * t->n_lanes + i);
     lcl_profile_begin(t->profile, "lane", i);
     lcl_status status = lane_work(t, &t->lane[i], p, grad, grad_scale);
     lcl_profile_end(t->profile);
@@ -307,6 +310,7 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
 {
     struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
     *r = (struct lcl_step_result){0};
+    t->step = step;
     LCL_TRY(draw(t, step, n_steps, &r->weight));
     lcl_status status = run_rounds(t, r->weight);
     if (status == LCL_OK) status = update(t, &u);

@@ -19,6 +19,7 @@ struct lcl_trainer {
     int64_t next_step;     /* that `next` holds; -1: none */
     struct lcl_pass *pass; /* [lanes in parallel, else 1] */
     int n_passes;
+    int64_t step;  /* of the stage, under way */
     bool parallel; /* one lane a thread; else each op over all threads: the same bits */
     struct lcl_arena grads;
     float **grad; /* [n_grads] buffers of the table's length */

@@ -109,6 +109,8 @@ static void rows(void **state)
           .d_weight_C = (float *)here);
     CHECK(gelu_fwd, gelu, 0, 4 * 22, .count = 11);
     CHECK(gelu_bwd, gelu, 0, 2 * 33, .count = 11, .dtype = LCL_BF16);
+    CHECK(dropout_fwd, dropout, 0, 4 * 22, .count = 11);
+    CHECK(dropout_bwd, dropout, 0, 2 * 33, .count = 11, .dtype = LCL_BF16, .accumulate_d_x = true);
     CHECK(swiglu_fwd, swiglu, 0, 4 * 3 * 15, .M = 3, .F = 5);
     CHECK(swiglu_bwd, swiglu, 0, 4 * 5 * 15, .M = 3, .F = 5);
     CHECK(rotary_fwd, rotary, 0, 4 * (2 * 3 * 2 * 8 + 3 + 4), .T = 3, .n_heads = 2, .D = 8);

@@ -2,6 +2,7 @@
  * references and finite differences, merging. */
 #include <math.h>
 
+#include "core/rng.h"
 #include "model/model.h"
 #include "tests/support/fd.h"
 
@@ -92,15 +93,17 @@ struct packed {
     int64_t M, K, N, Nq, Nv, column_v, r;
     double scale;
     double *x, *w, *d_y, *A_q, *B_q, *A_v, *B_v;
+    double *mask_q, *mask_v; /* what dropout multiplies x by */
 };
 
-static void add_low_rank(const struct packed *p, const double *A, const double *B, int64_t N,
-                         int64_t column, double *y)
+static void add_low_rank(const struct packed *p, const double *mask, const double *A,
+                         const double *B, int64_t N, int64_t column, double *y)
 {
     for (int64_t m = 0; m < p->M; m++)
         for (int64_t i = 0; i < p->r; i++) {
             double u = 0;
-            for (int64_t k = 0; k < p->K; k++) u += p->x[m * p->K + k] * A[i * p->K + k];
+            for (int64_t k = 0; k < p->K; k++)
+                u += mask[m * p->K + k] * p->x[m * p->K + k] * A[i * p->K + k];
             for (int64_t n = 0; n < N; n++)
                 y[m * p->N + column + n] += p->scale * B[n * p->r + i] * u;
         }
@@ -114,8 +117,8 @@ static void packed_fwd(const struct packed *p, double *y)
             for (int64_t k = 0; k < p->K; k++)
                 y[m * p->N + n] += p->x[m * p->K + k] * p->w[n * p->K + k];
         }
-    add_low_rank(p, p->A_q, p->B_q, p->Nq, 0, y);
-    add_low_rank(p, p->A_v, p->B_v, p->Nv, p->column_v, y);
+    add_low_rank(p, p->mask_q, p->A_q, p->B_q, p->Nq, 0, y);
+    add_low_rank(p, p->mask_v, p->A_v, p->B_v, p->Nv, p->column_v, y);
 }
 
 static double packed_loss(void *ctx)
@@ -144,7 +147,21 @@ static double *random_row(struct lcl_model *m, int row, double std, uint64_t sam
     return x;
 }
 
-static void random_packed(struct lcl_model *m, struct packed *p, int64_t M)
+static const struct lcl_dropout dropout = {.p = 0.4, .seed = 5, .lane = 3, .epoch = 1};
+
+/* All ones without dropout. */
+static double *mask_of(const struct lcl_model *m, int row, int64_t n, double p)
+{
+    double *mask = dbl_new((size_t)n);
+    struct lcl_rng rng = lcl_rng_stream(dropout.seed, LCL_RNG_DROPOUT, dropout.epoch,
+                                        lcl_hash_string(m->params.rows[row].name) +
+                                            dropout.lane * 0x9E3779B97F4A7C15u);
+    for (int64_t i = 0; i < n; i++)
+        mask[i] = (double)lcl_rng_u32(&rng) < floor(p * 4294967296.0) ? 0 : 1 / (1 - p);
+    return mask;
+}
+
+static void random_packed(struct lcl_model *m, struct packed *p, int64_t M, double drop)
 {
     const int q = m->rows.text[1].qkv_w, v = q + 2;
     const struct lcl_param *rows = m->params.rows;
@@ -165,21 +182,25 @@ static void random_packed(struct lcl_model *m, struct packed *p, int64_t M)
     p->A_v = random_row(m, m->adapter[v], 0.3, 8);
     p->B_v = random_row(m, m->adapter[v] + 1, 0.3, 9);
     lcl_params_changed(&m->params);
+    p->mask_q = mask_of(m, m->adapter[q], M * p->K, drop);
+    p->mask_v = mask_of(m, m->adapter[v], M * p->K, drop);
     p->x = dbl_normal((size_t)(M * p->K), 1, 10);
     p->d_y = dbl_normal((size_t)(M * p->N), 1, 11);
 }
 
-static void open_pass(struct lcl_pass *p, struct lcl_model *m, int64_t M)
+static void open_pass(struct lcl_pass *p, struct lcl_model *m, int64_t M, double drop)
 {
     const struct lcl_pass_limits limits = {.T = M, .S = 1, .with_text = true};
     *p = (struct lcl_pass){
         .exec = test_exec(), .model = m, .grad = m->params.grad, .train_text = true};
+    p->dropout = dropout;
+    p->dropout.p = drop;
     memset(m->params.grad, 0, m->params.n_elements * sizeof(float));
     ASSERT_OK(lcl_pass_reserve(p, &limits));
     lcl_pass_layout(p, &limits);
 }
 
-static void check_packed(int64_t M, int64_t rank, bool bf16)
+static void check_packed(int64_t M, int64_t rank, double drop, bool bf16)
 {
     struct lcl_model_config c;
     struct lcl_model m;
@@ -190,8 +211,8 @@ static void check_packed(int64_t M, int64_t rank, bool bf16)
     ASSERT_OK(lcl_model_create(&m, &c));
     ASSERT_OK(lcl_model_reserve(&m, bf16, true, false));
     lcl_params_set_adapting(&m.params, true);
-    random_packed(&m, &r, M);
-    open_pass(&p, &m, M);
+    random_packed(&m, &r, M, drop);
+    open_pass(&p, &m, M, drop);
     const int q = m.rows.text[1].qkv_w, A_q = m.adapter[q], A_v = m.adapter[q + 2];
     const struct lcl_layer_linear l = {q, -1, M, r.N, r.K};
     const size_t n_x = (size_t)(M * r.K), n_y = (size_t)(M * r.N);
@@ -226,11 +247,14 @@ static void check_packed(int64_t M, int64_t rank, bool bf16)
 static void test_linear_with_adapters(void **state)
 {
     (void)state;
-    check_packed(1, 1, false);
-    check_packed(33, 4, false);
-    check_packed(31, 33, false);
-    check_packed(257, 8, false);
-    check_packed(33, 4, true);
+    for (int i = 0; i < 2; i++) {
+        const double drop = i * dropout.p;
+        check_packed(1, 1, drop, false);
+        check_packed(33, 4, drop, false);
+        check_packed(31, 33, drop, false);
+        check_packed(257, 8, drop, false);
+        check_packed(33, 4, drop, true);
+    }
 }
 
 static void test_merge(void **state)
@@ -244,7 +268,7 @@ static void test_merge(void **state)
     ASSERT_OK(lcl_model_create(&m, &c));
     ASSERT_OK(lcl_model_reserve(&m, false, true, false));
     lcl_params_initialise(&m.params, 1);
-    random_packed(&m, &r, 5);
+    random_packed(&m, &r, 5, 0);
     double *want = dbl_new((size_t)(r.M * r.N)), *got = dbl_new((size_t)(r.M * r.N));
     packed_fwd(&r, want);
     ASSERT_OK(lcl_lora_merge(&m));

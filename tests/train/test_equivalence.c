@@ -508,7 +508,7 @@ static void checkpointing_recomputes_the_same(void **state)
 {
     (void)state;
     const char *const runs[] = {"freeze_vision_tower=false", "data.queries=2 bf16=true",
-                                "task=language", "task=vision"};
+                                "task=language", "task=vision", "lora.rank=2 lora.dropout=0.3"};
     const char *const words[] = {"mlp", "true"};
     for (size_t i = 0; i < 2 * (sizeof runs / sizeof *runs); i++) {
         char with[128];

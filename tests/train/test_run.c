@@ -163,8 +163,10 @@ static void adapters_go_on(void **state)
     struct lcl_checkpoint_row *rows;
     struct lcl_model_config config;
     int n, n_adapters = 0;
-    kills_set_up(&e, "lora: {rank: 3, alpha: 6, targets: 'q_proj,mlp.*'}\nfreeze_vision_tower: "
-                     "false\n");
+    kills_set_up(
+        &e,
+        "lora: {rank: 3, alpha: 6, dropout: 0.2, targets: 'q_proj,mlp.*'}\nfreeze_vision_tower: "
+        "false\n");
     snprintf(dir, sizeof dir, "%s/adapters", temp_dir());
     assert_int_equal(kills_run(&e, dir, (long)(0.7 * (double)e.n_calls), SIGTERM, NULL), 0);
     assert_non_null(strstr(e.output, "stopped by signal 15"));
