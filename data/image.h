@@ -40,15 +40,21 @@ LCL_CHECKED lcl_status lcl_image_encode_png(const struct lcl_image *image, uint8
 LCL_CHECKED lcl_status lcl_image_resize_bicubic(const struct lcl_image *in, int width, int height,
                                                 struct lcl_image *out);
 
-enum lcl_resize_mode { LCL_RESIZE_CROP, LCL_RESIZE_PAD };
+enum lcl_resize_mode { LCL_RESIZE_CROP, LCL_RESIZE_PAD, LCL_RESIZE_STRETCH };
 struct lcl_preprocess {
-    int size; /* S: side of the model's input in pixels */
-    enum lcl_resize_mode
-        mode; /* crop: shortest edge to S, centre crop; pad: to a square on `background`, then S */
+    int size;                  /* S: side of the model's input in pixels */
+    int short_edge;            /* shortest edge before the centre crop to S, S or more; 0: S */
+    enum lcl_resize_mode mode; /* crop: shortest edge to short_edge, centre crop; pad: first to a
+                                  square on `background`; stretch: to a square whatever the sides */
     uint8_t background[3];
     float mean[3], std[3]; /* CLIP's by lcl_preprocess_defaults */
 };
 void lcl_preprocess_defaults(struct lcl_preprocess *p, int size);
+/* What preprocessor_config.json of an HF folder says (else processor_config.json's
+ * image_processor): transformers' CLIPImageProcessor and LlavaImageProcessor, their defaults filled
+ * in. *found false: the folder holds neither, *p is left alone. LCL_UNSUPPORTED for what cannot be
+ * computed, naming the key. */
+LCL_CHECKED lcl_status lcl_preprocess_load(const char *dir, struct lcl_preprocess *p, bool *found);
 /* out_3SS: channel planes, (value / 255 - mean) / std, f32. RGB in; RGBA is composited on
  * p->background. */
 LCL_CHECKED lcl_status lcl_preprocess_image(const struct lcl_image *image,

@@ -40,18 +40,22 @@ static lcl_status pad_to_square(const struct lcl_image *in, const uint8_t backgr
     return LCL_OK;
 }
 
-/* Shortest edge to S, the longer one truncated as transformers does; S x S in the middle. */
-static lcl_status crop(const struct lcl_image *rgb, int S, struct lcl_image *out)
+/* Shortest edge to short_edge, the longer one truncated as transformers does (or, stretched, to the
+ * same); S x S in the middle. */
+static lcl_status crop(const struct lcl_image *rgb, const struct lcl_preprocess *p,
+                       struct lcl_image *out)
 {
     int64_t w = rgb->width, h = rgb->height;
     int64_t shorter = w < h ? w : h, longer = w < h ? h : w;
-    double scaled = (double)((int64_t)S * longer) / (double)shorter;
+    int S = p->size, edge = p->short_edge ? p->short_edge : S;
+    double scaled = (double)((int64_t)edge * longer) / (double)shorter;
+    if (p->mode == LCL_RESIZE_STRETCH) scaled = edge;
     if (scaled > LCL_IMAGE_MAX_SIDE)
         return LCL_FAIL(LCL_RANGE, "a picture of %lld x %lld pixels is too thin to crop at size %d",
                         (long long)w, (long long)h, S);
     int other = (int)scaled;
-    struct lcl_resize_window win = {.full_width = w <= h ? S : other,
-                                    .full_height = w <= h ? other : S,
+    struct lcl_resize_window win = {.full_width = w <= h ? edge : other,
+                                    .full_height = w <= h ? other : edge,
                                     .width = S,
                                     .height = S};
     win.x = (win.full_width - S) / 2;
@@ -79,6 +83,8 @@ lcl_status lcl_preprocess_image(const struct lcl_image *image, const struct lcl_
     lcl_status status;
     if (p->size < 1 || p->size > 4096)
         return LCL_FAIL(LCL_RANGE, "image size %d, wanted 1 to 4096", p->size);
+    if (p->short_edge && (p->short_edge < p->size || p->short_edge > 4096))
+        return LCL_FAIL(LCL_RANGE, "shortest edge %d, wanted %d to 4096", p->short_edge, p->size);
     if (image->channels == 4) {
         LCL_TRY_GOTO(copy_image(image, &flat));
         lcl_image_flatten(&flat, p->background);
@@ -88,7 +94,7 @@ lcl_status lcl_preprocess_image(const struct lcl_image *image, const struct lcl_
         LCL_TRY_GOTO(pad_to_square(rgb, p->background, &square));
         rgb = &square;
     }
-    LCL_TRY_GOTO(crop(rgb, p->size, &fitted));
+    LCL_TRY_GOTO(crop(rgb, p, &fitted));
     normalise(&fitted, p, out_3SS);
 out:
     lcl_image_free(&flat);

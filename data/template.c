@@ -1,8 +1,6 @@
 /* How episodes are worded, and the tokenizer that goes with the words. */
-#include <stdio.h>
 #include <string.h>
 
-#include "core/fs.h"
 #include "data/episode.h"
 
 enum { SMALL_VOCABULARY = 512 };
@@ -47,23 +45,11 @@ size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
                   : sizeof plain_texts / sizeof *plain_texts;
 }
 
-/* tokenizer.json of init_from: in it, or in the run folder above where it is a checkpoint. */
-static lcl_status load_beside(const char *from, struct lcl_tokenizer **out)
-{
-    char path[LCL_CONFIG_STR_BYTES + 32];
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, i ? "%s/../tokenizer.json" : "%s/tokenizer.json", from);
-        if (lcl_fs_exists(path)) return lcl_tokenizer_load(path, out);
-    }
-    return LCL_FAIL_HINT(LCL_NOT_FOUND, "name one by the key tokenizer",
-                         "%s holds no tokenizer.json", from);
-}
-
 lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
 {
     bool text = strstr(config->init_parts, "all") || strstr(config->init_parts, "text");
     if (config->tokenizer[0]) return lcl_tokenizer_load(config->tokenizer, out);
-    if (config->init_from[0] && text) return load_beside(config->init_from, out);
+    if (config->init_from[0] && text) return lcl_tokenizer_load_folder(config->init_from, out);
     const char *const *texts;
     size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &texts);
     return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);

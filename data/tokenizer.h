@@ -8,6 +8,9 @@
 struct lcl_tokenizer; /* immutable once loaded: may be shared between threads */
 
 LCL_CHECKED lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl_tokenizer **out);
+/* The tokenizer of an HF folder, a run, or a checkpoint (in the run folder above it); a tokenizer
+ * file itself is taken too. LCL_NOT_FOUND where there is none. */
+LCL_CHECKED lcl_status lcl_tokenizer_load_folder(const char *from, struct lcl_tokenizer **out);
 void lcl_tokenizer_free(struct lcl_tokenizer *t);
 /* Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json in a folder. */
 LCL_CHECKED lcl_status lcl_tokenizer_save(const struct lcl_tokenizer *t, const char *dir);

@@ -538,3 +538,19 @@ out:
     free(specials);
     return status;
 }
+
+lcl_status lcl_tokenizer_load_folder(const char *from, struct lcl_tokenizer **out)
+{
+    *out = NULL;
+    if (!lcl_fs_is_dir(from)) return lcl_tokenizer_load(from, out);
+    for (int i = 0; i < 2; i++) {
+        char *path = lcl_strdupf(i ? "%s/../tokenizer.json" : "%s/tokenizer.json", from);
+        if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        bool there = lcl_fs_exists(path);
+        lcl_status status = there ? lcl_tokenizer_load(path, out) : LCL_OK;
+        free(path);
+        if (there) return status;
+    }
+    return LCL_FAIL_HINT(LCL_NOT_FOUND, "name one by the key tokenizer",
+                         "%s holds no tokenizer.json", from);
+}

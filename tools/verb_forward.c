@@ -22,7 +22,7 @@ static lcl_status forward(const char *model_dir, const char *case_path, const ch
     LCL_TRY_GOTO(lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, &names));
     lcl_params_changed(&model.params);
     LCL_TRY_GOTO(lcl_st_open(case_path, &st));
-    LCL_TRY_GOTO(lcl_case_read(&st, case_path, &config, &c));
+    LCL_TRY_GOTO(lcl_case_read(&st, case_path, "", &config, &c));
     LCL_TRY_GOTO(lcl_forward_case(&exec, &model, &names, &c, out));
 out:
     lcl_case_free(&c);

@@ -8,15 +8,16 @@
 #include "core/fs.h"
 #include "core/ops_check.h"
 #include "tools/cli.h"
+#include "tools/generate_case.h"
 #include "train/answer.h"
 #include "train/eval.h"
 
 struct request {
-    const char *model;
+    const char *model, *case_path;
     struct cli_list supports, queries, sets;
     bool json;
     double temperature, top_p;
-    int64_t top_k, seed;
+    int64_t top_k, seed, max_new;
 };
 
 /* Answers to all queries. */
@@ -189,10 +190,14 @@ static lcl_status run(int argc, char **argv)
     const struct cli_option options[] = {
         {"--model", CLI_STR, &r.model, .value = "RUN", .required = true,
          .doc = "run folder, checkpoint, or HF LLaVA folder"},
-        {"--support", CLI_LIST, &r.supports, .value = "LABEL=FILE[,FILE...]", .required = true,
+        {"--support", CLI_LIST, &r.supports, .value = "LABEL=FILE[,FILE...]",
          .doc = "pictures of one class and what to call it; two labels or more"},
-        {"--query", CLI_LIST, &r.queries, .value = "FILE", .required = true,
-         .doc = "picture to ask about"},
+        {"--query", CLI_LIST, &r.queries, .value = "FILE", .doc = "picture to ask about"},
+        {"--case", CLI_STR, &r.case_path, .value = "FILE",
+         .doc = "instead of pictures: continue generate.input_ids with generate.pixel_values of a "
+                "safetensors file and print the new token ids"},
+        {"--max-new", CLI_INT, &r.max_new, .low = 0, .high = 1e6,
+         .doc = "of --case: tokens at most; 0: as many as its generate.new_ids has, else 12"},
         {"--temperature", CLI_FLOAT, &r.temperature, .low = 0, .high = 1e6,
          .doc = "draw tokens by their likelihood, sharpened below 1, flattened above; 0: take the "
                 "likeliest"},
@@ -216,7 +221,14 @@ static lcl_status run(int argc, char **argv)
             "--support dax=c.png,d.png --query e.png"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
-    return args.help ? LCL_OK : generate(&r);
+    if (args.help) return LCL_OK;
+    bool pictures = r.supports.n > 0 && r.queries.n > 0;
+    if (r.case_path && r.supports.n + r.queries.n + r.sets.n == 0 && r.temperature == 0)
+        return generate_case(r.model, r.case_path, r.max_new, r.json);
+    if (r.case_path || !pictures)
+        return LCL_FAIL_HINT(LCL_CONFIG, "lcl generate --help shows both",
+                             "--support and --query go together, or --case alone");
+    return generate(&r);
 }
 
 const struct cli_verb verb_generate = {"generate", "ask about a picture, given labelled ones", 45,

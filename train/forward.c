@@ -1,20 +1,35 @@
 #include "train/forward.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static lcl_status read_i64(const struct lcl_safetensors *st, const char *path, const char *name,
-                           int64_t B, int64_t L, int64_t **out)
+/* A case in a file: its tensors are called PREFIXname. */
+struct source {
+    const struct lcl_safetensors *st;
+    const char *path, *prefix;
+};
+
+static const struct lcl_st_tensor *find(const struct source *s, const char *name)
 {
-    const struct lcl_st_tensor *t = lcl_st_find(st, name);
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", s->prefix, name);
+    return lcl_st_find(s->st, full);
+}
+
+static lcl_status read_i64(const struct source *s, const char *name, int64_t B, int64_t L,
+                           int64_t **out)
+{
+    const struct lcl_st_tensor *t = find(s, name);
     char shape[96];
-    if (!t) return LCL_FAIL(LCL_NOT_FOUND, "%s has no tensor %s", path, name);
+    if (!t) return LCL_FAIL(LCL_NOT_FOUND, "%s has no tensor %s%s", s->path, s->prefix, name);
     if (t->dtype != LCL_I64 || t->n_dims != 2 || (B >= 0 && (t->shape[0] != B || t->shape[1] != L)))
-        return LCL_FAIL(LCL_SHAPE, "%s: %s is %s %s, wanted I64 [sequences, length]", path, name,
-                        t->stored, lcl_st_shape_text(t->n_dims, t->shape, shape, sizeof shape));
+        return LCL_FAIL(LCL_SHAPE, "%s: %s is %s %s, wanted I64 [sequences, length]", s->path,
+                        t->name, t->stored,
+                        lcl_st_shape_text(t->n_dims, t->shape, shape, sizeof shape));
     *out = malloc((t->count ? t->count : 1) * sizeof **out);
-    if (!*out) return LCL_FAIL(LCL_MEMORY, "no memory for %s of %s", name, path);
+    if (!*out) return LCL_FAIL(LCL_MEMORY, "no memory for %s of %s", name, s->path);
     return lcl_st_read(t, 0, t->count, LCL_I64, *out);
 }
 
@@ -60,7 +75,7 @@ static lcl_status pack(struct lcl_case *c, const struct inputs *in,
     int64_t per_image = lcl_tokens_per_image(m);
     for (int64_t s = 0; s < c->B; s++) {
         int64_t begin = b->T, length = 0;
-        while (length < c->L && in->mask[s * c->L + length]) length++;
+        while (length < c->L && (!in->mask || in->mask[s * c->L + length])) length++;
         for (int64_t t = 0; t < length; t++) {
             int64_t at = s * c->L + t, id = in->ids[at];
             if (id < 0 || id >= m->text.V)
@@ -98,38 +113,40 @@ static lcl_status pack(struct lcl_case *c, const struct inputs *in,
     return LCL_OK;
 }
 
-static lcl_status read_pixels(const struct lcl_safetensors *st, const char *path,
-                              const struct lcl_model_config *m, struct lcl_case *c)
+static lcl_status read_pixels(const struct source *s, const struct lcl_model_config *m,
+                              struct lcl_case *c)
 {
-    const struct lcl_st_tensor *t = lcl_st_find(st, "pixel_values");
+    const struct lcl_st_tensor *t = find(s, "pixel_values");
     char shape[96];
     int64_t S = m->vision.image_size;
     if (!t) return LCL_OK;
     if (t->n_dims != 4 || t->shape[1] != 3 || t->shape[2] != S || t->shape[3] != S)
-        return LCL_FAIL(LCL_SHAPE, "%s: pixel_values is %s, wanted [pictures, 3, %lld, %lld]", path,
-                        lcl_st_shape_text(t->n_dims, t->shape, shape, sizeof shape), (long long)S,
-                        (long long)S);
+        return LCL_FAIL(LCL_SHAPE, "%s: %s is %s, wanted [pictures, 3, %lld, %lld]", s->path,
+                        t->name, lcl_st_shape_text(t->n_dims, t->shape, shape, sizeof shape),
+                        (long long)S, (long long)S);
     c->n_images = t->shape[0];
     c->pixels = malloc((t->count ? t->count : 1) * sizeof *c->pixels);
-    if (!c->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of %s", path);
+    if (!c->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of %s", s->path);
     return lcl_st_read(t, 0, t->count, LCL_F32, c->pixels);
 }
 
-lcl_status lcl_case_read(const struct lcl_safetensors *st, const char *path,
+lcl_status lcl_case_read(const struct lcl_safetensors *st, const char *path, const char *prefix,
                          const struct lcl_model_config *m, struct lcl_case *c)
 {
+    const struct source s = {st, path, prefix};
     struct inputs in = {0};
     *c = (struct lcl_case){0};
-    const struct lcl_st_tensor *ids = lcl_st_find(st, "input_ids");
-    lcl_status status = read_i64(st, path, "input_ids", -1, -1, &in.ids);
+    const struct lcl_st_tensor *ids = find(&s, "input_ids");
+    lcl_status status = read_i64(&s, "input_ids", -1, -1, &in.ids);
     if (status == LCL_OK) {
         c->B = ids->shape[0];
         c->L = ids->shape[1];
-        status = read_i64(st, path, "attention_mask", c->B, c->L, &in.mask);
+        if (find(&s, "attention_mask"))
+            status = read_i64(&s, "attention_mask", c->B, c->L, &in.mask);
     }
-    if (status == LCL_OK && lcl_st_find(st, "labels"))
-        status = read_i64(st, path, "labels", c->B, c->L, &in.labels);
-    if (status == LCL_OK) status = read_pixels(st, path, m, c);
+    if (status == LCL_OK && find(&s, "labels"))
+        status = read_i64(&s, "labels", c->B, c->L, &in.labels);
+    if (status == LCL_OK) status = read_pixels(&s, m, c);
     if (status == LCL_OK) status = allocate(c);
     if (status == LCL_OK) status = pack(c, &in, m, path);
     free_inputs(&in);

@@ -16,10 +16,12 @@ struct lcl_case {
     int32_t *padded_T; /* [T] place of a packed token in the padded [B, L] */
     void *owned;
 };
-/* Reads input_ids, attention_mask, labels (optional: nothing supervised) and pixel_values.
- * LCL_SHAPE when image placeholders and pictures do not match, with both counts. */
+/* Reads PREFIXinput_ids, attention_mask (optional: all of it), labels (optional: nothing
+ * supervised) and pixel_values (optional: no pictures). LCL_SHAPE when image placeholders and
+ * pictures do not match, with both counts. */
 LCL_CHECKED lcl_status lcl_case_read(const struct lcl_safetensors *st, const char *path,
-                                     const struct lcl_model_config *m, struct lcl_case *c);
+                                     const char *prefix, const struct lcl_model_config *m,
+                                     struct lcl_case *c);
 void lcl_case_free(struct lcl_case *c);
 
 /* Runs forward and backward (m->params.grad must be laid out; it is cleared first) and writes

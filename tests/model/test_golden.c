@@ -30,7 +30,7 @@ static void golden_open_with(struct golden *g, const struct lcl_lora_config *lor
     ASSERT_OK(lcl_hf_load(shared_path(MODEL), &g->model.params, LCL_ALL_PARTS, &g->names));
     lcl_params_changed(&g->model.params);
     ASSERT_OK(lcl_st_open(path, &g->st));
-    ASSERT_OK(lcl_case_read(&g->st, path, &config, &g->c));
+    ASSERT_OK(lcl_case_read(&g->st, path, "", &config, &g->c));
 }
 
 static void golden_open(struct golden *g) { golden_open_with(g, NULL); }
