@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "checkpoint/torch.h"
+
 static const struct stored_type {
     const char *name;
     size_t bytes;
@@ -226,6 +228,7 @@ static lcl_status add_shard(struct lcl_safetensors *st, const char *path)
     if (!s->path) return LCL_FAIL(LCL_MEMORY, "no memory to open %s", path);
     st->n_shards++;
     LCL_TRY(lcl_fs_map(path, &s->map));
+    if (lcl_torch_is_file(&s->map)) return lcl_torch_add(st, st->n_shards - 1);
     return add_tensors(st, st->n_shards - 1);
 }
 
@@ -325,26 +328,17 @@ static bool ends_with(const char *s, const char *end)
 /* The file of a folder that holds, or lists, its weights; malloc'd. */
 static lcl_status weights_of_folder(const char *dir, char **path)
 {
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
-    static const char *const pickled[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
+    for (int i = 0; i < 4; i++) {
         *path = lcl_strdupf("%s/%s", dir, names[i]);
         if (!*path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
         if (lcl_fs_exists(*path)) return LCL_OK;
         free(*path);
     }
     *path = NULL;
-    for (int i = 0; i < 2; i++) {
-        char *bin = lcl_strdupf("%s/%s", dir, pickled[i]);
-        bool there = bin && lcl_fs_exists(bin);
-        free(bin);
-        if (there)
-            return LCL_FAIL_HINT(LCL_UNSUPPORTED,
-                                 "load it in transformers and save_pretrained it, which writes "
-                                 "safetensors",
-                                 "%s holds pickled weights (%s)", dir, pickled[i]);
-    }
-    return LCL_FAIL(LCL_NOT_FOUND, "%s holds neither %s nor %s", dir, names[0], names[1]);
+    return LCL_FAIL(LCL_NOT_FOUND, "%s holds neither %s nor %s, nor either's index", dir, names[0],
+                    names[2]);
 }
 
 lcl_status lcl_st_open(const char *path, struct lcl_safetensors *st)

@@ -35,8 +35,9 @@ struct lcl_safetensors {
     char *metadata; /* of the first file, as a JSON object; NULL when it has none */
 };
 
-/* path: a .safetensors file, a model.safetensors.index.json, or a folder that holds
- * model.safetensors or that index. LCL_NOT_FOUND, LCL_FORMAT, LCL_UNSUPPORTED (pickled weights). */
+/* path: a .safetensors file, a file of torch.save (checkpoint/torch.h), an index.json of either, or
+ * a folder that holds model.safetensors or pytorch_model.bin, or their index: the first in this
+ * order. LCL_NOT_FOUND, LCL_FORMAT, LCL_UNSUPPORTED. */
 LCL_CHECKED lcl_status lcl_st_open(const char *path, struct lcl_safetensors *st);
 void lcl_st_close(struct lcl_safetensors *st);
 /* NULL when there is none. */

@@ -9,6 +9,7 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/peft.h"
+#include "checkpoint/torch.h"
 #include "core/fs.h"
 #include "core/log.h"
 #include "model/model.h"
@@ -124,7 +125,8 @@ lcl_status inspect_safetensors(const char *path, json_t *out)
 {
     struct lcl_safetensors st;
     LCL_TRY(lcl_st_open(path, &st));
-    set_text(out, "kind", "safetensors");
+    set_text(out, "kind", "%s",
+             lcl_torch_is_file(&st.shards[0].map) ? "PyTorch file" : "safetensors");
     if (st.metadata) json_object_set_new(out, "metadata", json_loads(st.metadata, 0, NULL));
     describe_tensors(&st, out);
     lcl_st_close(&st);

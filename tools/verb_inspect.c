@@ -220,10 +220,12 @@ static lcl_status inspect_path(const char *path, json_t *out)
         free(dir);
         return status;
     }
-    if (ends_with(path, ".safetensors") || ends_with(path, ".safetensors.index.json"))
+    if (ends_with(path, ".safetensors") || ends_with(path, ".safetensors.index.json") ||
+        ends_with(path, ".bin") || ends_with(path, ".bin.index.json") || ends_with(path, ".pth") ||
+        ends_with(path, ".pt"))
         return inspect_safetensors(path, out);
     if (ends_with(path, ".h5") || ends_with(path, ".hdf5")) return inspect_h5(path, out);
-    return LCL_FAIL_HINT(LCL_FORMAT, "known are .h5, .safetensors, .yaml and folders",
+    return LCL_FAIL_HINT(LCL_FORMAT, "known are .h5, .safetensors, .bin, .yaml and folders",
                          "%s is a file of no known kind", path);
 }
 
