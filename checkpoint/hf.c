@@ -11,10 +11,34 @@ bool lcl_hf_is_folder(const char *dir)
     return there;
 }
 
+static bool is_vision(const char *on_disk)
+{
+    char name[LCL_PARAM_NAME_BYTES];
+    return lcl_hf_table_name(on_disk, name) == LCL_OK && strncmp(name, "vision_tower.", 13) == 0;
+}
+
+static bool has_vision_tower(const struct lcl_safetensors *st)
+{
+    for (size_t i = 0; i < st->n_tensors; i++)
+        if (is_vision(st->tensors[i].name)) return true;
+    return false;
+}
+
+lcl_status lcl_hf_open(const char *dir, struct lcl_safetensors *st)
+{
+    char *tower = NULL;
+    LCL_TRY(lcl_st_open(dir, st));
+    lcl_status status = has_vision_tower(st) ? LCL_OK : lcl_hf_tower_folder(dir, &tower);
+    if (status == LCL_OK && tower) status = lcl_st_join(st, tower, is_vision);
+    free(tower);
+    if (status != LCL_OK) lcl_st_close(st);
+    return status;
+}
+
 lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m)
 {
     struct lcl_safetensors st;
-    LCL_TRY(lcl_st_open(dir, &st));
+    LCL_TRY(lcl_hf_open(dir, &st));
     lcl_status status = lcl_hf_config_read(dir, &st, m);
     lcl_st_close(&st);
     return status;
@@ -112,7 +136,7 @@ static void check_row(struct matching *m, const struct lcl_param *p,
 
 static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned parts)
 {
-    LCL_TRY(lcl_st_open(m->dir, &m->st));
+    LCL_TRY(lcl_hf_open(m->dir, &m->st));
     LCL_TRY(lcl_hf_config_read(m->dir, &m->st, &m->config));
     m->of_row = calloc((size_t)t->n_rows + 1, sizeof *m->of_row);
     if (!m->of_row) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", m->dir);

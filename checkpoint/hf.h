@@ -4,7 +4,8 @@
  *   language_model.model.*  <- model.language_model.*, model.* (LLaVA v1)
  *   language_model.lm_head.weight  <- lm_head.weight
  *   vision_tower.*  <- vision_tower.vision_model.*, model.vision_tower.*,
- *                      model.vision_tower.vision_tower.vision_model.* (LLaVA v1)
+ *                      model.vision_tower.vision_tower.vision_model.* (LLaVA v1), [vision_model.]*
+ *                      of a CLIP folder
  *   multi_modal_projector.linear_1.*  <- model.multi_modal_projector.linear_1.*,
  *       multi_modal_projector.weight, [model.]mm_projector.weight, [model.]mm_projector.0.weight
  *   multi_modal_projector.linear_2.*  <- the same with linear_2, .2 */
@@ -31,6 +32,9 @@ void lcl_hf_names_free(struct lcl_hf_names *names);
 
 /* True where dir holds a config.json (and so is taken for an HF folder, not for a run). */
 bool lcl_hf_is_folder(const char *dir);
+/* The folder's weights. Where they hold no vision tower and config.json's mm_vision_tower names a
+ * folder (in this one, or a path), the vision tower of that one too: the original LLaVA layout. */
+LCL_CHECKED lcl_status lcl_hf_open(const char *dir, struct lcl_safetensors *st);
 /* The model that the folder describes. */
 LCL_CHECKED lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m);
 /* Fills the values of the rows whose part is in `parts` (bits 1 << enum lcl_part) from f32, f16 or

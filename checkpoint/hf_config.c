@@ -293,14 +293,43 @@ static lcl_status load_json(const char *path, json_t **out)
     return LCL_FAIL(LCL_FORMAT, "%s is no JSON object", path);
 }
 
-/* The tower's own config.json where mm_vision_tower is a folder (inside this one, or a path). */
+/* The folder that mm_vision_tower names, malloc'd; NULL where there is none of that name. */
+static char *tower_folder(const char *dir, const char *name)
+{
+    for (int i = name[0] == '/'; name[0] && i < 2; i++) {
+        char *folder = i ? lcl_strdupf("%s", name) : lcl_strdupf("%s/%s", dir, name);
+        char *config = folder ? lcl_strdupf("%s/config.json", folder) : NULL;
+        bool there = config && lcl_fs_exists(config);
+        free(config);
+        if (there) return folder;
+        free(folder);
+    }
+    return NULL;
+}
+
+lcl_status lcl_hf_tower_folder(const char *dir, char **tower)
+{
+    json_t *root = NULL;
+    char *path = lcl_strdupf("%s/config.json", dir);
+    lcl_status status = LCL_OK;
+    *tower = NULL;
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (lcl_fs_exists(path)) status = load_json(path, &root);
+    const char *name = json_string_value(json_object_get(root, "mm_vision_tower"));
+    if (name) *tower = tower_folder(dir, name);
+    json_decref(root);
+    free(path);
+    return status;
+}
+
+/* The tower's own config.json where mm_vision_tower is a folder. */
 static bool read_tower_folder(const struct reader *r, const char *dir, const char *name,
                               struct lcl_vision_config *v)
 {
     json_t *root = NULL;
-    char *path = name[0] == '/' ? lcl_strdupf("%s/config.json", name)
-                                : lcl_strdupf("%s/%s/config.json", dir, name);
-    bool there = path && lcl_fs_exists(path);
+    char *folder = tower_folder(dir, name);
+    char *path = folder ? lcl_strdupf("%s/config.json", folder) : NULL;
+    bool there = path != NULL;
     if (there) *r->status = load_json(path, &root);
     if (root) {
         const json_t *section = json_object_get(root, "vision_config");
@@ -308,6 +337,7 @@ static bool read_tower_folder(const struct reader *r, const char *dir, const cha
         read_vision(&tower, v);
     }
     json_decref(root);
+    free(folder);
     free(path);
     return there;
 }

@@ -12,6 +12,9 @@
  * kind that the config names. LCL_UNSUPPORTED for what the model cannot compute, naming the key. */
 LCL_CHECKED lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
                                           struct lcl_model_config *m);
+/* The folder of mm_vision_tower of dir/config.json, where it is one: below dir, absolute, or from
+ * the working folder. *tower malloc'd, NULL where it is none or is not named. */
+LCL_CHECKED lcl_status lcl_hf_tower_folder(const char *dir, char **tower);
 /* config.json text of the model as transformers 5 and 4 read it; malloc'd. dtype: of the weights
  * beside it. LCL_UNSUPPORTED for pooled models, which have no HF form. */
 LCL_CHECKED lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype,

@@ -24,10 +24,14 @@ lcl_status lcl_hf_table_name(const char *on_disk, char name[LCL_PARAM_NAME_BYTES
     static const char *const parts[] = {"language_model.", "vision_tower.",
                                         "multi_modal_projector.", "mm_projector.", NULL};
     static const char *const decoder[] = {"embed_tokens.", "layers.", "norm.", NULL};
+    static const char *const clip[] = {"embeddings.", "encoder.", "pre_layrnorm.",
+                                       "post_layernorm.", NULL};
     const char *s = on_disk, *prefix = "";
     if (strncmp(s, "model.", 6) == 0 && begins_with_one_of(s + 6, parts)) s += 6;
     if (strncmp(s, "model.", 6) == 0 && begins_with_one_of(s + 6, decoder)) {
         prefix = "language_model.";
+    } else if (skip_prefix(&s, "vision_model.") || begins_with_one_of(s, clip)) {
+        prefix = "vision_tower.";
     } else if (strncmp(s, "lm_head.", 8) == 0) {
         prefix = "language_model.";
     } else if (skip_prefix(&s, "language_model.")) {

@@ -361,6 +361,35 @@ lcl_status lcl_st_open(const char *path, struct lcl_safetensors *st)
     return status;
 }
 
+lcl_status lcl_st_join(struct lcl_safetensors *st, const char *path,
+                       bool (*wanted)(const char *name))
+{
+    struct lcl_safetensors more;
+    LCL_TRY(lcl_st_open(path, &more));
+    struct lcl_st_shard *shards =
+        realloc(st->shards, (size_t)(st->n_shards + more.n_shards) * sizeof *shards);
+    if (shards) st->shards = shards;
+    struct lcl_st_tensor *tensors =
+        realloc(st->tensors, (st->n_tensors + more.n_tensors + 1) * sizeof *tensors);
+    if (tensors) st->tensors = tensors;
+    if (!shards || !tensors) {
+        lcl_st_close(&more);
+        return LCL_FAIL(LCL_MEMORY, "no memory to open %s", path);
+    }
+    for (size_t i = 0; i < more.n_tensors; i++) {
+        struct lcl_st_tensor *t = &more.tensors[i];
+        if (!wanted(t->name)) continue;
+        st->tensors[st->n_tensors] = *t;
+        st->tensors[st->n_tensors++].shard += st->n_shards;
+        t->name = NULL; /* moved */
+    }
+    memcpy(st->shards + st->n_shards, more.shards, (size_t)more.n_shards * sizeof *shards);
+    st->n_shards += more.n_shards;
+    more.n_shards = 0;
+    lcl_st_close(&more);
+    return sort_tensors(st);
+}
+
 void lcl_st_close(struct lcl_safetensors *st)
 {
     for (size_t i = 0; i < st->n_tensors; i++) free(st->tensors[i].name);

@@ -39,6 +39,9 @@ struct lcl_safetensors {
  * a folder that holds model.safetensors or pytorch_model.bin, or their index: the first in this
  * order. LCL_NOT_FOUND, LCL_FORMAT, LCL_UNSUPPORTED. */
 LCL_CHECKED lcl_status lcl_st_open(const char *path, struct lcl_safetensors *st);
+/* Opens `path` too and adds the tensors that are wanted by their names. */
+LCL_CHECKED lcl_status lcl_st_join(struct lcl_safetensors *st, const char *path,
+                                   bool (*wanted)(const char *name));
 void lcl_st_close(struct lcl_safetensors *st);
 /* NULL when there is none. */
 const struct lcl_st_tensor *lcl_st_find(const struct lcl_safetensors *st, const char *name);

@@ -8,6 +8,7 @@
 #include "cpu/cpu.h"
 #include "train/forward.h"
 #include "train/generate.h"
+#include "train/hf_folder.h"
 
 enum { USUAL_NEW = 12 };
 
@@ -61,7 +62,7 @@ lcl_status generate_case(const char *model_dir, const char *case_path, int64_t m
     lcl_status status;
     LCL_TRY(lcl_threads_start(0));
     LCL_TRY(lcl_cpu_ops(&exec.ops));
-    LCL_TRY(lcl_hf_load_config(model_dir, &config));
+    LCL_TRY(lcl_hf_folder_config(model_dir, &config));
     LCL_TRY(lcl_model_create(&model, &config));
     LCL_TRY_GOTO(lcl_model_reserve(&model, false, false, false));
     LCL_TRY_GOTO(lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, NULL));

@@ -13,6 +13,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "model/model.h"
+#include "train/hf_folder.h"
 
 static void set_text(json_t *out, const char *key, const char *fmt, ...) LCL_PRINTF(3, 4);
 static void set_text(json_t *out, const char *key, const char *fmt, ...)
@@ -172,9 +173,10 @@ lcl_status inspect_hf_folder(const char *dir, json_t *out)
                                          "preprocessor_config.json"};
     struct lcl_safetensors st;
     struct lcl_model_config config;
-    LCL_TRY(lcl_st_open(dir, &st));
+    LCL_TRY(lcl_hf_open(dir, &st));
     lcl_status status = lcl_hf_config_read(dir, &st, &config);
     set_text(out, "kind", "HF LLaVA folder");
+    if (status == LCL_OK) status = lcl_hf_image_token(dir, &config);
     if (status == LCL_OK) {
         describe_model(&config, out);
         status = compare_with_table(&st, &config, out);

@@ -4,6 +4,7 @@
 #include "cpu/cpu.h"
 #include "tools/cli.h"
 #include "train/forward.h"
+#include "train/hf_folder.h"
 
 static lcl_status forward(const char *model_dir, const char *case_path, const char *out, bool bf16)
 {
@@ -16,7 +17,7 @@ static lcl_status forward(const char *model_dir, const char *case_path, const ch
     lcl_status status = LCL_OK;
     LCL_TRY(lcl_threads_start(0));
     LCL_TRY(lcl_cpu_ops(&exec.ops));
-    LCL_TRY(lcl_hf_load_config(model_dir, &config));
+    LCL_TRY(lcl_hf_folder_config(model_dir, &config));
     LCL_TRY(lcl_model_create(&model, &config));
     LCL_TRY_GOTO(lcl_model_reserve(&model, bf16, true, false));
     LCL_TRY_GOTO(lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, &names));

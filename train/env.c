@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "train/device.h"
+#include "train/hf_folder.h"
 #include "train/plan.h"
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
@@ -79,7 +80,7 @@ static lcl_status find_origin(const char *from, struct origin *o, struct lcl_mod
     *o = (struct origin){.hf = !lcl_checkpoint_is_folder(from) && lcl_hf_is_folder(from)};
     if (o->hf) {
         snprintf(o->path, sizeof o->path, "%s", from);
-        return lcl_hf_load_config(from, m);
+        return lcl_hf_folder_config(from, m);
     }
     LCL_TRY(lcl_checkpoint_find(from, o->path, sizeof o->path));
     return lcl_checkpoint_load_config(o->path, m);
