@@ -33,6 +33,7 @@ void lcl_tokenizer_free(struct lcl_tokenizer *t)
     free(t->token);
     free(t->by_text);
     free(t->merges);
+    free(t->score);
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].content);
     free(t->added);
     tok_steps_free(&t->normalize);
@@ -86,7 +87,28 @@ static bool stands_alone(const char *s, size_t n, size_t begin, size_t end)
            !(end < n && is_word(s + end, n - end));
 }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+/* Bytes of the white space (Unicode's White_Space) at s, or 0. */
+static int space_bytes(const char *s, size_t n)
+{
+    uint32_t c;
+    int size = tok_utf8(s, n, &c);
+    bool space = size > 0 && (c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 ||
+                              c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+                              c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000);
+    return space ? size : 0;
+}
+
+/* Where the white space that ends at `end` begins, not before `first`. */
+static size_t before_space(const char *s, size_t first, size_t end)
+{
+    for (;;) {
+        size_t at = end;
+        while (at > first && end - at < 4 && ((uint8_t)s[--at] & 0xc0) == 0x80) {
+        }
+        if (at == end || space_bytes(s + at, end - at) != (int)(end - at)) return end;
+        end = at;
+    }
+}
 
 /* The leftmost, then longest added token of the phase in s[from, n); NULL when there is none. */
 static const struct tok_added *find_added(const struct lcl_tokenizer *t, bool normalized,
@@ -114,7 +136,8 @@ static lcl_status encode_words(struct encoder *e, const char *s, size_t n, bool 
     LCL_TRY(tok_pieces_add(&e->c, s, n, first));
     LCL_TRY(tok_steps_run(&e->t->split, e->continued, &e->c, &e->d));
     for (size_t i = 0; i < e->c.n; i++)
-        LCL_TRY(tok_bpe(e->t, e->c.text + e->c.v[i].at, e->c.v[i].size, e->out));
+        LCL_TRY((e->t->score ? tok_unigram : tok_bpe)(e->t, e->c.text + e->c.v[i].at,
+                                                      e->c.v[i].size, e->out));
     return LCL_OK;
 }
 
@@ -129,15 +152,13 @@ static lcl_status encode_added(struct encoder *e, bool normalized, const char *s
     for (;;) {
         const struct tok_added *a = find_added(e->t, normalized, s, n, done, &at);
         size_t end = a ? at : n;
-        if (a && a->lstrip)
-            while (end > done && is_space(s[end - 1])) end--;
+        if (a && a->lstrip) end = before_space(s, done, end);
         LCL_TRY(encode_gap(e, normalized, s + done, end - done, first && done == 0));
         if (!a) return LCL_OK;
         LCL_TRY(lcl_ids_push(e->out, a->id));
         e->continued = false; /* what follows an added token is a new sentence */
         done = at + a->size;
-        if (a->rstrip)
-            while (done < n && is_space(s[done])) done++;
+        for (int k = 1; a->rstrip && k > 0; done += (size_t)k) k = space_bytes(s + done, n - done);
     }
 }
 

@@ -7,6 +7,8 @@
 
 struct lcl_tokenizer; /* immutable once loaded: may be shared between threads */
 
+/* tokenizer_json: or a SentencePiece model (tokenizer.model: BPE or unigram), which is read, and
+ * saved, as the tokenizer.json that transformers makes of it. */
 LCL_CHECKED lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl_tokenizer **out);
 /* The tokenizer of an HF folder, a run, or a checkpoint (in the run folder above it); a tokenizer
  * file itself is taken too. LCL_NOT_FOUND where there is none. */

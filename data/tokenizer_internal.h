@@ -5,6 +5,8 @@
 #ifndef LCL_DATA_TOKENIZER_INTERNAL_H
 #define LCL_DATA_TOKENIZER_INTERNAL_H
 
+#include <jansson.h>
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -68,6 +70,7 @@ struct tok_token {
     size_t at; /* in blob */
     uint32_t size;
     bool present, special;
+    bool piece; /* of a unigram model */
 };
 struct tok_added {
     int32_t id;
@@ -94,6 +97,9 @@ struct lcl_tokenizer {
     struct tok_steps normalize, split, decode;
     int32_t *prefix, *suffix; /* ids put around a text */
     int n_prefix, n_suffix;
+    double *score; /* [n_ids] of a unigram model; NULL: BPE */
+    double unknown_score;
+    size_t longest_piece; /* bytes */
     int32_t unk, bos, eos, image;
     int32_t byte_id[256]; /* <0xNN> or -1 */
     bool byte_fallback, fuse_unk, ignore_merges, joined_by_space;
@@ -111,9 +117,18 @@ bool tok_merges_add(struct lcl_tokenizer *t, int32_t left, int32_t right, int32_
 const struct tok_merge *tok_merges_find(const struct lcl_tokenizer *t, int32_t left, int32_t right);
 lcl_status tok_bpe(const struct lcl_tokenizer *t, const char *s, size_t n, struct lcl_ids *out);
 
+/* tokenizer_unigram.c; the vocabulary is there already. */
+lcl_status tok_unigram_load(struct lcl_tokenizer *t, const json_t *model);
+lcl_status tok_unigram(const struct lcl_tokenizer *t, const char *s, size_t n, struct lcl_ids *out);
+
 /* tokenizer_load.c */
 lcl_status tok_load_text(const char *name, const char *json, size_t size, const char *config,
                          size_t config_size, struct lcl_tokenizer **out);
+
+/* tokenizer_sp.c: the tokenizer.json (malloc'd) that says what a SentencePiece model does; config
+ * and added: tokenizer_config.json and added_tokens.json beside it, or NULL. */
+lcl_status tok_sp_json(const char *path, const char *data, size_t size, const char *config,
+                       size_t config_size, const char *added, size_t added_size, char **text);
 
 /* Bytes of the UTF-8 character at s (1..4), or 0 where it is malformed. *code may be NULL. */
 int tok_utf8(const char *s, size_t n, uint32_t *code);

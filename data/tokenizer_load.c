@@ -4,11 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/fs.h"
 #include "data/tokenizer_internal.h"
 
 enum { MAX_STEPS = 64, MAX_ADDED = 1 << 16, MAX_TOKEN_BYTES = 1 << 16 };
-#define TOKENIZER_MAX_BYTES ((size_t)1 << 28)
 
 #define BAD(...) LCL_FAIL(LCL_FORMAT, __VA_ARGS__)
 
@@ -402,6 +400,28 @@ static lcl_status load_merges(struct lcl_tokenizer *t, const json_t *list)
     return LCL_OK;
 }
 
+/* [[piece, score], ...]: ids are places in the list. */
+static lcl_status load_unigram(struct lcl_tokenizer *t, const json_t *model, const json_t *list,
+                               const json_t *added)
+{
+    json_t *map = json_object();
+    lcl_status status = LCL_OK;
+    for (size_t i = 0; status == LCL_OK && i < json_array_size(list); i++) {
+        const json_t *piece = json_array_get(json_array_get(list, i), 0);
+        if (!json_is_string(piece) ||
+            json_object_getn(map, json_string_value(piece), json_string_length(piece)))
+            status = BAD("model.vocab[%zu] is no piece of its own", i);
+        else
+            json_object_setn_new(map, json_string_value(piece), json_string_length(piece),
+                                 json_integer((json_int_t)i));
+    }
+    if (status == LCL_OK) status = load_vocab(t, map, added);
+    json_decref(map);
+    LCL_TRY(status);
+    LCL_TRY(tok_unigram_load(t, model));
+    return load_added(t, added);
+}
+
 static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
 {
     const json_t *model = json_object_get(root, "model");
@@ -409,9 +429,10 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
     const char *type = string_of(model, "type");
     json_t *vocab = json_object_get(model, "vocab");
     if (!json_is_object(model)) return BAD("there is no \"model\"");
-    if (*type && strcmp(type, "BPE") != 0) return unsupported("model", type);
-    if (!json_is_object(vocab) || json_object_size(vocab) == 0)
-        return BAD("model.vocab is not a map of tokens to ids");
+    bool unigram = strcmp(type, "Unigram") == 0;
+    if (*type && !unigram && strcmp(type, "BPE") != 0) return unsupported("model", type);
+    if (unigram ? !json_is_array(vocab) : !json_is_object(vocab) || json_object_size(vocab) == 0)
+        return BAD("model.vocab is not a %s", unigram ? "list of pieces" : "map of tokens to ids");
     if (is_set(added) && !json_is_array(added)) return BAD("added_tokens is not a list");
     if (*string_of(model, "continuing_subword_prefix") || *string_of(model, "end_of_word_suffix"))
         return unsupported("model with", "continuing_subword_prefix or end_of_word_suffix");
@@ -422,6 +443,7 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
     LCL_TRY(flag_of(model, "ignore_merges", false, &t->ignore_merges));
     LCL_TRY(parse_list(t, json_object_get(root, "normalizer"), "normalizers", "normalizer",
                        parse_normalizer, 0));
+    if (unigram) return load_unigram(t, model, vocab, added);
     LCL_TRY(load_vocab(t, vocab, added));
     LCL_TRY(load_merges(t, json_object_get(model, "merges")));
     t->unk = -1;
@@ -504,53 +526,4 @@ out:
     else
         *out = t;
     return status;
-}
-
-/* A file beside tokenizer.json, or NULL where there is none. */
-static lcl_status read_beside(const char *path, const char *name, char **text, size_t *size)
-{
-    char *beside = lcl_strdupf("%.*s%s", (int)(lcl_fs_basename(path) - path), path, name);
-    lcl_status status = LCL_OK;
-    if (!beside) return LCL_FAIL(LCL_MEMORY, "no memory to read %s", name);
-    if (lcl_fs_exists(beside)) status = lcl_fs_read(beside, TOKENIZER_MAX_BYTES, text, size);
-    free(beside);
-    return status;
-}
-
-lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl_tokenizer **out)
-{
-    char *json = NULL, *config = NULL, *specials = NULL;
-    size_t size = 0, config_size = 0, specials_size = 0;
-    lcl_status status;
-    *out = NULL;
-    LCL_TRY_GOTO(lcl_fs_read(tokenizer_json, TOKENIZER_MAX_BYTES, &json, &size));
-    LCL_TRY_GOTO(read_beside(tokenizer_json, "tokenizer_config.json", &config, &config_size));
-    LCL_TRY_GOTO(read_beside(tokenizer_json, "special_tokens_map.json", &specials, &specials_size));
-    LCL_TRY_GOTO(tok_load_text(tokenizer_json, json, size, config, config_size, out));
-    (*out)->config_json = config;
-    (*out)->config_size = config_size;
-    (*out)->specials_json = specials;
-    (*out)->specials_size = specials_size;
-    config = specials = NULL;
-out:
-    free(json);
-    free(config);
-    free(specials);
-    return status;
-}
-
-lcl_status lcl_tokenizer_load_folder(const char *from, struct lcl_tokenizer **out)
-{
-    *out = NULL;
-    if (!lcl_fs_is_dir(from)) return lcl_tokenizer_load(from, out);
-    for (int i = 0; i < 2; i++) {
-        char *path = lcl_strdupf(i ? "%s/../tokenizer.json" : "%s/tokenizer.json", from);
-        if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        bool there = lcl_fs_exists(path);
-        lcl_status status = there ? lcl_tokenizer_load(path, out) : LCL_OK;
-        free(path);
-        if (there) return status;
-    }
-    return LCL_FAIL_HINT(LCL_NOT_FOUND, "name one by the key tokenizer",
-                         "%s holds no tokenizer.json", from);
 }

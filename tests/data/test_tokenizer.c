@@ -291,7 +291,7 @@ static void test_hostile_files(void **state)
         {"[]", "not a JSON object"},
         {"{}", "no \"model\""},
         {"{\"model\":3}", "no \"model\""},
-        {"{\"model\":{\"type\":\"Unigram\"}}", "Unigram"},
+        {"{\"model\":{\"type\":\"WordPiece\"}}", "WordPiece"},
         {MODEL("\"vocab\":[],\"merges\":[]"), "model.vocab"},
         {MODEL("\"vocab\":{},\"merges\":[]"), "model.vocab"},
         {MODEL("\"vocab\":{\"a\":\"x\"},\"merges\":[]"), "\"a\""},

@@ -21,6 +21,7 @@
 #include "data/pack.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
+#include "tests/support/sp_file.h"
 #include "tests/support/tiny.h"
 #include "tests/support/torch_file.h"
 #include "train/metrics.h"
@@ -309,6 +310,16 @@ static void tokenizers(void **state)
     fuzz("tokenizer.json", seeds, 1, read_tokenizer);
 }
 
+static void sentencepiece_models(void **state)
+{
+    (void)state;
+    struct torch_bytes bpe = {0}, unigram = {0};
+    sp_small(&bpe, SP_BPE, true);
+    sp_small(&unigram, SP_UNIGRAM, false);
+    struct file seeds[] = {{bpe.v, bpe.n}, {unigram.v, unigram.n}};
+    fuzz("tokenizer.model", seeds, 2, read_tokenizer);
+}
+
 static lcl_status read_metrics(const char *path, const struct file *f)
 {
     struct lcl_metrics_table t;
@@ -491,9 +502,11 @@ static int quiet(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures), cmocka_unit_test(configs),       cmocka_unit_test(tokenizers),
-        cmocka_unit_test(metrics),  cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
-        cmocka_unit_test(adapters), cmocka_unit_test(packs),         cmocka_unit_test(torch_files),
+        cmocka_unit_test(pictures),      cmocka_unit_test(configs),
+        cmocka_unit_test(tokenizers),    cmocka_unit_test(metrics),
+        cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
+        cmocka_unit_test(adapters),      cmocka_unit_test(packs),
+        cmocka_unit_test(torch_files),   cmocka_unit_test(sentencepiece_models),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
