@@ -36,6 +36,7 @@ void lcl_tokenizer_free(struct lcl_tokenizer *t)
     free(t->score);
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].content);
     free(t->added);
+    pcre2_code_free(t->word);
     tok_steps_free(&t->normalize);
     tok_steps_free(&t->split);
     tok_steps_free(&t->decode);
@@ -71,20 +72,24 @@ struct encoder {
     struct lcl_ids *out;
 };
 
-static bool is_word(const char *s, size_t n)
+static bool is_word(const struct lcl_tokenizer *t, const char *s, size_t n)
 {
-    uint32_t c;
-    return tok_utf8(s, n, &c) > 0 && (c >= 0x80 || (c >= '0' && c <= '9') ||
-                                      (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_');
+    pcre2_match_data *data = pcre2_match_data_create(1, NULL);
+    int rc = data ? pcre2_match(t->word, (PCRE2_SPTR)s, n, 0, PCRE2_ANCHORED | PCRE2_NO_UTF_CHECK,
+                                data, NULL)
+                  : -1;
+    pcre2_match_data_free(data);
+    return rc >= 0;
 }
 
-static bool stands_alone(const char *s, size_t n, size_t begin, size_t end)
+static bool stands_alone(const struct lcl_tokenizer *t, const char *s, size_t n, size_t begin,
+                         size_t end)
 {
     size_t back = begin;
     while (back > 0 && back + 4 > begin && ((uint8_t)s[--back] & 0xc0) == 0x80) {
     }
-    return !(begin > 0 && is_word(s + back, begin - back)) &&
-           !(end < n && is_word(s + end, n - end));
+    return !(begin > 0 && is_word(t, s + back, begin - back)) &&
+           !(end < n && is_word(t, s + end, n - end));
 }
 
 /* Bytes of the white space (Unicode's White_Space) at s, or 0. */
@@ -120,7 +125,7 @@ static const struct tok_added *find_added(const struct lcl_tokenizer *t, bool no
             if (a->normalized != normalized || a->content[0] != s[i] || a->size > n - i ||
                 memcmp(a->content, s + i, a->size) != 0)
                 continue;
-            if (a->single_word && !stands_alone(s, n, i, i + a->size)) continue;
+            if (a->single_word && !stands_alone(t, s, n, i, i + a->size)) continue;
             *at = i;
             return a;
         }
@@ -229,7 +234,8 @@ lcl_status lcl_tokenizer_decode_bytes(const struct lcl_tokenizer *t, const int32
         const struct tok_token *k = &t->token[ids[i]];
         if (skip_special && k->special) continue;
         if (t->joined_by_space && a.n > 0) LCL_TRY_GOTO(tok_pieces_add(&a, " ", 1, false));
-        LCL_TRY_GOTO(tok_pieces_add(&a, t->blob + k->at, k->size, false));
+        LCL_TRY_GOTO(k->shown ? tok_pieces_add(&a, k->shown->content, k->shown->size, false)
+                              : tok_pieces_add(&a, t->blob + k->at, k->size, false));
     }
     LCL_TRY_GOTO(tok_steps_run(&t->decode, false, &a, &b));
     *text = a.text; /* pieces lie end to end */

@@ -70,7 +70,8 @@ struct tok_token {
     size_t at; /* in blob */
     uint32_t size;
     bool present, special;
-    bool piece; /* of a unigram model */
+    bool piece;                    /* of a unigram model */
+    const struct tok_added *shown; /* decoded as its content: an added token that is normalised */
 };
 struct tok_added {
     int32_t id;
@@ -94,6 +95,7 @@ struct lcl_tokenizer {
     size_t merge_mask, n_merges;
     struct tok_added *added; /* longest first */
     size_t n_added;
+    pcre2_code *word; /* a character of a word, for single_word; NULL: no token asks */
     struct tok_steps normalize, split, decode;
     int32_t *prefix, *suffix; /* ids put around a text */
     int n_prefix, n_suffix;

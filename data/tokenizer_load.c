@@ -321,6 +321,24 @@ out:
     return status;
 }
 
+/* \w of the regex crate: alphabetic characters, marks, digits, joining punctuation. */
+static const char word_pattern[] =
+    "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}]";
+
+static lcl_status link_added(struct lcl_tokenizer *t)
+{
+    struct tok_step step = {0};
+    for (size_t i = 0; i < t->n_added; i++) {
+        const struct tok_added *a = &t->added[i];
+        if (a->normalized) t->token[a->id].shown = a;
+        if (!a->single_word || t->word) continue;
+        LCL_TRY(tok_step_regex(&step, word_pattern, sizeof word_pattern - 1));
+        t->word = step.regex;
+    }
+    return LCL_OK;
+}
+
 static lcl_status load_added(struct lcl_tokenizer *t, const json_t *list)
 {
     size_t i;
@@ -347,7 +365,7 @@ static lcl_status load_added(struct lcl_tokenizer *t, const json_t *list)
         if (a->normalized) LCL_TRY(normalize_added(t, a));
     }
     qsort(t->added, t->n_added, sizeof *t->added, longer_first);
-    return LCL_OK;
+    return link_added(t);
 }
 
 /* A merge is "left right" or ["left", "right"]. */

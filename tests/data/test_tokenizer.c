@@ -376,6 +376,39 @@ static void test_truncated_files(void **state)
     free(json);
 }
 
+/* Unicode's words and white space around added tokens. */
+static void test_added_tokens_in_any_script(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"added_tokens\": [{\"id\": 3, \"content\": \"<i>\", \"single_word\": true, "
+        "\"normalized\": false}, {\"id\": 4, \"content\": \"W\", \"lstrip\": true, \"rstrip\": "
+        "true, "
+        "\"normalized\": false}], \"model\": {\"type\": \"BPE\", \"unk_token\": \"u\", "
+        "\"fuse_unk\": "
+        "true, \"vocab\": {\"u\": 0, \"a\": 1, \"b\": 2}, \"merges\": []}}";
+    static const struct {
+        const char *text;
+        int n, ids[4];
+    } cases[] = {{"a\xc3\xa9<i>b", 3, {1, 0, 2}},                        /* after a letter */
+                 {"\xe2\x80\x9c<i>\xe2\x80\x9d", 3, {0, 3, 0}},          /* in quotes */
+                 {"<i>\xe0\xa4\xbe", 1, {0}},                            /* before a mark */
+                 {"a\xe2\x80\xa8\xc2\xa0W\xe3\x80\x80 b", 3, {1, 4, 2}}, /* spaces */
+                 {"W\xe2\x80\x8b", 2, {4, 0}}};                          /* none: width zero */
+    char path[512];
+    snprintf(path, sizeof path, "%s/added.json", temp_dir());
+    ASSERT_OK(lcl_fs_write_atomic(path, json, strlen(json)));
+    struct lcl_tokenizer *t = load(path);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct lcl_ids ids = {0};
+        ASSERT_OK(lcl_tokenizer_encode(t, cases[i].text, false, &ids));
+        assert_int_equal(ids.n, cases[i].n);
+        for (int k = 0; k < cases[i].n; k++) assert_int_equal(ids.v[k], cases[i].ids[k]);
+        lcl_ids_free(&ids);
+    }
+    lcl_tokenizer_free(t);
+}
+
 static void test_missing_file(void **state)
 {
     (void)state;
@@ -419,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_deep_nesting_is_refused),
         cmocka_unit_test(test_truncated_files),
         cmocka_unit_test(test_missing_file),
+        cmocka_unit_test(test_added_tokens_in_any_script),
         cmocka_unit_test(test_long_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
