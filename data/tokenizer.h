@@ -65,4 +65,19 @@ LCL_CHECKED lcl_status lcl_tokenizer_decode_bytes(const struct lcl_tokenizer *t,
                                                   int64_t n, bool skip_special, char **text,
                                                   size_t *size);
 
+/* Text of tokens that come one by one: each push gives what is new and can no longer change, so
+ * that no character is shown before all its bytes are there; the pieces and the end make what
+ * lcl_tokenizer_decode gives. Set tokenizer and skip_special, the rest zero. */
+struct lcl_text_stream {
+    const struct lcl_tokenizer *tokenizer;
+    bool skip_special;
+    struct lcl_ids ids;
+    size_t given; /* bytes */
+};
+/* *text: malloc'd, "" where nothing is settled. */
+LCL_CHECKED lcl_status lcl_text_stream_push(struct lcl_text_stream *s, int32_t id, char **text);
+/* What was held back. */
+LCL_CHECKED lcl_status lcl_text_stream_end(struct lcl_text_stream *s, char **text);
+void lcl_text_stream_free(struct lcl_text_stream *s);
+
 #endif
