@@ -51,6 +51,7 @@ struct lcl_hf_save_options {
     float image_mean[3], image_std[3]; /* all 0: CLIP's */
     bool pad_to_square;                /* data.resize: pad */
     uint8_t background[3];             /* behind the padding */
+    bool llava_v1; /* the original LLaVA layout: names of its own, the tower in DIR/vision_tower */
 };
 /* Writes config.json, generation_config.json, preprocessor_config.json and the weights, which
  * transformers' LlavaForConditionalGeneration loads; tokenizer files are the caller's. A

@@ -20,6 +20,11 @@ LCL_CHECKED lcl_status lcl_hf_tower_folder(const char *dir, char **tower);
 LCL_CHECKED lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype,
                                            char **text);
 
+/* The same as the original LLaVA has it: *text for config.json, the tower named `tower` below the
+ * folder; *tower_text for the tower's own. LCL_UNSUPPORTED for projectors that it cannot name. */
+LCL_CHECKED lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dtype,
+                                              const char *tower, char **text, char **tower_text);
+
 /* Every field of the config as JSON, for checkpoints: malloc'd text, and back. */
 LCL_CHECKED lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **text);
 LCL_CHECKED lcl_status lcl_model_config_from_json(const char *text, const char *where,

@@ -103,6 +103,37 @@ lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype
     return *text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for config.json");
 }
 
+lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dtype,
+                                  const char *tower, char **text, char **tower_text)
+{
+    bool linear = m->projector == LCL_PROJECTOR_LINEAR;
+    *text = *tower_text = NULL;
+    if (m->pool != LCL_POOL_NONE || m->projector == LCL_PROJECTOR_LINEAR2 ||
+        (!linear && m->projector_act != LCL_GELU_ERF))
+        return LCL_FAIL_HINT(LCL_UNSUPPORTED, "export with --to hf, where the model has a form",
+                             "the original LLaVA has linear projectors and two layers with gelu "
+                             "(mlp2x_gelu), and no pooling");
+    json_t *root = text_section(m);
+    json_t *more =
+        json_pack("{s:s, s:[s], s:s, s:s, s:s, s:I, s:s, s:I, s:b, s:b}", "model_type", "llava",
+                  "architectures", "LlavaLlamaForCausalLM", "torch_dtype", dtype_name(dtype),
+                  "mm_vision_tower", tower, "mm_projector_type", linear ? "linear" : "mlp2x_gelu",
+                  "mm_vision_select_layer", (json_int_t)m->select_layer, "mm_vision_select_feature",
+                  m->keep_class ? "cls_patch" : "patch", "mm_hidden_size", (json_int_t)m->vision.C,
+                  "use_mm_proj", 1, "mm_use_im_start_end", 0);
+    json_object_update(root, more);
+    json_decref(more);
+    set_id(root, "image_token_index", m->image_token);
+    json_t *clip = json_pack("{s:s, s:[s], s:I, s:o}", "model_type", "clip", "architectures",
+                             "CLIPModel", "projection_dim", (json_int_t)m->vision.C,
+                             "vision_config", vision_section(&m->vision));
+    *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    *tower_text = json_dumps(clip, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    json_decref(root);
+    json_decref(clip);
+    return *text && *tower_text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for config.json");
+}
+
 /* ---- all of the config, for checkpoints: one list makes both directions ---- */
 
 /* I(field, low, high), F(field), B(field) */

@@ -1,5 +1,6 @@
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/hf.h"
@@ -16,12 +17,14 @@ struct export
     size_t n;
     float *made[MAX_EXTRA];
     int n_made;
+    char(*names)[LCL_PARAM_NAME_BYTES]; /* of llava_v1 */
 };
 
 static void export_free(struct export *e)
 {
     for (int i = 0; i < e->n_made; i++) free(e->made[i]);
     free(e->items);
+    free(e->names);
 }
 
 static struct lcl_st_item *find_item(struct export *e, const char *name)
@@ -96,7 +99,7 @@ static lcl_status complete_projector(struct export *e, lcl_dtype dtype)
     return LCL_OK;
 }
 
-static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtype dtype)
+static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtype dtype, bool v1)
 {
     e->items = calloc((size_t)t->n_rows + MAX_EXTRA, sizeof *e->items);
     if (!e->items) return LCL_FAIL(LCL_MEMORY, "no memory for a list of %d tensors", t->n_rows);
@@ -114,7 +117,56 @@ static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtyp
         memcpy(item->shape, p->shape, sizeof p->shape);
     }
     LCL_TRY(fold_standardisation(e, t, dtype));
-    return complete_projector(e, dtype);
+    /* The original LLaVA has a linear projector; HF's is two layers always. */
+    return v1 && e->config.projector == LCL_PROJECTOR_LINEAR ? LCL_OK
+                                                             : complete_projector(e, dtype);
+}
+
+/* ---- the original LLaVA layout ---- */
+
+static void v1_name(const char *name, bool linear, char out[LCL_PARAM_NAME_BYTES])
+{
+    const struct {
+        const char *from, *to;
+    } rules[] = {{"vision_tower.", "vision_model."},
+                 {"multi_modal_projector.linear_1.",
+                  linear ? "model.mm_projector." : "model.mm_projector.0."},
+                 {"multi_modal_projector.linear_2.", "model.mm_projector.2."},
+                 {"language_model.model.", "model."},
+                 {"language_model.", ""}};
+    for (int i = 0; i < 5; i++) {
+        size_t n = strlen(rules[i].from);
+        if (strncmp(name, rules[i].from, n) != 0) continue;
+        snprintf(out, LCL_PARAM_NAME_BYTES, "%s%.*s", rules[i].to, LCL_PARAM_NAME_BYTES - 32,
+                 name + n);
+        return;
+    }
+}
+
+/* Items by their v1 names, those of the tower behind; returns how many stand before. */
+static lcl_status split_v1(struct export *e, size_t *n_text)
+{
+    struct lcl_st_item *sorted = calloc(e->n + 1, sizeof *sorted);
+    e->names = calloc(e->n + 1, sizeof *e->names);
+    if (!sorted || !e->names) {
+        free(sorted);
+        return LCL_FAIL(LCL_MEMORY, "no memory for %zu names", e->n);
+    }
+    size_t n = 0;
+    for (int tower = 0; tower < 2; tower++) {
+        for (size_t i = 0; i < e->n; i++) {
+            bool vision = strncmp(e->items[i].name, "vision_tower.", 13) == 0;
+            if (vision != (tower == 1)) continue;
+            v1_name(e->items[i].name, e->config.projector == LCL_PROJECTOR_LINEAR, e->names[n]);
+            sorted[n] = e->items[i];
+            sorted[n].name = e->names[n];
+            n++;
+        }
+        if (tower == 0) *n_text = n;
+    }
+    free(e->items);
+    e->items = sorted;
+    return LCL_OK;
 }
 
 /* ---- the small files ---- */
@@ -182,14 +234,45 @@ static lcl_status write_preprocessor(const char *dir, const struct lcl_model_con
     return write_json(dir, "preprocessor_config.json", root);
 }
 
+static lcl_status write_text(const char *dir, const char *file, const char *text)
+{
+    char *path = lcl_strdupf("%s/%s", dir, file);
+    lcl_status status = path ? lcl_fs_write_atomic(path, text, strlen(text))
+                             : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    free(path);
+    return status;
+}
+
+static lcl_status save_v1(const char *dir, struct export *e, const struct lcl_hf_save_options *o,
+                          size_t shard_bytes)
+{
+    char *text = NULL, *tower_text = NULL, *tower = lcl_strdupf("%s/vision_tower", dir);
+    size_t n_text = 0;
+    lcl_status status = tower ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (status != LCL_OK) goto out;
+    LCL_TRY_GOTO(lcl_hf_config_write_v1(&e->config, o->dtype, "vision_tower", &text, &tower_text));
+    LCL_TRY_GOTO(split_v1(e, &n_text));
+    LCL_TRY_GOTO(lcl_fs_mkdirs(tower));
+    LCL_TRY_GOTO(lcl_st_write_folder(dir, e->items, n_text, shard_bytes));
+    LCL_TRY_GOTO(lcl_st_write_folder(tower, e->items + n_text, e->n - n_text, shard_bytes));
+    LCL_TRY_GOTO(write_generation(dir, &e->config));
+    LCL_TRY_GOTO(write_preprocessor(dir, &e->config, o));
+    LCL_TRY_GOTO(write_preprocessor(tower, &e->config, o));
+    LCL_TRY_GOTO(write_text(tower, "config.json", tower_text));
+    status = write_text(dir, "config.json", text);
+out:
+    free(text);
+    free(tower_text);
+    free(tower);
+    return status;
+}
+
 static lcl_status write_config(const char *dir, const struct lcl_model_config *m, lcl_dtype dtype)
 {
-    char *text = NULL, *path = lcl_strdupf("%s/config.json", dir);
-    lcl_status status =
-        path ? lcl_hf_config_write(m, dtype, &text) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (status == LCL_OK) status = lcl_fs_write_atomic(path, text, strlen(text));
+    char *text = NULL;
+    lcl_status status = lcl_hf_config_write(m, dtype, &text);
+    if (status == LCL_OK) status = write_text(dir, "config.json", text);
     free(text);
-    free(path);
     return status;
 }
 
@@ -205,10 +288,14 @@ lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
     lcl_status status;
     char *probe = NULL;
     LCL_TRY_GOTO(lcl_hf_config_write(m, o.dtype, &probe)); /* refuses before anything is written */
-    LCL_TRY_GOTO(collect(&e, t, o.dtype));
+    LCL_TRY_GOTO(collect(&e, t, o.dtype, o.llava_v1));
     LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
-    LCL_TRY_GOTO(lcl_st_write_folder(dir, e.items, e.n,
-                                     o.max_shard_bytes ? o.max_shard_bytes : default_shard_bytes));
+    size_t shard_bytes = o.max_shard_bytes ? o.max_shard_bytes : default_shard_bytes;
+    if (o.llava_v1) {
+        status = save_v1(dir, &e, &o, shard_bytes);
+        goto out;
+    }
+    LCL_TRY_GOTO(lcl_st_write_folder(dir, e.items, e.n, shard_bytes));
     LCL_TRY_GOTO(write_generation(dir, m));
     LCL_TRY_GOTO(write_preprocessor(dir, m, &o));
     status = write_config(dir, &e.config, o.dtype);

@@ -17,6 +17,7 @@
 #include "train/env.h"
 
 enum { PROBE_WORDS = 16, SMALL_FILE_BYTES = 16 << 20 };
+enum { TO_HF, TO_PEFT, TO_LLAVA_V1 };
 
 struct request {
     const char *from, *out;
@@ -249,13 +250,14 @@ static lcl_status write_folder(const struct request *r, const struct lcl_env *e,
                                const struct lcl_config *c, const char *dir)
 {
     struct lcl_hf_save_options o = {.dtype = dtypes[r->dtype],
-                                    .pad_to_square = e->preprocess.mode == LCL_RESIZE_PAD};
+                                    .pad_to_square = e->preprocess.mode == LCL_RESIZE_PAD,
+                                    .llava_v1 = r->to == TO_LLAVA_V1};
     bool is_hf = !lcl_checkpoint_is_folder(r->from), jinja = false;
     const char *origin = is_hf ? r->from : c->init_from;
     memcpy(o.background, e->preprocess.background, sizeof o.background);
     LCL_TRY(lcl_hf_save(dir, &e->model.params, &e->model.config, &o));
     LCL_TRY(lcl_tokenizer_save(e->tokenizer, dir));
-    LCL_TRY(write_processor(dir, e));
+    if (r->to == TO_HF) LCL_TRY(write_processor(dir, e));
     if (is_hf) LCL_TRY(carry_over(r->from, dir, "preprocessor_config.json", NULL));
     LCL_TRY(carry_over(origin, dir, "chat_template.jinja", &jinja));
     return jinja ? LCL_OK : add_chat_template(dir, e->tokenizer);
@@ -318,8 +320,10 @@ static lcl_status publish(const char *stage, const char *out)
     for (size_t i = 0; i < n && status == LCL_OK; i++) {
         char *from = lcl_strdupf("%s/%s", stage, names[i]);
         char *to = lcl_strdupf("%s/%s", out, names[i]);
-        status =
-            from && to ? lcl_fs_commit(from, to) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        if (to && lcl_fs_is_dir(to)) status = lcl_fs_remove_tree(to);
+        if (status == LCL_OK)
+            status =
+                from && to ? lcl_fs_commit(from, to) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
         free(from);
         free(to);
     }
@@ -416,7 +420,9 @@ static lcl_status export_hf(const struct request *r)
     LCL_TRY_GOTO(read_back(&c, stage, &written));
     LCL_TRY_GOTO(check_export(r, &own, &rounded, &written));
     LCL_TRY_GOTO(publish(stage, r->out));
-    printf("%s: LlavaForConditionalGeneration, %s\n", r->out, lcl_dtype_name(dtypes[r->dtype]));
+    printf("%s: %s, %s\n", r->out,
+           r->to == TO_HF ? "LlavaForConditionalGeneration" : "LLaVA v1 (LlavaLlamaForCausalLM)",
+           lcl_dtype_name(dtypes[r->dtype]));
 out:
     if (status != LCL_OK) discard(stage, status);
     probe_free(&own);
@@ -438,14 +444,16 @@ static lcl_status run(int argc, char **argv)
 {
     struct request r = {0};
     const struct cli_option options[] = {
-        {"--to", CLI_CHOICE, &r.to, .words = "hf|peft", .doc = "format of the export"},
+        {"--to", CLI_CHOICE, &r.to, .words = "hf|peft|llava-v1",
+         .doc = "format of the export; llava-v1: the original LLaVA's names, the tower in a folder "
+                "below"},
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
         {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16", .doc = "type of the weights"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the export that DIR holds"},
         CLI_SET_OPTION(&r.sets),
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN --to hf|peft --out DIR [options]",
+        .usage = "RUN --to hf|peft|llava-v1 --out DIR [options]",
         .about = "Writes a run, a checkpoint or an HF LLaVA folder as an HF folder: config, "
                  "safetensors,\ntokenizer, chat template and preprocessing, as transformers' "
                  "LlavaForConditionalGeneration\nreads them. Reads it back and compares logits "
@@ -460,7 +468,7 @@ static lcl_status run(int argc, char **argv)
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
     r.from = args.v[0];
-    return r.to == 1 ? export_adapters(&r) : export_hf(&r);
+    return r.to == TO_PEFT ? export_adapters(&r) : export_hf(&r);
 }
 
 const struct cli_verb verb_export = {"export", "write a model as an HF folder", 60, run};

@@ -110,6 +110,15 @@ static void make_folder(char dir[300], const char *name, const char *tower)
     write_text(below, "config.json", tower_config);
 }
 
+static void assert_same(const struct lcl_model *a, const struct lcl_model *b)
+{
+    assert_int_equal(a->params.n_rows, b->params.n_rows);
+    for (int i = 0; i < a->params.n_rows; i++) {
+        const struct lcl_param *p = &a->params.rows[i];
+        assert_memory_equal(a->params.value + p->offset, b->params.value + p->offset, 4 * p->count);
+    }
+}
+
 static void tower_in_a_folder(void **state)
 {
     (void)state;
@@ -132,11 +141,7 @@ static void tower_in_a_folder(void **state)
         ASSERT_OK(lcl_model_create(&back, &c));
         ASSERT_OK(lcl_model_reserve(&back, false, false, false));
         ASSERT_OK(lcl_hf_load(dir, &back.params, LCL_ALL_PARTS, NULL));
-        for (int i = 0; i < m.params.n_rows; i++) {
-            const struct lcl_param *p = &m.params.rows[i];
-            assert_memory_equal(m.params.value + p->offset, back.params.value + p->offset,
-                                4 * p->count);
-        }
+        assert_same(&m, &back);
         lcl_model_free(&back);
         char *whole = realpath(tower, NULL);
         snprintf(text, sizeof text, config, whole);
@@ -153,8 +158,50 @@ static void tower_in_a_folder(void **state)
     lcl_model_free(&m);
 }
 
+/* What is saved so has the original's names, and loads to the same values. */
+static void saved_in_the_layout(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {
+        {"model.mm_projector.bias", "model.mm_projector.2.bias"},
+        {"model.layers.1.self_attn.q_proj.weight", "lm_head.weight"}};
+    const struct lcl_hf_save_options o = {.dtype = LCL_F32, .llava_v1 = true};
+    for (int mlp = 0; mlp < 2; mlp++) {
+        struct lcl_model_config c = shapes, read;
+        struct lcl_model m = {0}, back = {0};
+        struct lcl_safetensors st;
+        char dir[300], tower[400];
+        snprintf(dir, sizeof dir, "%s/saved-%d", temp_dir(), mlp);
+        snprintf(tower, sizeof tower, "%s/vision_tower", dir);
+        if (mlp) c.projector = LCL_PROJECTOR_MLP2;
+        ASSERT_OK(lcl_model_create(&m, &c));
+        ASSERT_OK(lcl_model_reserve(&m, false, false, false));
+        fill_normal(m.params.value, m.params.n_elements, 1, 6);
+        ASSERT_OK(lcl_hf_save(dir, &m.params, &c, &o));
+        ASSERT_OK(lcl_st_open(dir, &st));
+        assert_non_null(lcl_st_find(&st, names[0][mlp]));
+        assert_null(lcl_st_find(&st, names[0][!mlp]));
+        for (int i = 0; i < 2; i++) assert_non_null(lcl_st_find(&st, names[1][i]));
+        lcl_st_close(&st);
+        ASSERT_OK(lcl_st_open(tower, &st));
+        assert_non_null(lcl_st_find(&st, "vision_model.pre_layrnorm.weight"));
+        lcl_st_close(&st);
+        ASSERT_OK(lcl_hf_load_config(dir, &read));
+        assert_int_equal(read.projector, c.projector);
+        ASSERT_OK(lcl_model_create(&back, &read));
+        ASSERT_OK(lcl_model_reserve(&back, false, false, false));
+        ASSERT_OK(lcl_hf_load(dir, &back.params, LCL_ALL_PARTS, NULL));
+        assert_same(&m, &back);
+        c.projector = LCL_PROJECTOR_LINEAR2;
+        ASSERT_FAILS(lcl_hf_save(dir, &m.params, &c, &o), LCL_UNSUPPORTED, "mlp2x_gelu");
+        lcl_model_free(&m);
+        lcl_model_free(&back);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tower_in_a_folder)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tower_in_a_folder),
+                                       cmocka_unit_test(saved_in_the_layout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
