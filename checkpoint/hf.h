@@ -32,6 +32,10 @@ void lcl_hf_names_free(struct lcl_hf_names *names);
 
 /* True where dir holds a config.json (and so is taken for an HF folder, not for a run). */
 bool lcl_hf_is_folder(const char *dir);
+/* The vision tower's folder in place of what mm_vision_tower names, for every folder of the
+ * original LLaVA layout that is read from now on (LLaVA's own configs name a model of a hub). The
+ * text is kept by the caller; NULL: as config.json says. Set before threads read. */
+void lcl_hf_use_tower(const char *dir);
 /* The folder's weights. Where they hold no vision tower and config.json's mm_vision_tower names a
  * folder (in this one, or a path), the vision tower of that one too: the original LLaVA layout. */
 LCL_CHECKED lcl_status lcl_hf_open(const char *dir, struct lcl_safetensors *st);

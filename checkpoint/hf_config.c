@@ -293,9 +293,14 @@ static lcl_status load_json(const char *path, json_t **out)
     return LCL_FAIL(LCL_FORMAT, "%s is no JSON object", path);
 }
 
+static const char *tower_in_use; /* lcl_hf_use_tower */
+
+void lcl_hf_use_tower(const char *dir) { tower_in_use = dir; }
+
 /* The folder that mm_vision_tower names, malloc'd; NULL where there is none of that name. */
 static char *tower_folder(const char *dir, const char *name)
 {
+    if (tower_in_use) return lcl_strdupf("%s", tower_in_use);
     for (int i = name[0] == '/'; name[0] && i < 2; i++) {
         char *folder = i ? lcl_strdupf("%s", name) : lcl_strdupf("%s/%s", dir, name);
         char *config = folder ? lcl_strdupf("%s/config.json", folder) : NULL;
@@ -316,7 +321,9 @@ lcl_status lcl_hf_tower_folder(const char *dir, char **tower)
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     if (lcl_fs_exists(path)) status = load_json(path, &root);
     const char *name = json_string_value(json_object_get(root, "mm_vision_tower"));
-    if (name) *tower = tower_folder(dir, name);
+    bool v1 =
+        name || (json_object_get(root, "hidden_size") && !json_object_get(root, "text_config"));
+    if (v1 && (name || tower_in_use)) *tower = tower_folder(dir, name ? name : "");
     json_decref(root);
     free(path);
     return status;
@@ -345,7 +352,7 @@ static bool read_tower_folder(const struct reader *r, const char *dir, const cha
 static void read_named_tower(const struct reader *r, const char *dir, struct lcl_vision_config *v)
 {
     const char *name = word(r, "mm_vision_tower", "");
-    if (*name && read_tower_folder(r, dir, name, v)) return;
+    if ((*name || tower_in_use) && read_tower_folder(r, dir, name, v)) return;
     const char *base = lcl_fs_basename(name);
     for (size_t i = 0; i < sizeof towers / sizeof towers[0]; i++) {
         if (strcmp(base, towers[i].name) != 0) continue;
@@ -354,7 +361,9 @@ static void read_named_tower(const struct reader *r, const char *dir, struct lcl
     }
     if (*r->status == LCL_OK)
         *r->status = LCL_FAIL_HINT(
-            LCL_UNSUPPORTED, "add a vision_config section (CLIPVisionConfig's keys) to config.json",
+            LCL_UNSUPPORTED,
+            "give --vision-tower DIR, or add a vision_config section (CLIPVisionConfig's keys) to "
+            "config.json",
             "%s: mm_vision_tower \"%.200s\" is neither a folder here nor a CLIP model known by "
             "name",
             r->path, name);

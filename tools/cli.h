@@ -79,6 +79,13 @@ struct cli_option {
         .doc = "what computes: short for --set device=..."                                      \
     }
 
+/* For lcl_hf_use_tower. */
+#define CLI_TOWER_OPTION(tower)                                                       \
+    {                                                                                 \
+        .name = "--vision-tower", .kind = CLI_STR, .target = (tower), .value = "DIR", \
+        .doc = "CLIP folder of an original LLaVA, in place of its mm_vision_tower"    \
+    }
+
 struct cli_spec {
     const char *usage;                /* what follows `lcl VERB ` */
     const char *about;                /* a few sentences; \n where a line must end */

@@ -443,6 +443,7 @@ static lcl_status export_adapters(const struct request *r)
 static lcl_status run(int argc, char **argv)
 {
     struct request r = {0};
+    const char *tower = NULL;
     const struct cli_option options[] = {
         {"--to", CLI_CHOICE, &r.to, .words = "hf|peft|llava-v1",
          .doc = "format of the export; llava-v1: the original LLaVA's names, the tower in a folder "
@@ -450,6 +451,7 @@ static lcl_status run(int argc, char **argv)
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
         {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16", .doc = "type of the weights"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the export that DIR holds"},
+        CLI_TOWER_OPTION(&tower),
         CLI_SET_OPTION(&r.sets),
         CLI_END};
     const struct cli_spec spec = {
@@ -467,6 +469,7 @@ static lcl_status run(int argc, char **argv)
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
+    lcl_hf_use_tower(tower);
     r.from = args.v[0];
     return r.to == TO_PEFT ? export_adapters(&r) : export_hf(&r);
 }

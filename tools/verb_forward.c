@@ -35,7 +35,7 @@ out:
 
 static lcl_status run(int argc, char **argv)
 {
-    const char *model = NULL, *case_path = NULL, *out = NULL;
+    const char *tower = NULL, *model = NULL, *case_path = NULL, *out = NULL;
     bool bf16 = false;
     const struct cli_option options[] = {
         {"--model", CLI_STR, &model, .value = "DIR", .required = true, .doc = "HF LLaVA folder"},
@@ -43,6 +43,7 @@ static lcl_status run(int argc, char **argv)
          .doc = "safetensors with input_ids, attention_mask, labels, pixel_values"},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "safetensors to write"},
         {"--bf16", CLI_FLAG, &bf16, .doc = "compute in bfloat16"},
+        CLI_TOWER_OPTION(&tower),
         CLI_END};
     const struct cli_spec spec = {
         .usage = "--model DIR --case FILE --out FILE",
@@ -53,6 +54,7 @@ static lcl_status run(int argc, char **argv)
         .options = options};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
+    lcl_hf_use_tower(tower);
     return args.help ? LCL_OK : forward(model, case_path, out, bf16);
 }
 

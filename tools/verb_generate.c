@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/hf.h"
 #include "core/fs.h"
 #include "core/ops_check.h"
 #include "tools/cli.h"
@@ -187,6 +188,7 @@ out:
 static lcl_status run(int argc, char **argv)
 {
     struct request r = {.top_p = 1};
+    const char *tower = NULL;
     const struct cli_option options[] = {
         {"--model", CLI_STR, &r.model, .value = "RUN", .required = true,
          .doc = "run folder, checkpoint, or HF LLaVA folder"},
@@ -208,6 +210,7 @@ static lcl_status run(int argc, char **argv)
         {"--seed", CLI_INT, &r.seed, .low = 0, .high = 9e15,
          .doc = "of the draws: the same seed gives the same answers"},
         {"--json", CLI_FLAG, &r.json, .doc = "print one JSON object"},
+        CLI_TOWER_OPTION(&tower),
         CLI_SET_OPTION(&r.sets),
         CLI_END};
     const struct cli_spec spec = {
@@ -222,6 +225,7 @@ static lcl_status run(int argc, char **argv)
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
+    lcl_hf_use_tower(tower);
     bool pictures = r.supports.n > 0 && r.queries.n > 0;
     if (r.case_path && r.supports.n + r.queries.n + r.sets.n == 0 && r.temperature == 0)
         return generate_case(r.model, r.case_path, r.max_new, r.json);

@@ -316,12 +316,14 @@ static lcl_status inspect_one(const char *path, const struct arguments *a)
 static lcl_status run(int argc, char **argv)
 {
     struct arguments a = {0};
+    const char *tower = NULL;
     const struct cli_option options[] = {
         {"--json", CLI_FLAG, &a.json, .doc = "print JSON: one object, or one line an episode"},
         {"--episodes", CLI_INT, &a.episodes, .low = 0, .high = 1e9,
          .doc = "of a CONFIG: print its first N training episodes"},
         {"--stage", CLI_STR, &a.stage, .value = "NAME",
          .doc = "of a CONFIG: the stage whose episodes are printed (else the first that has any)"},
+        CLI_TOWER_OPTION(&tower),
         CLI_SET_OPTION(&a.sets),
         CLI_END};
     const struct cli_spec spec = {
@@ -338,6 +340,7 @@ static lcl_status run(int argc, char **argv)
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
+    lcl_hf_use_tower(tower);
     return inspect_one(args.v[0], &a);
 }
 

@@ -155,6 +155,11 @@ static void tower_in_a_folder(void **state)
     snprintf(text, sizeof text, config, "someone/clip-of-their-own");
     write_text(dir, "config.json", text);
     ASSERT_FAILS(lcl_hf_load_config(dir, &c), LCL_UNSUPPORTED, "clip-of-their-own");
+    write_weights(dir, tower, &m); /* --vision-tower */
+    lcl_hf_use_tower(tower);
+    ASSERT_OK(lcl_hf_load_config(dir, &c));
+    lcl_hf_use_tower(NULL);
+    assert_int_equal(c.vision.C, 12);
     lcl_model_free(&m);
 }
 
