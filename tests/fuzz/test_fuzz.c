@@ -320,6 +320,25 @@ static void sentencepiece_models(void **state)
     fuzz("tokenizer.model", seeds, 2, read_tokenizer);
 }
 
+static lcl_status read_settings(const char *path, const struct file *f)
+{
+    struct lcl_preprocess p;
+    bool found;
+    (void)path; /* build/fuzz/preprocessor_config.json */
+    (void)f;
+    return lcl_preprocess_load("build/fuzz", &p, &found);
+}
+
+static void preprocessing(void **state)
+{
+    (void)state;
+    struct file seeds[] = {text(
+        "{\"image_processor_type\": \"LlavaImageProcessor\", \"do_pad\": true, \"size\": "
+        "{\"shortest_edge\": 32}, \"crop_size\": {\"height\": 32, \"width\": 32}, \"image_mean\": "
+        "[0.5, 0.4, 0.3], \"image_std\": 0.25, \"resample\": 3, \"rescale_factor\": 0.0039}")};
+    fuzz("preprocessor_config.json", seeds, 1, read_settings);
+}
+
 static lcl_status read_metrics(const char *path, const struct file *f)
 {
     struct lcl_metrics_table t;
@@ -507,6 +526,7 @@ int main(void)
         cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
         cmocka_unit_test(adapters),      cmocka_unit_test(packs),
         cmocka_unit_test(torch_files),   cmocka_unit_test(sentencepiece_models),
+        cmocka_unit_test(preprocessing),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
