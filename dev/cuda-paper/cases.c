@@ -89,6 +89,24 @@ static lcl_status swiglu(const struct paper_call *c, struct paper_cost *cost)
     return c->backward ? c->ex->ops->swiglu_bwd(c->ex, &a) : c->ex->ops->swiglu_fwd(c->ex, &a);
 }
 
+/* rows, width; the backward is added to what is there */
+static lcl_status dropout(const struct paper_call *c, struct paper_cost *cost)
+{
+    const int64_t all = c->n[0] * c->n[1];
+    cost->bytes = (double)all * paper_bytes(c) * (c->backward ? 3 : 2);
+    cost->flops = 30 * (double)all; /* ten rounds of Philox for four elements */
+    if (!c->ex) return LCL_OK;
+    const struct lcl_dropout_args a = {.count = all,
+                                       .dtype = c->dtype,
+                                       .p = 0.1,
+                                       .x = paper_tensor(c, all),
+                                       .y = paper_tensor(c, all),
+                                       .d_y = paper_tensor(c, all),
+                                       .d_x = paper_tensor(c, all),
+                                       .accumulate_d_x = true};
+    return c->backward ? c->ex->ops->dropout_bwd(c->ex, &a) : c->ex->ops->dropout_fwd(c->ex, &a);
+}
+
 /* tokens, heads, head width */
 static lcl_status rotary(const struct paper_call *c, struct paper_cost *cost)
 {
@@ -477,6 +495,7 @@ const struct paper_op paper_ops[] = {
     {"rmsnorm", "norm", rmsnorm, FWD | BWD, "8,192 rows of 4,096", {8192, 4096}, {8, 4096}},
     {"gelu", "act", gelu, FWD | BWD, "16 x 577 rows of 4,096", {16 * 577, 4096}, {8, 4096}},
     {"swiglu", "act", swiglu, FWD | BWD, "8,192 rows of 11,008", {8192, 11008}, {2, 11008}},
+    {"dropout", "act", dropout, FWD | BWD, "8,192 rows of 4,096", {8192, 4096}, {8, 4096}},
     {"rotary",
      "rotary",
      rotary,
