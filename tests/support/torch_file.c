@@ -15,7 +15,7 @@ void torch_put(struct torch_bytes *b, const void *data, size_t n)
 
 void torch_put_number(struct torch_bytes *b, uint64_t x, int bytes)
 {
-    for (int i = 0; i < bytes; i++) torch_put(b, &(unsigned char){(unsigned char)(x >> 8 * i)}, 1);
+    for (int i = 0; i < bytes; i++, x >>= 8) torch_put(b, &(unsigned char){(unsigned char)x}, 1);
 }
 
 static void put_ops(struct torch_bytes *b, const char *ops) { torch_put(b, ops, strlen(ops)); }
@@ -36,11 +36,11 @@ static void put_int(struct torch_bytes *b, int64_t x)
 static void put_tensor(struct torch_bytes *b, const struct torch_item *t, int number)
 {
     char key[16];
-    int64_t stride[4], run = 1;
+    uint64_t stride[4], run = 1; /* shapes may be hostile */
     snprintf(key, sizeof key, "%d", number);
     for (int d = t->n_dims - 1; d >= 0; d--) {
         stride[d] = run;
-        run *= t->shape[d];
+        run *= (uint64_t)t->shape[d];
     }
     put_text(b, t->name);
     put_ops(b, "ctorch._utils\n_rebuild_tensor_v2\n((");
@@ -56,7 +56,7 @@ static void put_tensor(struct torch_bytes *b, const struct torch_item *t, int nu
     put_ops(b, "(");
     for (int d = 0; d < t->n_dims; d++) put_int(b, t->shape[d]);
     put_ops(b, "t(");
-    for (int d = 0; d < t->n_dims; d++) put_int(b, stride[d]);
+    for (int d = 0; d < t->n_dims; d++) put_int(b, (int64_t)stride[d]);
     put_ops(b, "t\x89"
                "ccollections\nOrderedDict\n)RtR");
 }
