@@ -56,10 +56,16 @@ const char *lcl_st_shape_text(int n_dims, const int64_t *shape, char *buf, size_
 struct lcl_st_item {
     const char *name;
     lcl_dtype dtype;  /* in the file */
-    lcl_dtype source; /* of `data`; converted to dtype block by block */
+    lcl_dtype source; /* of `data`; converted to dtype block by block; or LCL_DTYPE_COUNT */
     int n_dims;
     int64_t shape[LCL_ST_MAX_DIMS];
     const void *data;
+};
+/* What `data` points to where `source` is LCL_DTYPE_COUNT: a tensor that is read piece by piece.
+ * Fills x with elements [first, first + n); first is a multiple of 2,048. */
+struct lcl_st_reader {
+    lcl_status (*read)(const void *from, size_t first, size_t n, float *x);
+    const void *from;
 };
 /* One file, atomically. metadata: pairs key, value, ..., NULL; NULL for {"format": "pt"}. */
 LCL_CHECKED lcl_status lcl_st_write(const char *path, const struct lcl_st_item *items, size_t n,

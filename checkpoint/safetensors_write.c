@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,27 +77,36 @@ static lcl_status make_header(const char *path, const struct lcl_st_item *const 
     return LCL_OK;
 }
 
-static lcl_status fail_write(const char *path)
+/* The same of a tensor that is read piece by piece. */
+static lcl_status write_pieces(FILE *f, const char *path, const struct lcl_st_item *item)
 {
-    const char *hint = errno == ENOSPC || errno == EFBIG || errno == EDQUOT
-                           ? "free some disk space, or write elsewhere"
-                       : errno == EACCES ? "check the permissions of the folder"
-                                         : NULL;
-    return LCL_FAIL_HINT(LCL_IO, hint, "cannot write %s: %s", path, strerror(errno));
+    enum { STEP = 2048 };
+    const struct lcl_st_reader *r = item->data;
+    float piece[STEP];
+    _Alignas(16) unsigned char block[STEP * 8];
+    size_t n = item_count(item), to = lcl_dtype_bytes(item->dtype);
+    for (size_t i = 0; i < n; i += STEP) {
+        size_t k = n - i < STEP ? n - i : STEP;
+        LCL_TRY(r->read(r->from, i, k, piece));
+        LCL_TRY(lcl_convert(block, item->dtype, piece, LCL_F32, k));
+        if (fwrite(block, to, k, f) != k) return lcl_fs_fail_write(path);
+    }
+    return LCL_OK;
 }
 
 static lcl_status write_data(FILE *f, const char *path, const struct lcl_st_item *item)
 {
     _Alignas(16) unsigned char block[16384];
+    if (item->source == LCL_DTYPE_COUNT) return write_pieces(f, path, item);
     size_t n = item_count(item), to = lcl_dtype_bytes(item->dtype);
     size_t from = lcl_dtype_bytes(item->source), step = sizeof block / to;
     const unsigned char *src = item->data;
     if (item->dtype == item->source)
-        return n == 0 || fwrite(src, to, n, f) == n ? LCL_OK : fail_write(path);
+        return n == 0 || fwrite(src, to, n, f) == n ? LCL_OK : lcl_fs_fail_write(path);
     for (size_t i = 0; i < n; i += step) {
         size_t k = n - i < step ? n - i : step;
         LCL_TRY(lcl_convert(block, item->dtype, src + i * from, item->source, k));
-        if (fwrite(block, to, k, f) != k) return fail_write(path);
+        if (fwrite(block, to, k, f) != k) return lcl_fs_fail_write(path);
     }
     return LCL_OK;
 }
@@ -114,15 +122,15 @@ static lcl_status write_file(const char *path, const struct lcl_st_item *const *
     LCL_TRY_GOTO(make_header(path, items, n, metadata, &header, &size));
     f = fopen(temporary, "wb");
     if (!f) {
-        status = fail_write(path);
+        status = lcl_fs_fail_write(path);
         goto out;
     }
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)size >> 8 * i);
     if (fwrite(length, 1, 8, f) != 8 || fwrite(header, 1, size, f) != size)
-        status = fail_write(path);
+        status = lcl_fs_fail_write(path);
     for (size_t i = 0; i < n && status == LCL_OK; i++) status = write_data(f, path, items[i]);
-    if (fclose(f) != 0 && status == LCL_OK) status = fail_write(path);
+    if (fclose(f) != 0 && status == LCL_OK) status = lcl_fs_fail_write(path);
     if (status == LCL_OK) status = lcl_fs_commit(temporary, path);
     if (status != LCL_OK) unlink(temporary);
 out:

@@ -22,6 +22,15 @@ static lcl_status fail_errno(const char *what, const char *path)
                          path, strerror(error));
 }
 
+lcl_status lcl_fs_fail_write(const char *path)
+{
+    const char *hint = errno == ENOSPC || errno == EFBIG || errno == EDQUOT
+                           ? "free some disk space, or write elsewhere"
+                       : errno == EACCES ? "check the permissions of the folder"
+                                         : NULL;
+    return LCL_FAIL_HINT(LCL_IO, hint, "cannot write %s: %s", path, strerror(errno));
+}
+
 bool lcl_fs_exists(const char *path)
 {
     struct stat s;

@@ -16,6 +16,8 @@ LCL_CHECKED lcl_status lcl_fs_read(const char *path, size_t max_bytes, char **da
 LCL_CHECKED lcl_status lcl_fs_write_atomic(const char *path, const void *data, size_t size);
 /* fsyncs an existing file, renames it to `to`, fsyncs the folder. */
 LCL_CHECKED lcl_status lcl_fs_commit(const char *from, const char *to);
+/* LCL_IO by errno, for writers of their own: "cannot write PATH: reason" and its hint. */
+LCL_CHECKED lcl_status lcl_fs_fail_write(const char *path);
 /* Names in a folder but for . and .., sorted by bytes; *names and each entry are malloc'd:
  * lcl_fs_list_free. */
 LCL_CHECKED lcl_status lcl_fs_list(const char *path, char ***names, size_t *count);
