@@ -4,30 +4,20 @@
 #include <stdlib.h>
 
 #include "checkpoint/hf.h"
+#include "checkpoint/hf_export.h"
 #include "core/log.h"
 
-enum { MAX_EXTRA = 4 };
 static const size_t default_shard_bytes = 5000000000u;
 
-/* What is written: rows of the table, and tensors made here. */
-struct export
-{
-    struct lcl_model_config config;
-    struct lcl_st_item *items;
-    size_t n;
-    float *made[MAX_EXTRA];
-    int n_made;
-    char(*names)[LCL_PARAM_NAME_BYTES]; /* of llava_v1 */
-};
-
-static void export_free(struct export *e)
+void lcl_hf_export_free(struct lcl_hf_export *e)
 {
     for (int i = 0; i < e->n_made; i++) free(e->made[i]);
     free(e->items);
     free(e->names);
+    *e = (struct lcl_hf_export){0};
 }
 
-static struct lcl_st_item *find_item(struct export *e, const char *name)
+static struct lcl_st_item *find_item(struct lcl_hf_export *e, const char *name)
 {
     for (size_t i = 0; i < e->n; i++)
         if (strcmp(e->items[i].name, name) == 0) return &e->items[i];
@@ -35,7 +25,8 @@ static struct lcl_st_item *find_item(struct export *e, const char *name)
 }
 
 /* A tensor of zeros that replaces or adds `name`; NULL when memory ran out. */
-static float *make_item(struct export *e, const char *name, lcl_dtype dtype, int64_t N, int64_t K)
+static float *make_item(struct lcl_hf_export *e, const char *name, lcl_dtype dtype, int64_t N,
+                        int64_t K)
 {
     float *data = calloc((size_t)(N * (K ? K : 1)), sizeof *data);
     if (!data) return NULL;
@@ -58,7 +49,7 @@ static const float *row_value(const struct lcl_params *t, const char *name)
 }
 
 /* W ((x - mean) * inv_std) + b = W' x + b' with W' = W diag(inv_std), b' = b - W' mean. */
-static lcl_status fold_standardisation(struct export *e, const struct lcl_params *t,
+static lcl_status fold_standardisation(struct lcl_hf_export *e, const struct lcl_params *t,
                                        lcl_dtype dtype)
 {
     static const char w_name[] = "multi_modal_projector.linear_1.weight";
@@ -83,7 +74,7 @@ static lcl_status fold_standardisation(struct export *e, const struct lcl_params
 }
 
 /* HF's projector always has two layers, both or neither with a bias. */
-static lcl_status complete_projector(struct export *e, lcl_dtype dtype)
+static lcl_status complete_projector(struct lcl_hf_export *e, lcl_dtype dtype)
 {
     static const char w_name[] = "multi_modal_projector.linear_2.weight";
     static const char b_name[] = "multi_modal_projector.linear_2.bias";
@@ -99,9 +90,11 @@ static lcl_status complete_projector(struct export *e, lcl_dtype dtype)
     return LCL_OK;
 }
 
-static lcl_status collect(struct export *e, const struct lcl_params *t, lcl_dtype dtype, bool v1)
+lcl_status lcl_hf_export_collect(const struct lcl_params *t, const struct lcl_model_config *m,
+                                 lcl_dtype dtype, bool v1, struct lcl_hf_export *e)
 {
-    e->items = calloc((size_t)t->n_rows + MAX_EXTRA, sizeof *e->items);
+    *e = (struct lcl_hf_export){.config = *m};
+    e->items = calloc((size_t)t->n_rows + LCL_HF_EXPORT_MADE, sizeof *e->items);
     if (!e->items) return LCL_FAIL(LCL_MEMORY, "no memory for a list of %d tensors", t->n_rows);
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
@@ -144,7 +137,7 @@ static void v1_name(const char *name, bool linear, char out[LCL_PARAM_NAME_BYTES
 }
 
 /* Items by their v1 names, those of the tower behind; returns how many stand before. */
-static lcl_status split_v1(struct export *e, size_t *n_text)
+static lcl_status split_v1(struct lcl_hf_export *e, size_t *n_text)
 {
     struct lcl_st_item *sorted = calloc(e->n + 1, sizeof *sorted);
     e->names = calloc(e->n + 1, sizeof *e->names);
@@ -243,8 +236,8 @@ static lcl_status write_text(const char *dir, const char *file, const char *text
     return status;
 }
 
-static lcl_status save_v1(const char *dir, struct export *e, const struct lcl_hf_save_options *o,
-                          size_t shard_bytes)
+static lcl_status save_v1(const char *dir, struct lcl_hf_export *e,
+                          const struct lcl_hf_save_options *o, size_t shard_bytes)
 {
     char *text = NULL, *tower_text = NULL, *tower = lcl_strdupf("%s/vision_tower", dir);
     size_t n_text = 0;
@@ -284,11 +277,11 @@ lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
     if (o.dtype != LCL_F32 && o.dtype != LCL_BF16 && o.dtype != LCL_F16)
         return LCL_FAIL(LCL_UNSUPPORTED, "weights are exported as f32, bf16 or f16, not %s",
                         lcl_dtype_name(o.dtype));
-    struct export e = {.config = *m};
+    struct lcl_hf_export e = {0};
     lcl_status status;
     char *probe = NULL;
     LCL_TRY_GOTO(lcl_hf_config_write(m, o.dtype, &probe)); /* refuses before anything is written */
-    LCL_TRY_GOTO(collect(&e, t, o.dtype, o.llava_v1));
+    LCL_TRY_GOTO(lcl_hf_export_collect(t, m, o.dtype, o.llava_v1, &e));
     LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
     size_t shard_bytes = o.max_shard_bytes ? o.max_shard_bytes : default_shard_bytes;
     if (o.llava_v1) {
@@ -301,6 +294,6 @@ lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
     status = write_config(dir, &e.config, o.dtype);
 out:
     free(probe);
-    export_free(&e);
+    lcl_hf_export_free(&e);
     return status;
 }

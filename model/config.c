@@ -43,6 +43,22 @@ void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
     m->text.D = m->text.C / m->text.H;
 }
 
+void lcl_model_config_text_only(struct lcl_model_config *m)
+{
+    m->vision = (struct lcl_vision_config){.image_size = 4,
+                                           .patch_size = 4,
+                                           .C = 4,
+                                           .F = 4,
+                                           .n_layers = 1,
+                                           .H = 1,
+                                           .act = LCL_GELU_QUICK,
+                                           .eps = 1e-5};
+    m->projector = LCL_PROJECTOR_LINEAR;
+    m->projector_bias = false;
+    m->select_layer = -1;
+    m->image_token = -1;
+}
+
 int64_t lcl_tokens_per_image(const struct lcl_model_config *m)
 {
     return lcl_image_pool_tokens(m->pool, lcl_vision_tokens(&m->vision), m->keep_class ? 0 : 1);

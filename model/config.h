@@ -63,6 +63,12 @@ void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
  * select layer out of range). */
 LCL_CHECKED lcl_status lcl_model_config_check(const struct lcl_model_config *m);
 
+/* A vision tower and projector of the least size, for what needs the decoder alone. */
+void lcl_model_config_text_only(struct lcl_model_config *m);
+/* Rotary frequencies of the D / 2 pairs of a head (Su et al. 2021), in radians a position; scaled
+ * as transformers' rope types "linear" and "llama3" do. */
+void lcl_text_inv_freq(const struct lcl_text_config *t, float *inv_freq);
+
 static inline int64_t lcl_vision_patches(const struct lcl_vision_config *v)
 {
     int64_t side = v->image_size / v->patch_size;

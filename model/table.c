@@ -180,9 +180,7 @@ static void text(struct builder *b, struct lcl_model_rows *r)
     }
 }
 
-/* Rotary frequencies (Su et al. 2021); scaled as transformers' rope types "linear" and "llama3" do.
- */
-static void fill_inv_freq(const struct lcl_text_config *t, float *inv_freq)
+void lcl_text_inv_freq(const struct lcl_text_config *t, float *inv_freq)
 {
     for (int64_t i = 0; i < t->D / 2; i++) {
         double f = 1 / pow(t->rope_theta, 2.0 * (double)i / (double)t->D);
@@ -216,7 +214,7 @@ lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *
         vision(&b, &m->rows);
         projector(&b, &m->rows);
         text(&b, &m->rows);
-        fill_inv_freq(&config->text, m->inv_freq);
+        lcl_text_inv_freq(&config->text, m->inv_freq);
         if (b.status == LCL_OK) b.status = lcl_lora_add(m);
     }
     if (b.status != LCL_OK) lcl_model_free(m);

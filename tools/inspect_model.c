@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "checkpoint/ckpt.h"
+#include "checkpoint/gguf_model.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/peft.h"
 #include "checkpoint/torch.h"
@@ -60,14 +61,11 @@ static json_t *shape_json(int n_dims, const int64_t *shape)
 
 /* ---- architecture ---- */
 
-static void describe_model(const struct lcl_model_config *m, json_t *out)
+static void describe_vision(const struct lcl_model_config *m, json_t *a)
 {
     static const char *const gelus[] = {"gelu", "quick_gelu", "gelu_tanh"};
-    static const char *const ropes[] = {"", ", linear scaling", ", llama3 scaling"};
     static const char *const pools[] = {"", ", mean-pooled", ", 2x2-pooled"};
     const struct lcl_vision_config *v = &m->vision;
-    const struct lcl_text_config *t = &m->text;
-    json_t *a = json_object();
     set_text(a, "vision",
              "CLIP ViT, %lld px, patch %lld, width %lld, %lld layers, %lld heads, feed-forward "
              "%lld, %s",
@@ -82,6 +80,11 @@ static void describe_model(const struct lcl_model_config *m, json_t *out)
              : m->projector == LCL_PROJECTOR_LINEAR2 ? "two linear layers"
                                                      : "two layers, ",
              m->projector == LCL_PROJECTOR_MLP2 ? gelus[m->projector_act] : "");
+}
+
+static void describe_text(const struct lcl_text_config *t, json_t *a)
+{
+    static const char *const ropes[] = {"", ", linear scaling", ", llama3 scaling"};
     set_text(a, "text",
              "LLaMA, width %lld, %lld layers, %lld heads of %lld, %lld key/value heads, "
              "feed-forward %lld, vocabulary %lld, %s head",
@@ -89,6 +92,13 @@ static void describe_model(const struct lcl_model_config *m, json_t *out)
              (long long)t->G, (long long)t->F, (long long)t->V, t->tied ? "tied" : "untied");
     set_text(a, "positions", "%lld, rotary theta %g%s", (long long)t->max_positions, t->rope_theta,
              ropes[t->rope_scaling]);
+}
+
+static void describe_model(const struct lcl_model_config *m, json_t *out)
+{
+    json_t *a = json_object();
+    describe_vision(m, a);
+    describe_text(&m->text, a);
     set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,
              m->bos_token, m->eos_token, m->pad_token);
     if (m->lora.rank > 0)
@@ -190,6 +200,117 @@ lcl_status inspect_hf_folder(const char *dir, json_t *out)
     json_object_set_new(out, "missing_files", absent);
     if (status == LCL_OK) describe_tensors(&st, out);
     lcl_st_close(&st);
+    return status;
+}
+
+/* ---- GGUF ---- */
+
+/* One value, or what an array holds. */
+static json_t *gguf_value(const struct lcl_gguf *g, const struct lcl_gguf_value *v)
+{
+    char *text = NULL, what[64];
+    double x = 0;
+    json_t *shown;
+    if (v->kind == LCL_GGUF_STRING) {
+        shown = lcl_gguf_get_text(g, v->key, &text) == LCL_OK ? json_string(text) : NULL;
+        free(text);
+        return shown ? shown : json_string("(no UTF-8 text)");
+    }
+    if (v->kind == LCL_GGUF_ARRAY) {
+        snprintf(what, sizeof what, "%zu of %s", v->n, lcl_gguf_kind_name(v->element));
+        return json_string(what);
+    }
+    (void)lcl_gguf_number(v, 0, &x);
+    if (v->kind == LCL_GGUF_BOOL) return json_boolean(x != 0);
+    if (v->kind == LCL_GGUF_F32 || v->kind == LCL_GGUF_F64)
+        return isfinite(x) ? json_real(x) : json_null();
+    return json_integer((json_int_t)x);
+}
+
+/* Each line of the list of misfits. */
+static json_t *misfits(const struct lcl_gguf_fit *fit)
+{
+    json_t *list = json_array();
+    for (const char *s = fit->text; *s;) {
+        size_t n = strcspn(s += strspn(s, "\n "), "\n");
+        if (n > 0) json_array_append_new(list, json_stringn(s, n));
+        s += n;
+    }
+    return list;
+}
+
+/* What an import or another program wants besides the weights. */
+static json_t *missing_keys(const struct lcl_gguf *g)
+{
+    static const char *const wanted[] = {"tokenizer.ggml.model", "tokenizer.ggml.tokens",
+                                         "tokenizer.ggml.eos_token_id", "tokenizer.chat_template"};
+    json_t *list = json_array();
+    for (int i = 0; i < 4; i++)
+        if (!lcl_gguf_find(g, wanted[i])) json_array_append_new(list, json_string(wanted[i]));
+    return list;
+}
+
+/* What the metadata describe, and which tensors lack or are too many; a model that cannot be
+ * computed is shown with the reason. */
+static lcl_status describe_gguf_model(const struct lcl_gguf *g, json_t *out)
+{
+    struct lcl_model_config c = {0};
+    struct lcl_model m;
+    struct lcl_gguf_fit fit;
+    char *architecture;
+    LCL_TRY(lcl_gguf_get_text(g, "general.architecture", &architecture));
+    bool clip = architecture && strcmp(architecture, "clip") == 0;
+    set_text(out, "kind", "GGUF file, %s",
+             clip           ? "vision tower and projector"
+             : architecture ? architecture
+                            : "of no architecture");
+    free(architecture);
+    json_t *a = json_object();
+    json_object_set_new(out, "architecture", a);
+    if (clip) lcl_gguf_least_text(g, &c);
+    lcl_status status = clip ? lcl_gguf_read_vision(g, &c) : lcl_gguf_read_text(g, &c);
+    if (status == LCL_OK) status = lcl_model_create(&m, &c);
+    if (status != LCL_OK) {
+        set_text(out, "cannot_be_computed", "%s", lcl_error_message());
+        return LCL_OK;
+    }
+    if (clip)
+        describe_vision(&c, a);
+    else
+        describe_text(&c.text, a);
+    if (!clip) json_object_set_new(out, "missing_metadata", missing_keys(g));
+    unsigned parts = clip ? 1u << LCL_PART_VISION | 1u << LCL_PART_PROJECTOR : 1u << LCL_PART_TEXT;
+    lcl_gguf_check_fit(g, &m.params, parts, &fit);
+    json_object_set_new(out, "misfits", misfits(&fit));
+    lcl_model_free(&m);
+    return LCL_OK;
+}
+
+lcl_status inspect_gguf(const char *path, json_t *out)
+{
+    struct lcl_gguf g;
+    LCL_TRY(lcl_gguf_open(path, &g));
+    json_t *dtypes = json_object(), *metadata = json_object(), *tensors = json_array();
+    int64_t bytes = 0, total = 0;
+    lcl_status status = describe_gguf_model(&g, out);
+    for (size_t i = 0; i < g.n_tensors; i++) {
+        const struct lcl_gguf_tensor *t = &g.tensors[i];
+        add_int(dtypes, t->type->name, 1);
+        bytes += (int64_t)t->bytes;
+        total += (int64_t)t->count;
+        json_array_append_new(tensors,
+                              json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->type->name,
+                                        "shape", shape_json(t->n_dims, t->shape)));
+    }
+    for (size_t i = 0; i < g.n_values; i++)
+        json_object_set_new(metadata, g.values[i].key, gguf_value(&g, &g.values[i]));
+    set_int(out, "format_version", g.version);
+    json_object_set_new(out, "parameters", json_pack("{s:I}", "total", (json_int_t)total));
+    set_int(out, "bytes", bytes);
+    json_object_set_new(out, "dtypes", dtypes);
+    json_object_set_new(out, "metadata", metadata);
+    json_object_set_new(out, "tensors", tensors);
+    lcl_gguf_close(&g);
     return status;
 }
 

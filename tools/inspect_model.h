@@ -1,5 +1,5 @@
-/* What `lcl inspect` tells about models: HF folders, safetensors files, checkpoints, run folders.
- * Each fills a JSON object that verb_inspect.c prints as JSON or as text. */
+/* What `lcl inspect` tells about models: HF folders, safetensors and GGUF files, checkpoints, run
+ * folders. Each fills a JSON object that verb_inspect.c prints as JSON or as text. */
 #ifndef LCL_TOOLS_INSPECT_MODEL_H
 #define LCL_TOOLS_INSPECT_MODEL_H
 
@@ -11,6 +11,7 @@ LCL_CHECKED lcl_status inspect_hf_folder(const char *dir, json_t *out);
 /* Adapters: adapter_config.json and their tensors. */
 LCL_CHECKED lcl_status inspect_peft_folder(const char *dir, json_t *out);
 LCL_CHECKED lcl_status inspect_safetensors(const char *path, json_t *out);
+LCL_CHECKED lcl_status inspect_gguf(const char *path, json_t *out);
 /* A checkpoint folder, or a run folder's newest good one. */
 LCL_CHECKED lcl_status inspect_checkpoint(const char *dir, json_t *out);
 LCL_CHECKED lcl_status inspect_run(const char *dir, json_t *out);

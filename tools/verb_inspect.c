@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "checkpoint/ckpt.h"
+#include "checkpoint/gguf.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/peft.h"
 #include "core/fs.h"
@@ -224,8 +225,9 @@ static lcl_status inspect_path(const char *path, json_t *out)
         ends_with(path, ".bin") || ends_with(path, ".bin.index.json") || ends_with(path, ".pth") ||
         ends_with(path, ".pt"))
         return inspect_safetensors(path, out);
+    if (lcl_gguf_is_file(path)) return inspect_gguf(path, out);
     if (ends_with(path, ".h5") || ends_with(path, ".hdf5")) return inspect_h5(path, out);
-    return LCL_FAIL_HINT(LCL_FORMAT, "known are .h5, .safetensors, .bin, .yaml and folders",
+    return LCL_FAIL_HINT(LCL_FORMAT, "known are .h5, .safetensors, .bin, .gguf, .yaml and folders",
                          "%s is a file of no known kind", path);
 }
 
@@ -329,8 +331,9 @@ static lcl_status run(int argc, char **argv)
     const struct cli_spec spec = {
         .usage = "FILE|FOLDER [options]",
         .about = "Shows what a file holds: an HF LLaVA folder, a PEFT adapter, safetensors, a "
-                 "checkpoint, a run "
-                 "folder, a pack,\na neighbor table, or a config. Checksums are verified; damage "
+                 "GGUF file, a "
+                 "checkpoint, a run folder,\na pack, a neighbor table, or a config. Checksums are "
+                 "verified; damage "
                  "is an error that names it.",
         .options = options,
         .min_args = 1,

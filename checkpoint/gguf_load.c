@@ -1,0 +1,137 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "checkpoint/gguf_model.h"
+#include "checkpoint/safetensors.h"
+
+static void complain(struct lcl_gguf_fit *fit, const char *fmt, ...) LCL_PRINTF(2, 3);
+static void complain(struct lcl_gguf_fit *fit, const char *fmt, ...)
+{
+    char line[400];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    fit->n++;
+    if (fit->used + strlen(line) + 3 >= sizeof fit->text) return;
+    fit->used +=
+        (size_t)snprintf(fit->text + fit->used, sizeof fit->text - fit->used, "\n  %s", line);
+}
+
+static const struct lcl_gguf_tensor *tensor_of(const struct lcl_gguf *g, const struct lcl_param *p)
+{
+    char name[LCL_PARAM_NAME_BYTES];
+    return lcl_gguf_file_name(p->name, name) ? lcl_gguf_tensor(g, name) : NULL;
+}
+
+/* Rows that llama.cpp's files need not hold: the layer norm that no selected layer passes, our own
+ * standardisation. */
+static bool may_lack(const struct lcl_param *p)
+{
+    return strncmp(p->name, "vision_tower.post_layernorm.", 28) == 0 ||
+           strncmp(p->name, "image_standardize.", 18) == 0;
+}
+
+static void check_row(const struct lcl_gguf *g, const struct lcl_param *p, struct lcl_gguf_fit *fit)
+{
+    char has[128], wants[128];
+    const struct lcl_gguf_tensor *t = tensor_of(g, p);
+    if (!t) {
+        if (!may_lack(p)) complain(fit, "missing: %s", p->name);
+        return;
+    }
+    bool same = t->n_dims == p->n_dims;
+    for (int d = 0; same && d < p->n_dims; d++) same = t->shape[d] == p->shape[d];
+    if (!same)
+        complain(fit, "misshapen: %s is %s, wanted %s", t->name,
+                 lcl_st_shape_text(t->n_dims, t->shape, has, sizeof has),
+                 lcl_st_shape_text(p->n_dims, p->shape, wants, sizeof wants));
+    else if (!lcl_gguf_readable(t))
+        complain(fit, "not readable: %s is of type %s", t->name, t->type->name);
+}
+
+void lcl_gguf_check_fit(const struct lcl_gguf *g, const struct lcl_params *t, unsigned parts,
+                        struct lcl_gguf_fit *fit)
+{
+    char name[LCL_PARAM_NAME_BYTES];
+    *fit = (struct lcl_gguf_fit){0};
+    for (int i = 0; i < t->n_rows; i++)
+        if (parts >> t->rows[i].part & 1u) check_row(g, &t->rows[i], fit);
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const char *own = g->tensors[i].name;
+        bool known = lcl_gguf_table_name(own, name) &&
+                     lcl_params_find((struct lcl_params *)(uintptr_t)t, name);
+        if (!known && strcmp(own, "rope_freqs.weight") != 0) complain(fit, "left over: %s", own);
+    }
+}
+
+lcl_status lcl_gguf_require_fit(const struct lcl_gguf *g, const struct lcl_params *t,
+                                unsigned parts)
+{
+    struct lcl_gguf_fit fit;
+    lcl_gguf_check_fit(g, t, parts, &fit);
+    if (fit.n == 0) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_SHAPE, "the file's metadata and tensors differ, or it is another kind",
+                         "%s does not fit the model; %d tensor%s:%s%s", g->path, fit.n,
+                         fit.n == 1 ? "" : "s", fit.text,
+                         fit.used + 403 > sizeof fit.text ? "\n  ..." : "");
+}
+
+size_t lcl_gguf_rotary_heads(const char *in_file, const struct lcl_text_config *t)
+{
+    const char *end = strrchr(in_file, '.');
+    if (strncmp(in_file, "blk.", 4) != 0 || !end || end - in_file < 7) return 0;
+    if (strncmp(end - 7, ".attn_q", 7) == 0) return (size_t)t->H;
+    return strncmp(end - 7, ".attn_k", 7) == 0 ? (size_t)t->G : 0;
+}
+
+/* Elements [first, first + n) as they lie in the file, within rows or over them. */
+static lcl_status read_plain(const struct lcl_gguf_tensor *t, size_t first, size_t n, float *x)
+{
+    struct lcl_gguf_tensor line = *t; /* seen as rows of one block */
+    line.n_dims = 2;
+    line.shape[0] = (int64_t)(t->count / t->type->block);
+    line.shape[1] = (int64_t)t->type->block;
+    return lcl_gguf_read_rows(&line, first / t->type->block, n / t->type->block, x);
+}
+
+lcl_status lcl_gguf_read(const struct lcl_gguf_tensor *t, size_t rotary_heads, size_t first,
+                         size_t n, float *x)
+{
+    size_t row = lcl_gguf_row(t), rows = t->count / row;
+    if (rotary_heads == 0) return read_plain(t, first, n, x);
+    for (size_t at = first, k; at < first + n; at += k) {
+        size_t r = at / row, column = at % row, left = first + n - at;
+        k = left < row - column ? left : row - column;
+        LCL_TRY(read_plain(t, lcl_gguf_rotary_row(r, rows, rotary_heads) * row + column, k,
+                           x + (at - first)));
+    }
+    return LCL_OK;
+}
+
+static lcl_status fill_row(const struct lcl_gguf_tensor *t, size_t heads, struct lcl_params *params,
+                           const struct lcl_param *p)
+{
+    enum { CHUNK = 4096 }; /* whole blocks */
+    float x[CHUNK], *value = lcl_param_value(params, p);
+    if (value) return lcl_gguf_read(t, heads, 0, p->count, value);
+    for (size_t at = 0, n; at < p->count; at += n) {
+        n = p->count - at < CHUNK ? p->count - at : CHUNK;
+        LCL_TRY(lcl_gguf_read(t, heads, at, n, x));
+        LCL_TRY(lcl_convert(lcl_param_value16(params, p) + at, LCL_BF16, x, LCL_F32, n));
+    }
+    return LCL_OK;
+}
+
+lcl_status lcl_gguf_load(const struct lcl_gguf *g, const struct lcl_text_config *text,
+                         struct lcl_params *t, unsigned parts)
+{
+    LCL_TRY(lcl_gguf_require_fit(g, t, parts));
+    for (int i = 0; i < t->n_rows; i++) {
+        const struct lcl_param *p = &t->rows[i];
+        const struct lcl_gguf_tensor *tensor = parts >> p->part & 1u ? tensor_of(g, p) : NULL;
+        if (tensor) LCL_TRY(fill_row(tensor, lcl_gguf_rotary_heads(tensor->name, text), t, p));
+    }
+    lcl_params_changed(t);
+    return LCL_OK;
+}
