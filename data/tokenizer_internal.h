@@ -127,6 +127,9 @@ lcl_status tok_unigram(const struct lcl_tokenizer *t, const char *s, size_t n, s
 lcl_status tok_load_text(const char *name, const char *json, size_t size, const char *config,
                          size_t config_size, struct lcl_tokenizer **out);
 
+/* tokenizer_gguf.c: llama.cpp's name for a way of splitting (words NULL: GPT-2's), or NULL. */
+const char *tok_gguf_pattern(const char *words, bool digits);
+
 /* tokenizer_sp.c: the tokenizer.json (malloc'd) that says what a SentencePiece model does; config
  * and added: tokenizer_config.json and added_tokens.json beside it, or NULL. */
 lcl_status tok_sp_json(const char *path, const char *data, size_t size, const char *config,
