@@ -1,5 +1,6 @@
 #include "checkpoint/hf.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,6 +10,17 @@ bool lcl_hf_is_folder(const char *dir)
     bool there = path && lcl_fs_is_dir(dir) && lcl_fs_exists(path);
     free(path);
     return there;
+}
+
+bool lcl_hf_is_text_folder(const char *dir)
+{
+    char *path = lcl_strdupf("%s/config.json", dir);
+    json_t *root = path && lcl_hf_is_folder(dir) ? json_load_file(path, 0, NULL) : NULL;
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    bool text = type && strcmp(type, "llama") == 0;
+    json_decref(root);
+    free(path);
+    return text;
 }
 
 static bool is_vision(const char *on_disk)

@@ -32,6 +32,8 @@ void lcl_hf_names_free(struct lcl_hf_names *names);
 
 /* True where dir holds a config.json (and so is taken for an HF folder, not for a run). */
 bool lcl_hf_is_folder(const char *dir);
+/* True where its config.json is that of a LlamaForCausalLM: a decoder without a tower. */
+bool lcl_hf_is_text_folder(const char *dir);
 /* The vision tower's folder in place of what mm_vision_tower names, for every folder of the
  * original LLaVA layout that is read from now on (LLaVA's own configs name a model of a hub). The
  * text is kept by the caller; NULL: as config.json says. Set before threads read. */

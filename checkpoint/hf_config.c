@@ -383,6 +383,14 @@ static void read_v1(const struct reader *root, const char *dir, struct lcl_model
     m->image_token = -1;
 }
 
+/* LlamaForCausalLM: a decoder that a run may join with a tower (init_parts: text). */
+static void read_decoder(const struct reader *root, struct lcl_model_config *m)
+{
+    lcl_model_config_text_only(m);
+    read_text(root, &m->text);
+    m->text.tied = flag(root, "tie_word_embeddings", false);
+}
+
 /* ---- the HF layout ---- */
 
 static void read_hf(const struct reader *root, struct lcl_model_config *m)
@@ -442,14 +450,17 @@ lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
     LCL_TRY_GOTO(load_json(path, &object));
     const struct reader root = {path, "", object, &status};
     const char *type = word(&root, "model_type", "llava");
-    if (strcmp(type, "llava") != 0 && strcmp(type, "llava_llama") != 0)
-        refuse(&root, "model_type", type, "llava");
+    bool decoder = strcmp(type, "llama") == 0;
+    if (!decoder && strcmp(type, "llava") != 0 && strcmp(type, "llava_llama") != 0)
+        refuse(&root, "model_type", type, "llava and llama");
     bool v1 = !get(&root, "text_config") && get(&root, "hidden_size");
-    if (v1)
+    if (decoder)
+        read_decoder(&root, m);
+    else if (v1)
         read_v1(&root, dir, m);
     else
         read_hf(&root, m);
-    read_projector(&root, st, m);
+    if (!decoder) read_projector(&root, st, m);
     read_id(&root, "image_token_id", &m->image_token);
     read_id(&root, "image_token_index", &m->image_token);
     read_special_tokens(&root, m);

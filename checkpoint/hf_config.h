@@ -6,7 +6,8 @@
 #include "model/config.h"
 
 /* Reads dir/config.json (HF LlavaForConditionalGeneration with old or new key names, or the
- * original LLaVA-v1 layout). What it leaves out is as in transformers' LlavaConfig,
+ * original LLaVA-v1 layout), or of a LlamaForCausalLM, whose tower is then the least there can be
+ * (lcl_model_config_text_only). What it leaves out is as in transformers' LlavaConfig,
  * CLIPVisionConfig and LlamaConfig; special tokens that it leaves out come from
  * generation_config.json. `st`, the folder's open weights, tells the projector's kind; NULL: the
  * kind that the config names. LCL_UNSUPPORTED for what the model cannot compute, naming the key. */
@@ -20,6 +21,9 @@ LCL_CHECKED lcl_status lcl_hf_tower_folder(const char *dir, char **tower);
 LCL_CHECKED lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype,
                                            char **text);
 
+/* config.json text of the decoder alone, as LlamaForCausalLM. */
+LCL_CHECKED lcl_status lcl_hf_text_config_write(const struct lcl_model_config *m, lcl_dtype dtype,
+                                                char **text);
 /* The same as the original LLaVA has it: *text for config.json, the tower named `tower` below the
  * folder; *tower_text for the tower's own. LCL_UNSUPPORTED for projectors that it cannot name. */
 LCL_CHECKED lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dtype,

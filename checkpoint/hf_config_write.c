@@ -103,6 +103,17 @@ lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype
     return *text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for config.json");
 }
 
+lcl_status lcl_hf_text_config_write(const struct lcl_model_config *m, lcl_dtype dtype, char **text)
+{
+    json_t *root = text_section(m);
+    json_object_set_new(root, "architectures", json_pack("[s]", "LlamaForCausalLM"));
+    json_object_set_new(root, "dtype", json_string(dtype_name(dtype)));
+    json_object_set_new(root, "torch_dtype", json_string(dtype_name(dtype)));
+    *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    json_decref(root);
+    return *text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for config.json");
+}
+
 lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dtype,
                                   const char *tower, char **text, char **tower_text)
 {

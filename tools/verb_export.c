@@ -1,9 +1,8 @@
-/* lcl export: a run, checkpoint or HF folder as an HF LLaVA folder.
+/* lcl export: a run, checkpoint or HF folder as an HF LLaVA folder, or as GGUF files.
  *
- * The folder is made beside its place, read back and compared with the model before it is moved
- * there. */
+ * What is written is made beside its place, read back and compared with the model before it is
+ * moved there. */
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,129 +10,22 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "core/fs.h"
-#include "core/log.h"
-#include "tools/cli.h"
+#include "tools/export.h"
 #include "tools/export_peft.h"
-#include "train/env.h"
+#include "tools/out_folder.h"
 
-enum { PROBE_WORDS = 16, SMALL_FILE_BYTES = 16 << 20 };
-enum { TO_HF, TO_PEFT, TO_LLAVA_V1 };
+enum { SMALL_FILE_BYTES = 16 << 20 };
+enum { TO_HF, TO_GGUF, TO_LLAVA_V1, TO_PEFT }; /* all but the last: `formats` */
 
-struct request {
-    const char *from, *out;
-    int to, dtype; /* indices of the option's words */
-    bool force;
-    struct cli_list sets;
-};
-
-static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16, LCL_F16};
-
-/* ---- the probe: logits of one picture between random words ---- */
-
-struct probe {
-    int64_t T, V;
-    float *pixels, *logits; /* [3, S, S], [PROBE_WORDS, V] of the words after the picture */
-    int32_t *words;         /* [7 T] */
-};
-
-static void probe_free(struct probe *p)
-{
-    free(p->pixels);
-    free(p->logits);
-    free(p->words);
-    *p = (struct probe){0};
-}
-
-static lcl_status probe_make(struct probe *p, const struct lcl_model_config *m)
-{
-    int64_t side = m->vision.image_size, pixels = 3 * side * side;
-    if (m->image_token < 0 || m->image_token >= m->text.V)
-        return LCL_FAIL(LCL_UNSUPPORTED,
-                        "the model has no image token in its vocabulary of %lld tokens (id %d)",
-                        (long long)m->text.V, m->image_token);
-    p->T = PROBE_WORDS + lcl_tokens_per_image(m) + PROBE_WORDS;
-    p->V = m->text.V;
-    p->pixels = malloc((size_t)pixels * sizeof *p->pixels);
-    p->logits = malloc((size_t)(PROBE_WORDS * p->V) * sizeof *p->logits);
-    p->words = malloc((size_t)(4 * p->T) * sizeof *p->words);
-    if (!p->pixels || !p->logits || !p->words)
-        return LCL_FAIL(LCL_MEMORY, "no memory for a probe of %lld tokens", (long long)p->T);
-    struct lcl_rng rng = lcl_rng_stream(0, LCL_RNG_SAMPLING, 0, 0);
-    for (int64_t i = 0; i < pixels; i++) p->pixels[i] = lcl_rng_normal(&rng);
-    for (int64_t t = 0; t < p->T; t++) {
-        bool picture = t >= PROBE_WORDS && t < p->T - PROBE_WORDS;
-        do {
-            p->words[t] = picture ? m->image_token : (int32_t)lcl_rng_below(&rng, (uint32_t)p->V);
-        } while (!picture && p->words[t] == m->image_token);
-    }
-    return LCL_OK;
-}
-
-/* Fills p->logits. */
-static lcl_status probe_run(struct probe *p, struct lcl_env *e)
-{
-    struct lcl_pass pass = {.exec = &e->exec, .model = &e->model};
-    struct lcl_attn_run run = {.q_end = (int32_t)p->T, .own_end = (int32_t)p->T};
-    int32_t *position = p->words + p->T, *slot = position + p->T, *slot_row = slot + p->T;
-    int32_t row[PROBE_WORDS], target[PROBE_WORDS] = {0}, view = 0;
-    float weight[PROBE_WORDS];
-    uint8_t is_label[PROBE_WORDS] = {0};
-    int64_t image = 0;
-    struct lcl_batch b = {.T = p->T,
-                          .id_T = p->words,
-                          .position_T = position,
-                          .n_runs = 1,
-                          .runs = &run,
-                          .n_images = 1,
-                          .image_I = &image,
-                          .view_I = &view,
-                          .n_slots = p->T - 2 * PROBE_WORDS,
-                          .slot = slot,
-                          .slot_row = slot_row,
-                          .S = PROBE_WORDS,
-                          .row_S = row,
-                          .target_S = target,
-                          .weight_S = weight,
-                          .is_label_S = is_label};
-    for (int32_t t = 0; t < p->T; t++) position[t] = t;
-    for (int32_t i = 0; i < b.n_slots; i++) {
-        slot[i] = PROBE_WORDS + i;
-        slot_row[i] = i;
-    }
-    for (int i = 0; i < PROBE_WORDS; i++) {
-        row[i] = (int32_t)p->T - PROBE_WORDS + i;
-        weight[i] = 1;
-    }
-    double loss;
-    lcl_status status =
-        lcl_model_loss(&pass, &b, &(struct lcl_images){.pixels = p->pixels}, &loss, p->logits);
-    lcl_pass_free(&pass);
-    return status;
-}
-
-struct difference {
-    double rms, most, size; /* of a - b; greatest; rms of a */
-};
-
-static struct difference compare(const float *a, const float *b, int64_t n)
-{
-    struct difference d = {0};
-    for (int64_t i = 0; i < n; i++) {
-        double x = fabs((double)a[i] - (double)b[i]);
-        d.rms += x * x / (double)n;
-        d.size += (double)a[i] * (double)a[i] / (double)n;
-        if (!(x <= d.most)) d.most = x; /* NaN stays */
-    }
-    d.rms = sqrt(d.rms);
-    d.size = sqrt(d.size);
-    return d;
-}
+/* By --dtype; the last is of GGUF alone. */
+static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16, LCL_F16, LCL_DTYPE_COUNT};
 
 /* What the model itself loses when its parameters are rounded to the exported type: the measure
  * for what the exported folder may differ by. */
-static lcl_status round_parameters(struct lcl_params *t, lcl_dtype dtype)
+static lcl_status round_hf(struct lcl_params *t, const struct export_request *r)
 {
     uint16_t half[1024];
+    lcl_dtype dtype = dtypes[r->dtype];
     if (dtype == LCL_F32) return LCL_OK;
     for (int i = 0; i < t->n_rows; i++) {
         float *v = lcl_param_value(t, &t->rows[i]);
@@ -246,8 +138,8 @@ static lcl_status write_processor(const char *dir, const struct lcl_env *e)
 }
 
 /* c->init_from is where a tuned model came from: it may hold a chat template of its own. */
-static lcl_status write_folder(const struct request *r, const struct lcl_env *e,
-                               const struct lcl_config *c, const char *dir)
+static lcl_status write_hf(const struct export_request *r, const struct lcl_env *e,
+                           const struct lcl_config *c, const char *dir)
 {
     struct lcl_hf_save_options o = {.dtype = dtypes[r->dtype],
                                     .pad_to_square = e->preprocess.mode == LCL_RESIZE_PAD,
@@ -263,168 +155,105 @@ static lcl_status write_folder(const struct request *r, const struct lcl_env *e,
     return jinja ? LCL_OK : add_chat_template(dir, e->tokenizer);
 }
 
-/* Nothing is overwritten by chance: DIR is new or empty, or an HF folder under --force. */
-static lcl_status check_target(const struct request *r)
+static lcl_status read_back_hf(const struct export_request *r, const struct lcl_config *c,
+                               const char *stage, const struct lcl_model_config *own,
+                               struct lcl_env *e)
 {
-    char **names;
-    size_t n;
-    if (!lcl_fs_exists(r->out)) return LCL_OK;
-    LCL_TRY(lcl_fs_list(r->out, &names, &n));
-    lcl_fs_list_free(names, n);
-    if (n == 0) return LCL_OK;
-    if (!r->force)
-        return LCL_FAIL_HINT(LCL_EXISTS, "name another folder, or give --force",
-                             "%s holds files already", r->out);
-    if (!lcl_hf_is_folder(r->out))
-        return LCL_FAIL_HINT(LCL_EXISTS, "name another folder",
-                             "%s holds files, and no HF folder that could be replaced", r->out);
-    if (lcl_checkpoint_is_folder(r->out))
-        return LCL_FAIL_HINT(LCL_EXISTS, "name another folder",
-                             "%s holds a run, which an export would be mixed with", r->out);
-    return LCL_OK;
-}
-
-static bool is_weights(const char *name)
-{
-    size_t n = strlen(name);
-    return strncmp(name, "model", 5) == 0 &&
-           ((n > 12 && strcmp(name + n - 12, ".safetensors") == 0) ||
-            strcmp(name, "model.safetensors.index.json") == 0);
-}
-
-/* Removes weights of an earlier export that this one does not hold. */
-static lcl_status remove_weights(const char *dir, char **kept, size_t n_kept)
-{
-    char **names;
-    size_t n;
-    LCL_TRY(lcl_fs_list(dir, &names, &n));
-    lcl_status status = LCL_OK;
-    for (size_t i = 0; i < n && status == LCL_OK; i++) {
-        bool keep = !is_weights(names[i]);
-        for (size_t k = 0; k < n_kept; k++) keep |= strcmp(names[i], kept[k]) == 0;
-        char *path = keep ? NULL : lcl_strdupf("%s/%s", dir, names[i]);
-        if (path) status = lcl_fs_remove_tree(path);
-        free(path);
-    }
-    lcl_fs_list_free(names, n);
-    return status;
-}
-
-static lcl_status publish(const char *stage, const char *out)
-{
-    if (!lcl_fs_exists(out)) return lcl_fs_commit(stage, out);
-    char **names;
-    size_t n;
-    LCL_TRY(lcl_fs_list(stage, &names, &n));
-    lcl_status status = LCL_OK;
-    for (size_t i = 0; i < n && status == LCL_OK; i++) {
-        char *from = lcl_strdupf("%s/%s", stage, names[i]);
-        char *to = lcl_strdupf("%s/%s", out, names[i]);
-        if (to && lcl_fs_is_dir(to)) status = lcl_fs_remove_tree(to);
-        if (status == LCL_OK)
-            status =
-                from && to ? lcl_fs_commit(from, to) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        free(from);
-        free(to);
-    }
-    if (status == LCL_OK) status = remove_weights(out, names, n);
-    lcl_fs_list_free(names, n);
-    return status == LCL_OK ? lcl_fs_remove_tree(stage) : status;
+    struct lcl_config folder = *c;
+    (void)r;
+    (void)own;
+    folder.tokenizer[0] = '\0';    /* the folder's own */
+    folder.lora_adapter[0] = '\0'; /* merged */
+    return lcl_env_load_model(e, stage, &folder);
 }
 
 /* ---- the verb ---- */
 
-/* own: the model's logits; rounded: those of the model with its parameters rounded as the export's
- * are. The export may lose at most twice as much as plain rounding does, and the noise of f32. */
-static lcl_status check_export(const struct request *r, const struct probe *own,
-                               const struct probe *rounded, const struct probe *written)
-{
-    int64_t n = PROBE_WORDS * own->V;
-    struct difference plain = compare(own->logits, rounded->logits, n);
-    struct difference export = compare(own->logits, written->logits, n);
-    double allowed = 2 * plain.rms + 1e-5 * export.size;
-    if (!isfinite(export.rms) && dtypes[r->dtype] == LCL_F16)
-        return LCL_FAIL_HINT(LCL_NUMERIC, "export with --dtype bf16 or f32",
-                             "the model does not fit f16: its logits are not finite");
-    if (!(export.rms <= allowed))
-        return LCL_FAIL(LCL_CORRUPT,
-                        "what was written to %s does not compute what the model does: logits "
-                        "differ by %.3g (root mean square, of %.3g), allowed are %.3g",
-                        r->out, export.rms, export.size, allowed);
-    lcl_log_info("self-check: logits of the folder read back differ by at most %.3g (root mean "
-                 "square %.3g, of %.3g)",
-                 export.most, export.rms, export.size);
-    return LCL_OK;
-}
+/* load: the model to export, for one that is text alone. round: makes the table's values those that
+ * the export holds. read_back: fills e->model from the stage; `own` is the exported model's. */
+static const struct format {
+    lcl_status (*write)(const struct export_request *, const struct lcl_env *,
+                        const struct lcl_config *, const char *stage);
+    lcl_status (*round)(struct lcl_params *, const struct export_request *);
+    lcl_status (*read_back)(const struct export_request *, const struct lcl_config *,
+                            const char *stage, const struct lcl_model_config *own,
+                            struct lcl_env *);
+    const char *made;
+} formats[] = {{write_hf, round_hf, read_back_hf, "LlavaForConditionalGeneration"},
+               {export_gguf_write, export_gguf_round, export_gguf_read_back, "GGUF"},
+               {write_hf, round_hf, read_back_hf, "LLaVA v1 (LlavaLlamaForCausalLM)"}};
 
-/* Loads, takes the probe's logits, and writes. The model is closed before the folder is read back,
+/* Loads, takes the probe's logits, and writes. The model is closed before the export is read back,
  * so that one model at a time is in memory. */
-static lcl_status write_and_probe(const struct request *r, const struct lcl_config *c,
-                                  const char *stage, struct probe *own, struct probe *rounded)
+static lcl_status write_and_probe(struct export_request *r, const struct lcl_config *c,
+                                  const char *stage, struct probe *own, struct probe *rounded,
+                                  struct lcl_model_config *model)
 {
+    const struct format *f = &formats[r->to];
     struct lcl_env e = {0};
     lcl_status status;
     LCL_TRY_GOTO(lcl_env_start(&e, c));
-    LCL_TRY_GOTO(lcl_env_load_model(&e, r->from, c));
+    LCL_TRY_GOTO(r->is_text ? export_load_text(r->from, c, &e)
+                            : lcl_env_load_model(&e, r->from, c));
+    *model = e.model.config;
     LCL_TRY_GOTO(lcl_fs_remove_tree(stage));
-    LCL_TRY_GOTO(probe_make(own, &e.model.config));
-    LCL_TRY_GOTO(probe_make(rounded, &e.model.config));
+    LCL_TRY_GOTO(probe_make(own, model, !r->text_only));
+    LCL_TRY_GOTO(probe_make(rounded, model, !r->text_only));
     LCL_TRY_GOTO(probe_run(own, &e)); /* with adapters as they are */
     LCL_TRY_GOTO(lcl_lora_merge(&e.model));
-    LCL_TRY_GOTO(write_folder(r, &e, c, stage));
-    LCL_TRY_GOTO(round_parameters(&e.model.params, dtypes[r->dtype]));
+    LCL_TRY_GOTO(f->write(r, &e, c, stage));
+    LCL_TRY_GOTO(f->round(&e.model.params, r));
     LCL_TRY_GOTO(probe_run(rounded, &e));
 out:
     lcl_env_close(&e);
     return status;
 }
 
-static lcl_status read_back(const struct lcl_config *c, const char *stage, struct probe *p)
+static lcl_status probe_back(const struct export_request *r, const struct lcl_config *c,
+                             const char *stage, const struct lcl_model_config *own, struct probe *p)
 {
     struct lcl_env e = {0};
     lcl_status status;
     LCL_TRY_GOTO(lcl_env_start(&e, c));
-    LCL_TRY_GOTO(lcl_env_load_model(&e, stage, c));
-    LCL_TRY_GOTO(probe_make(p, &e.model.config));
+    LCL_TRY_GOTO(formats[r->to].read_back(r, c, stage, own, &e));
+    LCL_TRY_GOTO(probe_make(p, &e.model.config, !r->text_only));
     status = probe_run(p, &e);
 out:
     lcl_env_close(&e);
     return status;
 }
 
-/* Removes what a failed export left, and keeps the error. */
-static void discard(const char *stage, lcl_status status)
+static lcl_status check_request(struct export_request *r)
 {
-    struct lcl_error error;
-    lcl_error_save(&error, status);
-    lcl_status ignored = lcl_fs_remove_tree(stage);
-    ignored = lcl_error_restore(&error);
-    (void)ignored;
+    bool gguf = formats[r->to].write == export_gguf_write;
+    r->is_text = lcl_hf_is_text_folder(r->from);
+    if (!gguf && r->is_text)
+        return LCL_FAIL_HINT(LCL_UNSUPPORTED, "it is an HF folder as it is; --to gguf converts it",
+                             "%s is a language model without a vision tower", r->from);
+    if (!gguf && (r->text_only || dtypes[r->dtype] == LCL_DTYPE_COUNT))
+        return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
+    r->text_only = r->text_only || r->is_text;
+    return out_folder_check(r->out, r->force);
 }
 
-static lcl_status export_hf(const struct request *r)
+static lcl_status export_model(struct export_request *r)
 {
     struct probe own = {0}, rounded = {0}, written = {0};
+    struct lcl_model_config model;
     struct lcl_config c;
-    int n = (int)strlen(r->out);
-    while (n > 1 && r->out[n - 1] == '/') n--;
-    char *stage = lcl_strdupf("%.*s.lcl-export", n, r->out);
+    char *stage = NULL;
     lcl_status status;
-    if (!stage) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    LCL_TRY_GOTO(check_target(r));
+    LCL_TRY_GOTO(check_request(r));
+    LCL_TRY_GOTO(out_folder_stage(r->out, &stage));
     LCL_TRY_GOTO(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
-    LCL_TRY_GOTO(write_and_probe(r, &c, stage, &own, &rounded));
-    c.tokenizer[0] = '\0';    /* the folder's own */
-    c.lora_adapter[0] = '\0'; /* merged */
-    LCL_TRY_GOTO(read_back(&c, stage, &written));
-    LCL_TRY_GOTO(check_export(r, &own, &rounded, &written));
-    LCL_TRY_GOTO(publish(stage, r->out));
-    printf("%s: %s, %s\n", r->out,
-           r->to == TO_HF ? "LlavaForConditionalGeneration" : "LLaVA v1 (LlavaLlamaForCausalLM)",
-           lcl_dtype_name(dtypes[r->dtype]));
+    LCL_TRY_GOTO(write_and_probe(r, &c, stage, &own, &rounded, &model));
+    LCL_TRY_GOTO(probe_back(r, &c, stage, &model, &written));
+    LCL_TRY_GOTO(probe_check(r->out, dtypes[r->dtype] == LCL_F16, &own, &rounded, &written));
+    LCL_TRY_GOTO(out_folder_publish(stage, r->out));
+    printf("%s: %s, %s\n", r->out, formats[r->to].made, export_dtype_name(r));
 out:
-    if (status != LCL_OK) discard(stage, status);
+    if (status != LCL_OK && stage) out_folder_discard(stage, status);
     probe_free(&own);
     probe_free(&rounded);
     probe_free(&written);
@@ -432,9 +261,11 @@ out:
     return status;
 }
 
-static lcl_status export_adapters(const struct request *r)
+static lcl_status export_adapters(const struct export_request *r)
 {
     struct lcl_config c;
+    if (r->text_only || dtypes[r->dtype] == LCL_DTYPE_COUNT)
+        return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
     LCL_TRY(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
     return export_peft(r->from, r->out, dtypes[r->dtype], r->force, &c);
@@ -442,36 +273,42 @@ static lcl_status export_adapters(const struct request *r)
 
 static lcl_status run(int argc, char **argv)
 {
-    struct request r = {0};
+    struct export_request r = {0};
     const char *tower = NULL;
     const struct cli_option options[] = {
-        {"--to", CLI_CHOICE, &r.to, .words = "hf|peft|llava-v1",
+        {"--to", CLI_CHOICE, &r.to, .words = "hf|gguf|llava-v1|peft",
          .doc = "format of the export; llava-v1: the original LLaVA's names, the tower in a folder "
                 "below"},
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
-        {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16", .doc = "type of the weights"},
+        {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16|q8_0",
+         .doc = "type of the weights"},
+        {"--text-only", CLI_FLAG, &r.text_only, .doc = "of GGUF: the decoder without its tower"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the export that DIR holds"},
         CLI_TOWER_OPTION(&tower),
         CLI_SET_OPTION(&r.sets),
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN --to hf|peft|llava-v1 --out DIR [options]",
+        .usage = "RUN --to hf|gguf|llava-v1|peft --out DIR [options]",
         .about = "Writes a run, a checkpoint or an HF LLaVA folder as an HF folder: config, "
                  "safetensors,\ntokenizer, chat template and preprocessing, as transformers' "
-                 "LlavaForConditionalGeneration\nreads them. Reads it back and compares logits "
-                 "before it is moved into place. "
-                 "Adapters are merged into it; --to peft writes them alone, as peft\nreads them.",
+                 "LlavaForConditionalGeneration\nreads them; or as model.gguf (decoder and "
+                 "tokenizer) and mmproj.gguf (tower and projector)\nfor llama.cpp. Reads it back "
+                 "and compares logits before it is moved into place. "
+                 "Adapters are merged\ninto it; --to peft writes them alone, as peft reads them.",
         .options = options,
         .min_args = 1,
         .max_args = 1,
-        .notes = "Models that pool a picture's patches (mm_image_pool) have no HF form.\n"
-                 "Example:\n  lcl export runs/birds --to hf --out birds-hf --dtype bf16"};
+        .notes = "Models that pool a picture's patches (mm_image_pool) have neither form.\n"
+                 "An HF LlamaForCausalLM folder can be written as GGUF.\n"
+                 "Examples:\n  lcl export runs/birds --to hf --out birds-hf --dtype bf16\n"
+                 "  lcl export runs/birds --to gguf --out birds-gguf --dtype q8_0"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
     lcl_hf_use_tower(tower);
     r.from = args.v[0];
-    return r.to == TO_PEFT ? export_adapters(&r) : export_hf(&r);
+    return r.to == TO_PEFT ? export_adapters(&r) : export_model(&r);
 }
 
-const struct cli_verb verb_export = {"export", "write a model as an HF folder", 60, run};
+const struct cli_verb verb_export = {"export", "write a model as an HF folder or GGUF files", 60,
+                                     run};

@@ -1,0 +1,193 @@
+/* GGUF as a user meets it: build/lcl (LCL_BIN) exports, shows and imports files. */
+#include "tests/support/support.h"
+
+#include <jansson.h>
+#include <sys/wait.h>
+
+#include "checkpoint/gguf_model.h"
+#include "checkpoint/hf.h"
+#include "core/fs.h"
+#include "tests/support/tiny.h"
+
+static char output[1 << 16];
+
+/* Runs `lcl ARGUMENTS`, keeps standard output and error together; returns the exit status. */
+static int LCL_PRINTF(1, 2) lcl(const char *format, ...)
+{
+    const char *bin = getenv("LCL_BIN");
+    char arguments[2048], command[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(arguments, sizeof arguments, format, args);
+    va_end(args);
+    snprintf(command, sizeof command, "{ %s %s; } 2>&1", bin ? bin : "build/lcl", arguments);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    size_t n = fread(output, 1, sizeof output - 1, f);
+    output[n] = 0;
+    int status = pclose(f);
+    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
+    return WEXITSTATUS(status);
+}
+
+static void says(const char *text)
+{
+    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
+}
+
+#define SUCCEEDS(...)                                                \
+    do {                                                             \
+        if (lcl(__VA_ARGS__) != 0) fail_msg("it said:\n%s", output); \
+    } while (0)
+#define FAILS(text, ...)                       \
+    do {                                       \
+        assert_int_equal(lcl(__VA_ARGS__), 1); \
+        says("error: ");                       \
+        says(text);                            \
+    } while (0)
+
+/* Path below temp_dir(), in a static buffer of its own for each of 8 calls. */
+static const char *at(const char *name)
+{
+    static char paths[8][400];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
+    return path;
+}
+
+static bool same_files(const char *a, const char *b)
+{
+    char *x, *y;
+    size_t n, m;
+    ASSERT_OK(lcl_fs_read(a, 1 << 26, &x, &n));
+    ASSERT_OK(lcl_fs_read(b, 1 << 26, &y, &m));
+    bool same = n == m && memcmp(x, y, n) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+/* A trained tiny LLaVA, made once; with standardised features, whose export folds them. */
+static const char *tiny_run(void)
+{
+    static char path[400];
+    if (*path) return path;
+    char yaml[4096];
+    snprintf(path, sizeof path, "%s/run", temp_dir());
+    snprintf(yaml, sizeof yaml, "%soutput_dir: %s\nmm_standardize: true\n", tiny_yaml(), path);
+    SUCCEEDS("train %s --quiet", tiny_file("run.yaml", yaml));
+    return path;
+}
+
+/* f32 loses nothing: the files read back compute what the run does. */
+static void a_run_becomes_two_files(void **state)
+{
+    (void)state;
+    const char *run = tiny_run(), *out = at("pair");
+    SUCCEEDS("export %s --to gguf --out %s", run, out);
+    says("self-check");
+    says("GGUF, f32");
+    assert_null(strstr(output, "warning"));
+    struct lcl_gguf g;
+    char path[500];
+    snprintf(path, sizeof path, "%s/model.gguf", out);
+    ASSERT_OK(lcl_gguf_open(path, &g));
+    char *template;
+    ASSERT_OK(lcl_gguf_get_text(&g, "tokenizer.ggml.model", &template));
+    assert_string_equal(template, "gpt2");
+    free(template);
+    lcl_gguf_close(&g);
+    snprintf(path, sizeof path, "%s/mmproj.gguf", out);
+    ASSERT_OK(lcl_gguf_open(path, &g));
+    assert_non_null(lcl_gguf_tensor(&g, "mm.0.bias"));
+    lcl_gguf_close(&g);
+    FAILS("holds files already", "export %s --to gguf --out %s", run, out);
+    SUCCEEDS("export %s --to gguf --out %s --force --text-only --dtype bf16", run, out);
+    assert_false(lcl_fs_exists(path)); /* no tower of another export stays behind */
+    FAILS("go with --to gguf", "export %s --out %s --dtype q8_0", run, at("never"));
+    assert_false(lcl_fs_exists(at("never")));
+}
+
+static void files_are_shown(void **state)
+{
+    (void)state;
+    SUCCEEDS("export %s --to gguf --out %s --dtype f16", tiny_run(), at("shown"));
+    SUCCEEDS("inspect %s/model.gguf", at("shown"));
+    says("LLaMA, width ");
+    says("tokenizer.ggml.tokens ");
+    says(" of string");
+    says("missing_metadata:\n  tokenizer.chat_template");
+    says("F16 ");
+    SUCCEEDS("inspect %s/mmproj.gguf --json", at("shown"));
+    json_t *root = json_loads(output, 0, NULL);
+    assert_non_null(root);
+    assert_string_equal(json_string_value(json_object_get(root, "kind")),
+                        "GGUF file, vision tower and projector");
+    assert_int_equal(json_array_size(json_object_get(root, "misfits")), 0);
+    assert_true(json_is_object(json_object_get(root, "metadata")));
+    json_decref(root);
+    /* A file without tensors is shown with what it lacks. */
+    struct lcl_gguf_meta meta = {0};
+    float x[4] = {0};
+    const struct lcl_gguf_item item = {.name = "stray", .n_dims = 1, .shape = {4}, .data = x};
+    lcl_gguf_put_text(&meta, "general.architecture", "bert");
+    ASSERT_OK(lcl_gguf_write(at("bert.gguf"), &meta, &item, 1));
+    lcl_gguf_meta_free(&meta);
+    SUCCEEDS("inspect %s", at("bert.gguf"));
+    says("GGUF file, bert");
+    says("cannot_be_computed");
+    FAILS("general.architecture is \"bert\"", "import gguf --file %s --out %s", at("bert.gguf"),
+          at("never"));
+    assert_false(lcl_fs_exists(at("never")));
+}
+
+/* GGUF -> HF folder -> GGUF: the same file, byte by byte, in each type that loses nothing. */
+static void there_and_back(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = {"f16", "bf16", "f32"};
+    for (int i = 0; i < 3; i++) {
+        SUCCEEDS("export %s --to gguf --out %s --text-only --force --dtype %s", tiny_run(),
+                 at("one"), dtypes[i]);
+        SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("one"), at("hf"));
+        says("LlamaForCausalLM");
+        assert_true(lcl_hf_is_text_folder(at("hf")));
+        SUCCEEDS("export %s --to gguf --out %s --force --dtype %s", at("hf"), at("two"), dtypes[i]);
+        char a[500], b[500];
+        snprintf(a, sizeof a, "%s/model.gguf", at("one"));
+        snprintf(b, sizeof b, "%s/model.gguf", at("two"));
+        assert_true(same_files(a, b));
+    }
+    FAILS("without a vision tower", "export %s --out %s", at("hf"), at("never"));
+    FAILS("missing: vision_tower", "forward --model %s --case x --out %s", at("hf"), at("never"));
+    /* Quantised weights are what the file says, in floats. */
+    SUCCEEDS("export %s --to gguf --out %s --text-only --dtype q8_0", tiny_run(), at("q8"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --dtype f32", at("q8"), at("q8-hf"));
+    SUCCEEDS("export %s --to gguf --out %s --dtype q8_0", at("q8-hf"), at("q8-two"));
+    says("self-check");
+    FAILS("lcl import knows no \"nothing\"", "import nothing --file x");
+}
+
+/* A run that takes its decoder from an imported folder and makes its own tower. */
+static void an_imported_decoder_is_joined(void **state)
+{
+    (void)state;
+    char yaml[4096];
+    SUCCEEDS("export %s --to gguf --out %s --text-only --force", tiny_run(), at("one"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("one"), at("hf"));
+    snprintf(yaml, sizeof yaml, "%soutput_dir: %s\ninit_from: %s\ninit_parts: text\n", tiny_yaml(),
+             at("joined"), at("hf"));
+    SUCCEEDS("train %s --quiet", tiny_file("joined.yaml", yaml));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_becomes_two_files),
+        cmocka_unit_test(files_are_shown),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(an_imported_decoder_is_joined),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
