@@ -4,6 +4,7 @@
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
 #   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
 #   folded     a fresh model with a linear projector and standardised features: the same
+#   gguf       the tuned and the golden model through `lcl export --to gguf`: every tensor, by check_gguf.py; and back again
 # and each folder through AutoProcessor: chat template, tokens, pixels. Ends with `N passed, N failed`.
 # PIP_ARGS goes to pip install, for a wheel index of one's own. POSIX shell.
 set -u
@@ -15,7 +16,7 @@ if [ ! -f "$golden/check_hf.py" ] || [ ! -f "$golden/llava-tiny/case.safetensors
     exit 0
 fi
 
-works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, peft, safetensors, PIL, numpy, jinja2' 2>/dev/null; }
+works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, peft, safetensors, PIL, numpy, jinja2, gguf' 2>/dev/null; }
 python=
 for venv in build/venv-interop build/venv; do
     if [ -z "$python" ] && works $venv/bin/python; then python=$venv/bin/python; fi
@@ -24,7 +25,7 @@ if [ -z "$python" ]; then
     echo "test-interop: making build/venv-interop (torch, transformers, peft: a download of some minutes)"
     python3 -m venv build/venv-interop || { echo 'error: python3 -m venv failed; hint: apt-get install python3-venv' >&2; exit 1; }
     # shellcheck disable=SC2086
-    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 || exit 1
+    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 gguf || exit 1
     python=build/venv-interop/bin/python
 fi
 
@@ -56,6 +57,18 @@ against_lcl() {
 }
 resave() { "$lcl" export "$golden/llava-tiny" --to hf --out $work/resaved --quiet; }
 tune() { "$lcl" train $work/"$1".yaml --quiet && "$lcl" export $work/"$1" --to hf --out $work/"$1"-hf --quiet; }
+
+# to_gguf MODEL HF_DIR DTYPE: both files against the folder's tensors.
+to_gguf() {
+    "$lcl" export "$1" --to gguf --out "$work/$3-gguf" --dtype "$3" --force --quiet &&
+        "$python" "$golden/check_gguf.py" "$work/$3-gguf/model.gguf" "$2" --mmproj "$work/$3-gguf/mmproj.gguf"
+}
+back_again() {
+    "$lcl" import gguf --file $work/f16-gguf/model.gguf --out $work/imported --quiet &&
+        "$python" "$golden/check_gguf.py" $work/f16-gguf/model.gguf $work/imported &&
+        "$lcl" export $work/imported --to gguf --out $work/again-gguf --dtype f16 --quiet &&
+        cmp $work/f16-gguf/model.gguf $work/again-gguf/model.gguf
+}
 
 helper pictures $work/pictures || exit 1
 "$lcl" pack --format imagefolder --images $work/pictures --out $work/pack.h5 --min-images 1 --quiet || exit 1
@@ -107,6 +120,9 @@ check 'tuned: lcl train, lcl export' tune tuned
 check 'tuned: logits' against_lcl $work/tuned-hf "$golden/llava-tiny/case.safetensors"
 check 'tuned: it is another model than before' helper differs $work/case.safetensors "$golden/llava-tiny/case.safetensors"
 check 'tuned: processor' helper processor $work/tuned-hf $work/pictures
+for dtype in f32 bf16 q8_0 f16; do check "gguf: the golden model, $dtype" to_gguf "$golden/llava-tiny" "$golden/llava-tiny" $dtype; done
+check 'gguf: f16 as a folder, and back to the same bytes' back_again
+check 'gguf: the tuned model, f32' to_gguf $work/tuned $work/tuned-hf f32
 check 'adapted: lcl train, lcl export' tune adapted
 check 'adapted: lcl export --to peft' "$lcl" export $work/adapted --to peft --out $work/adapted-peft --quiet
 check 'adapted: peft merges our adapter to our folder' helper peft "$golden/llava-tiny" $work/adapted-peft $work/adapted-hf
