@@ -287,7 +287,7 @@ SUITE ?= $(MODE)
 # Seconds of damaged files a format: many where the address sanitizer looks on.
 FUZZ_SECONDS ?= $(if $(filter asan,$(MODE)),10,1)
 # The thread sanitizer takes up to twenty times as long.
-LIMIT := $(if $(filter tsan,$(MODE)),600,120)
+LIMIT := $(if $(filter tsan,$(MODE)),600,$(if $(filter asan,$(MODE)),300,120))
 QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(FUZZ_SECONDS) TEST_TIMEOUT=$(LIMIT) LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)

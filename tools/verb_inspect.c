@@ -81,7 +81,7 @@ static void print_text(const json_t *out)
             if (json_array_size(v) == 0) continue;
             printf("%s:\n", key);
             for (size_t i = 0; i < json_array_size(v); i++)
-                print_entry(2, json_string_value(json_array_get(v, i)), json_string(""));
+                printf("  %s\n", json_string_value(json_array_get(v, i)));
         } else {
             print_entry(0, key, v);
         }

@@ -87,9 +87,11 @@ static void tokenizer_strings(void **state)
     char *lines = calloc(1, 1 << 20);
     json_array_foreach(cases, i, c)
     {
-        char *line = json_dumps(json_pack("{s:O}", "text", json_object_get(c, "text")), 0);
+        json_t *row = json_pack("{s:O}", "text", json_object_get(c, "text"));
+        char *line = json_dumps(row, 0);
         strcat(strcat(lines, line), "\n");
         free(line);
+        json_decref(row);
     }
     snprintf(arguments, sizeof arguments, "tokenize --model %s < %s", model(),
              tiny_file("texts.jsonl", lines));
