@@ -3,19 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/bytes.h"
+
 /* A file being read from front to back. */
 struct cursor {
     const char *path;
     const unsigned char *base;
     size_t at, size;
 };
-
-static uint64_t little(const unsigned char *p, int bytes)
-{
-    uint64_t x = 0;
-    for (int i = bytes - 1; i >= 0; i--) x = x << 8 | p[i];
-    return x;
-}
 
 /* *p: the next n bytes. */
 static lcl_status take(struct cursor *c, uint64_t n, const char *what, const unsigned char **p)
@@ -33,7 +28,7 @@ static lcl_status take_u32(struct cursor *c, const char *what, uint32_t *x)
 {
     const unsigned char *p = NULL;
     LCL_TRY(take(c, 4, what, &p));
-    *x = (uint32_t)little(p, 4);
+    *x = (uint32_t)lcl_little_endian(p, 4);
     return LCL_OK;
 }
 
@@ -41,7 +36,7 @@ static lcl_status take_u64(struct cursor *c, const char *what, uint64_t *x)
 {
     const unsigned char *p = NULL;
     LCL_TRY(take(c, 8, what, &p));
-    *x = little(p, 8);
+    *x = lcl_little_endian(p, 8);
     return LCL_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/torch.h"
+#include "core/bytes.h"
 
 static const struct stored_type {
     const char *name;
@@ -156,8 +157,7 @@ static lcl_status parse_header(const char *path, const struct lcl_map *map, json
     if (map->size < 8)
         return LCL_FAIL(LCL_FORMAT, "%s: %zu bytes are too few for a safetensors file", path,
                         map->size);
-    uint64_t length = 0;
-    for (int i = 7; i >= 0; i--) length = length << 8 | map->data[i];
+    uint64_t length = lcl_little_endian(map->data, 8);
     if (length > map->size - 8 || length > LCL_ST_MAX_HEADER_BYTES)
         return LCL_FAIL_HINT(LCL_FORMAT, "it is no safetensors file, or was cut short",
                              "%s: the header claims %llu bytes; the file has %zu after its length",

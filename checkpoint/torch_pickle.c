@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/bytes.h"
+
 enum { MAX_VALUES = 1 << 24 };
 
 enum kind {
@@ -121,8 +123,7 @@ static lcl_status take_number(struct machine *m, size_t bytes, uint64_t *x)
 {
     const unsigned char *p = NULL;
     LCL_TRY(take(m, bytes, &p));
-    *x = 0;
-    for (size_t i = bytes; i-- > 0;) *x = *x << 8 | p[i];
+    *x = lcl_little_endian(p, bytes);
     return LCL_OK;
 }
 

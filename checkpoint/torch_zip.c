@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/bytes.h"
+
 /* Sizes and places of APPNOTE.TXT's records: the end of the archive, its zip64 twin and locator,
  * an entry of the directory, and the header before an entry's data. */
 enum {
@@ -20,13 +22,6 @@ struct archive {
     const unsigned char *data;
     size_t size;
 };
-
-static uint64_t little(const unsigned char *p, int bytes)
-{
-    uint64_t x = 0;
-    for (int i = bytes - 1; i >= 0; i--) x = x << 8 | p[i];
-    return x;
-}
 
 /* n bytes at `at` lie in the file. */
 static bool holds(const struct archive *a, uint64_t at, uint64_t n)
@@ -57,13 +52,15 @@ static lcl_status find_directory(const struct archive *a, struct directory *d)
     while (at > first && memcmp(a->data + at, "PK\5\6", 4) != 0) at--;
     if (!is_record(a, at, END_BYTES, "PK\5\6")) return damaged(a, "there is no end");
     const unsigned char *end = a->data + at;
-    *d = (struct directory){little(end + 16, 4), little(end + 12, 4), little(end + 10, 2)};
+    *d = (struct directory){lcl_little_endian(end + 16, 4), lcl_little_endian(end + 12, 4),
+                            lcl_little_endian(end + 10, 2)};
     bool zip64 = at >= LOCATOR_BYTES && is_record(a, at - LOCATOR_BYTES, LOCATOR_BYTES, "PK\6\7");
     if (zip64) {
-        uint64_t end64 = little(a->data + at - LOCATOR_BYTES + 8, 8);
+        uint64_t end64 = lcl_little_endian(a->data + at - LOCATOR_BYTES + 8, 8);
         if (!is_record(a, end64, END64_BYTES, "PK\6\6")) return damaged(a, "the zip64 end");
         end = a->data + end64;
-        *d = (struct directory){little(end + 48, 8), little(end + 40, 8), little(end + 32, 8)};
+        *d = (struct directory){lcl_little_endian(end + 48, 8), lcl_little_endian(end + 40, 8),
+                                lcl_little_endian(end + 32, 8)};
     }
     if (!holds(a, d->at, d->size)) return damaged(a, "the directory's place");
     if (d->entries > d->size / DIRECTORY_BYTES || d->entries > MAX_ENTRIES)
@@ -85,13 +82,14 @@ static bool read_zip64(const unsigned char *extra, size_t n, struct record *r)
     bool wanted = false;
     for (int i = 0; i < 3; i++) wanted |= *fields[i] == 0xffffffff;
     for (size_t i = 0; wanted && n - i >= 4;) {
-        size_t id = (size_t)little(extra + i, 2), size = (size_t)little(extra + i + 2, 2);
+        size_t id = (size_t)lcl_little_endian(extra + i, 2),
+               size = (size_t)lcl_little_endian(extra + i + 2, 2);
         i += 4;
         if (size > n - i) return false;
         for (int k = 0; id == 1 && k < 3; k++) {
             if (*fields[k] != 0xffffffff) continue;
             if (size < 8) return false;
-            *fields[k] = little(extra + i, 8);
+            *fields[k] = lcl_little_endian(extra + i, 8);
             i += 8;
             size -= 8;
         }
@@ -106,13 +104,14 @@ static lcl_status read_record(const struct archive *a, uint64_t at, uint64_t end
     if (end - at < DIRECTORY_BYTES || memcmp(a->data + at, "PK\1\2", 4) != 0)
         return damaged(a, "an entry of the directory");
     const unsigned char *p = a->data + at;
-    size_t extra = (size_t)little(p + 30, 2), comment = (size_t)little(p + 32, 2);
-    *r = (struct record){.flags = (unsigned)little(p + 8, 2),
-                         .method = (unsigned)little(p + 10, 2),
-                         .packed = little(p + 20, 4),
-                         .size = little(p + 24, 4),
-                         .name_size = (size_t)little(p + 28, 2),
-                         .at = little(p + 42, 4)};
+    size_t extra = (size_t)lcl_little_endian(p + 30, 2),
+           comment = (size_t)lcl_little_endian(p + 32, 2);
+    *r = (struct record){.flags = (unsigned)lcl_little_endian(p + 8, 2),
+                         .method = (unsigned)lcl_little_endian(p + 10, 2),
+                         .packed = lcl_little_endian(p + 20, 4),
+                         .size = lcl_little_endian(p + 24, 4),
+                         .name_size = (size_t)lcl_little_endian(p + 28, 2),
+                         .at = lcl_little_endian(p + 42, 4)};
     r->bytes = DIRECTORY_BYTES + r->name_size + extra + comment;
     if (r->bytes > end - at) return damaged(a, "an entry of the directory");
     if (!read_zip64(p + DIRECTORY_BYTES + r->name_size, extra, r))
@@ -131,7 +130,8 @@ static lcl_status read_entry(const struct archive *a, uint64_t at, const struct 
                              "%s: the entry %.*s is compressed or encrypted", a->path, n, e->name);
     if (!is_record(a, r->at, LOCAL_BYTES, "PK\3\4")) return damaged(a, "the header of an entry");
     const unsigned char *p = a->data + r->at;
-    uint64_t data = r->at + LOCAL_BYTES + little(p + 26, 2) + little(p + 28, 2);
+    uint64_t data =
+        r->at + LOCAL_BYTES + lcl_little_endian(p + 26, 2) + lcl_little_endian(p + 28, 2);
     if (!holds(a, data, r->size))
         return LCL_FAIL_HINT(
             LCL_FORMAT, "the file was cut short or damaged; copy it again",

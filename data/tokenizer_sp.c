@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/fs.h"
 #include "data/tokenizer_internal.h"
 
@@ -49,7 +50,7 @@ static bool read_field(const unsigned char **p, const unsigned char *end, struct
     f->bytes = *p;
     f->size = (size_t)size;
     *p += size;
-    for (size_t i = f->size; f->wire != 2 && i-- > 0;) f->value = f->value << 8 | f->bytes[i];
+    if (f->wire != 2) f->value = lcl_little_endian(f->bytes, f->size);
     return true;
 }
 
@@ -213,9 +214,9 @@ static int best_first(const void *a, const void *b)
 
 /* Every pair of pieces that makes a third one, the best first: SentencePiece's BPE merges whatever
  * is in its vocabulary, by score. */
-static lcl_status find_merges(const struct model *m, const json_t *vocab, struct merge *merges,
-                              size_t *n)
+static size_t find_merges(const struct model *m, const json_t *vocab, struct merge *merges)
 {
+    size_t n = 0;
     for (size_t i = 0; i < m->n; i++) {
         const struct piece *p = &m->pieces[i];
         for (size_t k = 1; is_text(p) && k < p->size; k++) {
@@ -225,26 +226,26 @@ static lcl_status find_merges(const struct model *m, const json_t *vocab, struct
             size_t left = a ? (size_t)json_integer_value(a) : 0;
             size_t right = b ? (size_t)json_integer_value(b) : 0;
             if (!a || !b || !is_text(&m->pieces[left]) || !is_text(&m->pieces[right])) continue;
-            merges[(*n)++] = (struct merge){(uint32_t)left, (uint32_t)right, (uint32_t)i, p->score};
+            merges[n++] = (struct merge){(uint32_t)left, (uint32_t)right, (uint32_t)i, p->score};
         }
     }
-    qsort(merges, *n, sizeof *merges, best_first);
-    return LCL_OK;
+    qsort(merges, n, sizeof *merges, best_first);
+    return n;
 }
 
 static lcl_status merges_json(const struct model *m, const json_t *vocab, json_t *list)
 {
-    size_t most = 0, n = 0;
+    size_t most = 0;
     for (size_t i = 0; i < m->n; i++) most += m->pieces[i].size;
     struct merge *merges = malloc((most + 1) * sizeof *merges);
     if (!merges) return LCL_FAIL(LCL_MEMORY, "no memory for the merges of %s", m->path);
-    lcl_status status = find_merges(m, vocab, merges, &n);
-    for (size_t i = 0; status == LCL_OK && i < n; i++) {
+    size_t n = find_merges(m, vocab, merges);
+    for (size_t i = 0; i < n; i++) {
         const struct piece *a = &m->pieces[merges[i].left], *b = &m->pieces[merges[i].right];
         json_array_append_new(list, json_pack("[s%, s%]", a->text, a->size, b->text, b->size));
     }
     free(merges);
-    return status;
+    return LCL_OK;
 }
 
 static lcl_status model_json(const struct model *m, json_t *root)
