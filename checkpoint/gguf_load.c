@@ -2,21 +2,6 @@
 #include <stdlib.h>
 
 #include "checkpoint/gguf_model.h"
-#include "checkpoint/safetensors.h"
-
-static void complain(struct lcl_gguf_fit *fit, const char *fmt, ...) LCL_PRINTF(2, 3);
-static void complain(struct lcl_gguf_fit *fit, const char *fmt, ...)
-{
-    char line[400];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    fit->n++;
-    if (fit->used + strlen(line) + 3 >= sizeof fit->text) return;
-    fit->used +=
-        (size_t)snprintf(fit->text + fit->used, sizeof fit->text - fit->used, "\n  %s", line);
-}
 
 static const struct lcl_gguf_tensor *tensor_of(const struct lcl_gguf *g, const struct lcl_param *p)
 {
@@ -32,49 +17,40 @@ static bool may_lack(const struct lcl_param *p)
            strncmp(p->name, "image_standardize.", 18) == 0;
 }
 
-static void check_row(const struct lcl_gguf *g, const struct lcl_param *p, struct lcl_gguf_fit *fit)
+static void check_row(const struct lcl_gguf *g, const struct lcl_param *p, struct lcl_misfits *fit)
 {
-    char has[128], wants[128];
     const struct lcl_gguf_tensor *t = tensor_of(g, p);
     if (!t) {
-        if (!may_lack(p)) complain(fit, "missing: %s", p->name);
+        if (!may_lack(p)) lcl_misfits_add(fit, "missing: %s", p->name);
         return;
     }
-    bool same = t->n_dims == p->n_dims;
-    for (int d = 0; same && d < p->n_dims; d++) same = t->shape[d] == p->shape[d];
-    if (!same)
-        complain(fit, "misshapen: %s is %s, wanted %s", t->name,
-                 lcl_st_shape_text(t->n_dims, t->shape, has, sizeof has),
-                 lcl_st_shape_text(p->n_dims, p->shape, wants, sizeof wants));
-    else if (!lcl_gguf_readable(t))
-        complain(fit, "not readable: %s is of type %s", t->name, t->type->name);
+    if (!lcl_misfits_shape(fit, t->name, t->n_dims, t->shape, p) && !lcl_gguf_readable(t))
+        lcl_misfits_add(fit, "not readable: %s is of type %s", t->name, t->type->name);
 }
 
 void lcl_gguf_check_fit(const struct lcl_gguf *g, const struct lcl_params *t, unsigned parts,
-                        struct lcl_gguf_fit *fit)
+                        struct lcl_misfits *fit)
 {
     char name[LCL_PARAM_NAME_BYTES];
-    *fit = (struct lcl_gguf_fit){0};
+    *fit = (struct lcl_misfits){0};
     for (int i = 0; i < t->n_rows; i++)
         if (parts >> t->rows[i].part & 1u) check_row(g, &t->rows[i], fit);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const char *own = g->tensors[i].name;
         bool known = lcl_gguf_table_name(own, name) &&
                      lcl_params_find((struct lcl_params *)(uintptr_t)t, name);
-        if (!known && strcmp(own, "rope_freqs.weight") != 0) complain(fit, "left over: %s", own);
+        if (!known && strcmp(own, "rope_freqs.weight") != 0)
+            lcl_misfits_add(fit, "left over: %s", own);
     }
 }
 
 lcl_status lcl_gguf_require_fit(const struct lcl_gguf *g, const struct lcl_params *t,
                                 unsigned parts)
 {
-    struct lcl_gguf_fit fit;
+    struct lcl_misfits fit;
     lcl_gguf_check_fit(g, t, parts, &fit);
-    if (fit.n == 0) return LCL_OK;
-    return LCL_FAIL_HINT(LCL_SHAPE, "the file's metadata and tensors differ, or it is another kind",
-                         "%s does not fit the model; %d tensor%s:%s%s", g->path, fit.n,
-                         fit.n == 1 ? "" : "s", fit.text,
-                         fit.used + 403 > sizeof fit.text ? "\n  ..." : "");
+    return lcl_misfits_refuse(&fit, g->path,
+                              "the file's metadata and tensors differ, or it is another kind");
 }
 
 size_t lcl_gguf_rotary_heads(const char *in_file, const struct lcl_text_config *t)

@@ -9,6 +9,7 @@
 #define LCL_CHECKPOINT_GGUF_MODEL_H
 
 #include "checkpoint/gguf.h"
+#include "checkpoint/misfits.h"
 #include "core/param.h"
 #include "model/config.h"
 
@@ -33,13 +34,8 @@ void lcl_gguf_put_vision_config(struct lcl_gguf_meta *meta, const struct lcl_mod
 
 /* A line a tensor that a table's rows of `parts` lack in the file, that is misshapen or not
  * readable, and that the file has beyond them. */
-struct lcl_gguf_fit {
-    int n;
-    size_t used;
-    char text[1500];
-};
 void lcl_gguf_check_fit(const struct lcl_gguf *g, const struct lcl_params *t, unsigned parts,
-                        struct lcl_gguf_fit *fit);
+                        struct lcl_misfits *fit);
 /* LCL_SHAPE listing them. */
 LCL_CHECKED lcl_status lcl_gguf_require_fit(const struct lcl_gguf *g, const struct lcl_params *t,
                                             unsigned parts);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "checkpoint/misfits.h"
+
 bool lcl_hf_is_folder(const char *dir)
 {
     char *path = lcl_strdupf("%s/config.json", dir);
@@ -58,33 +60,12 @@ lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m)
 
 /* ---- matching tensors to rows ---- */
 
-/* A list of complaints for one message, cut short when it grows long. */
-struct complaints {
-    int n;
-    size_t used;
-    char text[1500];
-};
-
-static void complain(struct complaints *c, const char *fmt, ...) LCL_PRINTF(2, 3);
-static void complain(struct complaints *c, const char *fmt, ...)
-{
-    char line[400];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    c->n++;
-    size_t need = strlen(line) + 3;
-    if (c->used + need >= sizeof c->text) return;
-    c->used += (size_t)snprintf(c->text + c->used, sizeof c->text - c->used, "\n  %s", line);
-}
-
 struct matching {
     const char *dir;
     struct lcl_safetensors st;
     struct lcl_model_config config;
     const struct lcl_st_tensor **of_row; /* [n_rows] */
-    struct complaints bad;
+    struct lcl_misfits bad;
 };
 
 static bool is_buffer(const char *name)
@@ -113,7 +94,8 @@ static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigne
     const struct lcl_param *p = lcl_params_find(t, name);
     if (p) {
         const struct lcl_st_tensor **slot = &m->of_row[p - t->rows];
-        if (*slot) complain(&m->bad, "both %s and %s are %s", (*slot)->name, tensor->name, name);
+        if (*slot)
+            lcl_misfits_add(&m->bad, "both %s and %s are %s", (*slot)->name, tensor->name, name);
         *slot = tensor;
         return LCL_OK;
     }
@@ -123,7 +105,7 @@ static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigne
     if (m->config.text.tied && strcmp(name, "language_model.lm_head.weight") == 0)
         return LCL_OK; /* equal to the embedding: the same */
     if (parts == LCL_ALL_PARTS && !is_buffer(tensor->name))
-        complain(&m->bad, "left over: %.200s", tensor->name);
+        lcl_misfits_add(&m->bad, "left over: %.200s", tensor->name);
     return LCL_OK;
 }
 
@@ -131,19 +113,13 @@ static void check_row(struct matching *m, const struct lcl_param *p,
                       const struct lcl_st_tensor *tensor)
 {
     if (!tensor) {
-        complain(&m->bad, "missing: %s", p->name);
+        lcl_misfits_add(&m->bad, "missing: %s", p->name);
         return;
     }
-    bool same = tensor->n_dims == p->n_dims;
-    for (int d = 0; same && d < p->n_dims; d++) same = tensor->shape[d] == p->shape[d];
-    if (!same) {
-        char has[128], wants[128];
-        complain(&m->bad, "misshapen: %.200s is %s, wanted %s", tensor->name,
-                 lcl_st_shape_text(tensor->n_dims, tensor->shape, has, sizeof has),
-                 lcl_st_shape_text(p->n_dims, p->shape, wants, sizeof wants));
-    } else if (tensor->dtype > LCL_F64) {
-        complain(&m->bad, "not floating: %.200s is of type %s", tensor->name, tensor->stored);
-    }
+    if (!lcl_misfits_shape(&m->bad, tensor->name, tensor->n_dims, tensor->shape, p) &&
+        tensor->dtype > LCL_F64)
+        lcl_misfits_add(&m->bad, "not floating: %.200s is of type %s", tensor->name,
+                        tensor->stored);
 }
 
 static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned parts)
@@ -157,11 +133,8 @@ static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned p
     for (int i = 0; i < t->n_rows; i++)
         if (parts >> t->rows[i].part & 1u && !is_own_row(&t->rows[i]))
             check_row(m, &t->rows[i], m->of_row[i]);
-    if (m->bad.n == 0) return LCL_OK;
-    return LCL_FAIL_HINT(
-        LCL_SHAPE, "the weights and config.json, or the model that is asked for, differ",
-        "%s does not fit the model; %d tensor%s:%s%s", m->dir, m->bad.n, m->bad.n == 1 ? "" : "s",
-        m->bad.text, m->bad.n > 0 && m->bad.used + 403 > sizeof m->bad.text ? "\n  ..." : "");
+    return lcl_misfits_refuse(
+        &m->bad, m->dir, "the weights and config.json, or the model that is asked for, differ");
 }
 
 /* ---- filling ---- */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/hf.h"
+#include "checkpoint/misfits.h"
 
 enum { CONFIG_BYTES = 1 << 20, PEFT_NAME_BYTES = LCL_PARAM_NAME_BYTES + 32 };
 static const char wrapper[] = "base_model.model.";
@@ -215,20 +216,6 @@ out:
 
 /* ---- values ---- */
 
-struct list {
-    int n;
-    size_t used;
-    char text[1200];
-};
-
-static void add_line(struct list *l, const char *what, const char *name)
-{
-    size_t left = sizeof l->text - l->used;
-    l->n++;
-    if (strlen(what) + strlen(name) + 5 < left)
-        l->used += (size_t)snprintf(l->text + l->used, left, "\n  %s: %s", what, name);
-}
-
 static bool fits(const struct lcl_st_tensor *t, const struct lcl_param *p)
 {
     return t->dtype <= LCL_F64 && t->n_dims == 2 && t->shape[0] == p->shape[0] &&
@@ -237,30 +224,30 @@ static bool fits(const struct lcl_st_tensor *t, const struct lcl_param *p)
 
 /* of_row[i]: the tensor of row i. */
 static lcl_status match(const struct lcl_safetensors *st, struct lcl_params *t,
-                        const struct lcl_st_tensor **of_row, struct list *bad)
+                        const struct lcl_st_tensor **of_row, struct lcl_misfits *bad)
 {
     for (size_t i = 0; i < st->n_tensors; i++) {
         char name[LCL_PARAM_NAME_BYTES];
         LCL_TRY(table_name(st->tensors[i].name, name));
         const struct lcl_param *p = lcl_params_find(t, name);
         if (!p || !p->adapter)
-            add_line(bad, "left over", st->tensors[i].name);
+            lcl_misfits_add(bad, "left over: %.200s", st->tensors[i].name);
         else if (of_row[p - t->rows])
-            add_line(bad, "twice", st->tensors[i].name);
+            lcl_misfits_add(bad, "twice: %.200s", st->tensors[i].name);
         else if (!fits(&st->tensors[i], p))
-            add_line(bad, "misshapen or not floating", st->tensors[i].name);
+            lcl_misfits_add(bad, "misshapen or not floating: %.200s", st->tensors[i].name);
         if (p) of_row[p - t->rows] = &st->tensors[i];
     }
     for (int i = 0; i < t->n_rows; i++) /* layers that nothing reads may have none */
         if (t->rows[i].adapter && t->rows[i].used && !of_row[i])
-            add_line(bad, "missing", t->rows[i].name);
+            lcl_misfits_add(bad, "missing: %s", t->rows[i].name);
     return LCL_OK;
 }
 
 lcl_status lcl_peft_load(const char *dir, struct lcl_params *t)
 {
     struct lcl_safetensors st;
-    struct list bad = {0};
+    struct lcl_misfits bad = {0};
     LCL_TRY(open_weights(dir, &st));
     lcl_status status = LCL_OK;
     const struct lcl_st_tensor **of_row = calloc((size_t)t->n_rows + 1, sizeof *of_row);
@@ -269,12 +256,8 @@ lcl_status lcl_peft_load(const char *dir, struct lcl_params *t)
         goto out;
     }
     LCL_TRY_GOTO(match(&st, t, of_row, &bad));
-    if (bad.n > 0) {
-        status = LCL_FAIL_HINT(LCL_SHAPE,
-                               "the adapters are for another model, or for some of its layers only",
-                               "%s does not fit the model; %d tensors:%s", dir, bad.n, bad.text);
-        goto out;
-    }
+    LCL_TRY_GOTO(lcl_misfits_refuse(
+        &bad, dir, "the adapters are for another model, or for some of its layers only"));
     for (int i = 0; i < t->n_rows; i++)
         if (of_row[i])
             LCL_TRY_GOTO(lcl_st_read(of_row[i], 0, t->rows[i].count, LCL_F32,

@@ -228,7 +228,7 @@ static json_t *gguf_value(const struct lcl_gguf *g, const struct lcl_gguf_value 
 }
 
 /* Each line of the list of misfits. */
-static json_t *misfits(const struct lcl_gguf_fit *fit)
+static json_t *misfits(const struct lcl_misfits *fit)
 {
     json_t *list = json_array();
     for (const char *s = fit->text; *s;) {
@@ -256,7 +256,7 @@ static lcl_status describe_gguf_model(const struct lcl_gguf *g, json_t *out)
 {
     struct lcl_model_config c = {0};
     struct lcl_model m;
-    struct lcl_gguf_fit fit;
+    struct lcl_misfits fit;
     char *architecture;
     LCL_TRY(lcl_gguf_get_text(g, "general.architecture", &architecture));
     bool clip = architecture && strcmp(architecture, "clip") == 0;
