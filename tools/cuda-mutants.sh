@@ -3,7 +3,8 @@
 # its op in the emulator. A mutant is caught when it does not compile, or a test fails, or takes ten times as much
 # processor time as without the fault (60 s at most; of tests that take more than 30 s, twice as much), or ten minutes.
 #   tools/cuda-mutants.sh [FILE...]      files with kernels (all of cuda/*.cu)
-# N=200 mutants, drawn by SEED=1; JOBS=processors at a time. Prints a line for each survivor, `FILE:LINE: before -> after`, and
+# N=200 mutants, drawn by SEED=1; JOBS=processors at a time; GO_ON=1 goes on with a run that was stopped, where sources, tests and
+# mutants are as they were. Prints a line for each survivor, `FILE:LINE: before -> after`, and
 # how many were caught; exit status 1 under 95 %. Mutants that change nothing that matters are in tests/cuda/mutants.txt,
 # `FILE: before -> after # why`, and are not drawn.
 set -u
@@ -15,9 +16,18 @@ dir=build/mutants
 wanted=95 # percent
 seconds=60
 
-rm -rf $dir
 mkdir -p $dir || exit 1
 [ $# -gt 0 ] || set -- $(grep -l __global__ cuda/*.cu | grep -v gemm_cublaslt)
+run=$(echo "$N $SEED $*" | cat - cuda/*.* cuda/sim/* tests/ops/* tests/support/* $known | cksum)
+cat $dir/*/tried >$dir/before 2>/dev/null
+if [ "${GO_ON:-0}" = 0 ] || [ "$run" != "$(cat $dir/run 2>/dev/null)" ]; then
+    [ "${GO_ON:-0}" = 0 ] || echo 'cuda mutants: nothing to go on with: sources, tests or mutants are others'
+    : >$dir/before
+fi
+rm -rf ${dir:?}/[0-9]*
+mkdir -p $dir/0 || exit 1
+mv $dir/before $dir/0/tried
+echo "$run" >$dir/run
 
 # The tests of a file: its namesake, or those of this table.
 tests_of() {
@@ -179,13 +189,13 @@ try() {
 # Mutants number $1, $1 + JOBS, ...
 worker() {
     mkdir -p "$dir/$1"
-    awk -v first="$1" -v step="$JOBS" 'NR % step == first % step' $dir/drawn >"$dir/$1/drawn"
+    awk -v first="$1" -v step="$JOBS" 'NR % step == first % step' $dir/left >"$dir/$1/drawn"
     while IFS= read -r mutant; do
         file=$(printf '%s\n' "$mutant" | cut -f1)
         printf '%s\n' "$mutant" | awk -F '\t' 'NR == FNR { line = $2; text = $3; next } FNR == line { $0 = text } { print }' \
             - "$file" >"$dir/$1/mutant.cu"
         printf '%s\t%s\n' "$(try "$dir/$1" "$file")" "$mutant"
-    done <"$dir/$1/drawn" >"$dir/$1/tried"
+    done <"$dir/$1/drawn" >>"$dir/$1/tried"
 }
 
 for f in "$@"; do
@@ -203,6 +213,7 @@ for p in $programs; do
 done
 candidates "$@" >$dir/all 2>$dir/stale
 draw <$dir/all >$dir/drawn
+cut -f2- $dir/0/tried | awk 'before { tried[$0] = 1; next } !($0 in tried)' before=1 - before=0 $dir/drawn >$dir/left
 for f in "$@"; do recipe "$f" || exit 1; done
 
 w=0
