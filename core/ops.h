@@ -306,12 +306,15 @@ struct lcl_head_xent_args {
     float *d_weight_VC;
 };
 
-/* pixel_I3SS (of the host; channel planes) to rows of 3 * patch * patch values in the order of a
- * [C, 3, patch, patch] convolution kernel. */
+/* Pictures (of the host; channel planes) to rows of 3 * patch * patch values in the order of a
+ * [C, 3, patch, patch] convolution kernel: values as they are, or bytes normalised, (byte / 255 -
+ * mean) / std of the channel in double, rounded once. */
 struct lcl_patchify_args {
     int64_t I, size, patch;
     lcl_dtype dtype; /* of the rows */
     const float *pixel_I3SS;
+    const uint8_t *byte_I3SS; /* in place of pixel_I3SS */
+    float mean[3], std[3];    /* of bytes */
     void *row_IPK;
 };
 

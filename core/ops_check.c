@@ -243,6 +243,12 @@ lcl_status lcl_check_patchify(const struct lcl_patchify_args *a)
         return LCL_FAIL(LCL_SHAPE,
                         "patchify: pictures of side %lld do not divide in patches of %lld",
                         (long long)a->size, (long long)a->patch);
+    if (a->byte_I3SS && a->pixel_I3SS)
+        return LCL_FAIL(LCL_SHAPE, "patchify: pictures both as values and as bytes");
+    for (int c = 0; a->byte_I3SS && c < 3; c++)
+        if (!(a->std[c] > 0))
+            return LCL_FAIL(LCL_RANGE, "patchify: bytes with a standard deviation of %g",
+                            (double)a->std[c]);
     return LCL_OK;
 }
 

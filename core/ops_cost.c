@@ -200,7 +200,7 @@ static void cost_patchify(const struct lcl_patchify_args *a, bool backward, stru
     (void)backward;
     double side = (double)(a->size / a->patch * a->patch);
     shape(c, a->dtype, a->I, a->size, a->patch, 0);
-    c->bytes = (double)a->I * 3 * side * side * (F32 + size(a->dtype));
+    c->bytes = (double)a->I * 3 * side * side * ((a->byte_I3SS ? 1 : F32) + size(a->dtype));
 }
 
 static void cost_kv_store(const struct lcl_kv_store_args *a, bool backward, struct lcl_op_cost *c)

@@ -3,16 +3,28 @@
  * picture. */
 #include "cpu/rows.h"
 
+struct patchify {
+    const struct lcl_patchify_args *a;
+    float of_byte[3][256];
+};
+
 static lcl_status patchify_rows(void *ctx, int64_t chunk)
 {
     const struct rows *r = ctx;
-    const struct lcl_patchify_args *a = r->args;
+    const struct patchify *patchify = r->args;
+    const struct lcl_patchify_args *a = patchify->a;
+    float *line_of_bytes;
+    LCL_TRY(row_scratch(a->patch, &line_of_bytes));
     int64_t S = a->size, p = a->patch, side = S / p, P = side * side, K = 3 * p * p;
     for (int64_t row = rows_begin(r, chunk); row < rows_end(r, chunk); row++) {
         int64_t image = row / P, top = row % P / side * p, left = row % side * p;
         for (int64_t k = 0; k < 3 * p; k++) { /* channel and line of the patch */
             int64_t plane = image * 3 + k / p, line = top + k % p;
-            const float *src = a->pixel_I3SS + (plane * S + line) * S + left;
+            int64_t at = (plane * S + line) * S + left;
+            const float *src = line_of_bytes, *of_byte = patchify->of_byte[k / p];
+            if (!a->byte_I3SS) src = a->pixel_I3SS + at;
+            for (int64_t x = 0; a->byte_I3SS && x < p; x++)
+                line_of_bytes[x] = of_byte[a->byte_I3SS[at + x]];
             if (a->dtype == LCL_F32)
                 memcpy((float *)a->row_IPK + row * K + k * p, src, (size_t)p * sizeof *src);
             else
@@ -27,7 +39,11 @@ lcl_status LCL_CPU(patchify_fwd)(struct lcl_exec *ex, const struct lcl_patchify_
     (void)ex;
     LCL_TRY(lcl_check_patchify(a));
     int64_t side = a->size / a->patch;
-    return rows_over(patchify_rows, a, a->I * side * side, 3 * a->patch * a->patch);
+    struct patchify p = {.a = a};
+    for (int c = 0; a->byte_I3SS && c < 3; c++)
+        for (int v = 0; v < 256; v++)
+            p.of_byte[c][v] = (float)((v / 255.0 - (double)a->mean[c]) / (double)a->std[c]);
+    return rows_over(patchify_rows, &p, a->I * side * side, 3 * a->patch * a->patch);
 }
 
 static lcl_status vit_assemble_fwd_rows(void *ctx, int64_t chunk)

@@ -6,34 +6,78 @@
 
 /* --- patchify --- */
 
-/* A block writes one patch. */
+/* Where a lane's columns come from; a block writes one patch. */
+struct patch_line {
+    int64_t from; /* element of the pictures */
+    unsigned channel;
+};
+
+LCL_DEVICE patch_line my_line(unsigned k, unsigned S, unsigned patch)
+{
+    const unsigned side = S / patch, image = blockIdx.x / (side * side);
+    const unsigned top = blockIdx.x / side % side * patch, left = blockIdx.x % side * patch;
+    const unsigned line = k / patch, x = k % patch; /* lines of 3 channels */
+    const int64_t plane = (int64_t)image * 3 + line / patch, y = top + line % patch;
+    return {(plane * S + y) * S + left + x, line / patch};
+}
+
 template <typename T, int V>
 static __global__ void patchify_fwd_kernel(const float *pixel_I3SS, unsigned S, unsigned patch,
                                            T *row_IPK)
 {
     const int64_t k = my_column<V>(), K = (int64_t)3 * patch * patch;
-    const unsigned side = S / patch, image = blockIdx.x / (side * side);
-    const unsigned top = blockIdx.x / side % side * patch, left = blockIdx.x % side * patch;
     if (k >= K) return;
-    const unsigned line = (unsigned)k / patch, x = (unsigned)k % patch; /* lines of 3 channels */
-    const int64_t plane = (int64_t)image * 3 + line / patch, y = top + line % patch;
-    copy_elements<V>(row_IPK + blockIdx.x * K + k, pixel_I3SS + (plane * S + y) * S + left + x);
+    const patch_line line = my_line((unsigned)k, S, patch);
+    copy_elements<V>(row_IPK + blockIdx.x * K + k, pixel_I3SS + line.from);
+}
+
+struct normal {
+    double mean[3], std[3];
+};
+
+/* The same of bytes, normalised. */
+template <typename T, int V>
+static __global__ void patchify_bytes_fwd_kernel(const uint8_t *byte_I3SS, normal n, unsigned S,
+                                                 unsigned patch, T *row_IPK)
+{
+    const int64_t k = my_column<V>(), K = (int64_t)3 * patch * patch;
+    if (k >= K) return;
+    const patch_line line = my_line((unsigned)k, S, patch);
+    const unsigned c = line.channel; /* an index would bring n into local memory */
+    const double mean = c == 0 ? n.mean[0] : c == 1 ? n.mean[1] : n.mean[2];
+    const double std = c == 0 ? n.std[0] : c == 1 ? n.std[1] : n.std[2];
+    uint32_t bytes;
+    if constexpr (V == 4)
+        bytes = *(const uint32_t *)(byte_I3SS + line.from);
+    else
+        bytes = byte_I3SS[line.from];
+    float x[V];
+#pragma unroll
+    for (int i = 0; i < V; i++, bytes >>= 8) x[i] = (float)(((bytes & 255) / 255.0 - mean) / std);
+    store_elements<V>(row_IPK + blockIdx.x * K + k, x);
 }
 
 template <typename T>
 static lcl_status patchify_fwd(struct lcl_cuda_device *d, const struct lcl_patchify_args *a)
 {
     const int64_t side = a->size / a->patch, K = 3 * a->patch * a->patch;
-    const size_t bytes = (size_t)(a->I * 3 * a->size * a->size) * sizeof(float);
-    void *pixels;
+    const int64_t count = a->I * 3 * a->size * a->size;
+    const void *from = a->byte_I3SS ? (const void *)a->byte_I3SS : a->pixel_I3SS;
+    const size_t bytes = (size_t)count * (a->byte_I3SS ? 1 : sizeof(float));
+    normal n = {};
+    void *sent;
     if (!a->I) return LCL_OK;
     LCL_TRY(lcl_cuda_unrecorded(d, "patchify"));
-    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &pixels));
-    LCL_TRY(lcl_cuda_send(d, pixels, a->pixel_I3SS, bytes));
+    LCL_TRY(lcl_cuda_scratch(d, LCL_CUDA_ROWS, bytes, &sent));
+    LCL_TRY(lcl_cuda_send(d, sent, from, bytes));
     /* a lane's elements are of one line */
-    const bool wide_rows = all_wide<float>(a->patch, a->row_IPK);
-    return LAUNCH_ROWS(d, patchify_fwd_kernel, T, MIXED, wide_rows, a->I * side * side, K,
-                       (const float *)pixels, a->size, a->patch, (T *)a->row_IPK);
+    const bool wide_rows = a->size % MIXED == 0 && all_wide<float>(a->patch, a->row_IPK);
+    if (!a->byte_I3SS)
+        return LAUNCH_ROWS(d, patchify_fwd_kernel, T, MIXED, wide_rows, a->I * side * side, K,
+                           (const float *)sent, a->size, a->patch, (T *)a->row_IPK);
+    for (int c = 0; c < 3; c++) n.mean[c] = a->mean[c], n.std[c] = a->std[c];
+    return LAUNCH_ROWS(d, patchify_bytes_fwd_kernel, T, MIXED, wide_rows, a->I * side * side, K,
+                       (const uint8_t *)sent, n, a->size, a->patch, (T *)a->row_IPK);
 }
 
 lcl_status lcl_cuda_patchify_fwd(struct lcl_exec *ex, const struct lcl_patchify_args *a)

@@ -23,7 +23,7 @@ lcl_status lcl_model_vision_fwd(struct lcl_pass *p, const float *pixels, int64_t
 {
     LCL_TRY(lcl_pass_reserve(p, &(struct lcl_pass_limits){.images = n, .with_vision = true}));
     lcl_pass_layout(p, &(struct lcl_pass_limits){.images = n, .with_vision = true});
-    LCL_TRY(lcl_vision_fwd(p, pixels));
+    LCL_TRY(lcl_vision_fwd(p, &(struct lcl_images){.pixels = pixels}));
     return pool(p, n, p->model->config.pool, false);
 }
 
@@ -32,8 +32,8 @@ static lcl_status image_features(struct lcl_pass *p, const struct lcl_batch *b,
 {
     const struct lcl_model_config *c = &p->model->config;
     if (b->n_images == 0) return LCL_OK;
-    if (images->pixels) {
-        LCL_TRY(lcl_vision_fwd(p, images->pixels));
+    if (lcl_images_need_tower(images)) {
+        LCL_TRY(lcl_vision_fwd(p, images));
         LCL_TRY(pool(p, b->n_images, c->pool, false));
     } else {
         LCL_TRY(p->exec->ops->upload_fwd(
@@ -123,7 +123,7 @@ static struct lcl_head_xent_args head_args(struct lcl_pass *p, const struct lcl_
 static lcl_status forward(struct lcl_pass *p, const struct lcl_batch *b,
                           const struct lcl_images *images)
 {
-    LCL_TRY(lcl_pass_layout_batch(p, b, images && images->pixels && b->n_images > 0));
+    LCL_TRY(lcl_pass_layout_batch(p, b, lcl_images_need_tower(images) && b->n_images > 0));
     LCL_TRY(lcl_model_embed(p, b, images));
     return lcl_text_fwd(p, b->position_T, b->row_S, b->n_runs, b->runs, NULL, NULL);
 }
@@ -161,7 +161,7 @@ lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
     }
     struct lcl_embed_args e = embed_args(p, b);
     if (e.d_table_VC) LCL_TRY(p->exec->ops->embed_bwd(p->exec, &e));
-    bool vision = p->train_vision && images && images->pixels;
+    bool vision = p->train_vision && lcl_images_need_tower(images);
     if (b->n_images == 0 || (!p->train_projector && !vision)) return LCL_OK;
     LCL_TRY(lcl_projector_bwd(p, vision ? p->d_features : NULL));
     if (!vision) return LCL_OK;
@@ -195,9 +195,9 @@ static lcl_status classifier_logits(struct lcl_pass *p, int64_t n, struct lcl_l2
     return p->exec->ops->l2norm_fwd(p->exec, weight);
 }
 
-lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels, const int32_t *label,
-                                   int64_t n, float logit_scale, float grad_scale, double *loss_sum,
-                                   int32_t *argmax_n)
+lcl_status lcl_model_classify_step(struct lcl_pass *p, const struct lcl_images *images,
+                                   const int32_t *label, int64_t n, float logit_scale,
+                                   float grad_scale, double *loss_sum, int32_t *argmax_n)
 {
     const struct lcl_model *m = p->model;
     const struct lcl_ops *ops = p->exec->ops;
@@ -205,7 +205,7 @@ lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels, cons
     struct lcl_pass_limits l = {.images = n, .S = n, .with_vision = true};
     LCL_TRY(lcl_pass_reserve(p, &l));
     lcl_pass_layout(p, &l);
-    LCL_TRY(lcl_vision_fwd(p, pixels));
+    LCL_TRY(lcl_vision_fwd(p, images));
     LCL_TRY(pool(p, n, LCL_POOL_MEAN, false));
     LCL_TRY(classifier_logits(p, n, &feature, &weight));
     for (int64_t i = 0; i < n; i++) p->classify.row[i] = (int32_t)i;

@@ -173,13 +173,20 @@ LCL_CHECKED lcl_status lcl_pass_layout_batch(struct lcl_pass *p, const struct lc
 
 /* ---- forward and backward of the whole ---- */
 
-/* What a batch's pictures come as: pixels [n, 3, S, S] f32, or features [n * tokens_per_image, Cv]
+/* What a batch's pictures come as: pixels [n, 3, S, S] f32, the same as bytes that are still to be
+ * normalised (a quarter of the memory to read or to send), or features [n * tokens_per_image, Cv]
  * f32 (after pooling, before standardisation) from a cache. Exactly one is given where the batch
  * has images. */
 struct lcl_images {
     const float *pixels;
+    const uint8_t *bytes;
+    float mean[3], std[3]; /* of bytes */
     const float *features;
 };
+static inline bool lcl_images_need_tower(const struct lcl_images *images)
+{
+    return images && (images->pixels || images->bytes);
+}
 
 /* Runs the tower on n pictures: p->features = pooled features. */
 LCL_CHECKED lcl_status lcl_model_vision_fwd(struct lcl_pass *p, const float *pixels, int64_t n);
@@ -196,14 +203,14 @@ LCL_CHECKED lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch
                                       double *loss_sum, int32_t *argmax_S);
 /* The vision warm-up: cosine classifier on the mean of the selected features; label [n] class
  * numbers. Forward and backward; results as of lcl_model_step. */
-LCL_CHECKED lcl_status lcl_model_classify_step(struct lcl_pass *p, const float *pixels,
+LCL_CHECKED lcl_status lcl_model_classify_step(struct lcl_pass *p, const struct lcl_images *images,
                                                const int32_t *label, int64_t n, float logit_scale,
                                                float grad_scale, double *loss_sum,
                                                int32_t *argmax_n);
 
 /* ---- parts (model/vision.c, projector.c, text.c) ---- */
 void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training);
-LCL_CHECKED lcl_status lcl_vision_fwd(struct lcl_pass *p, const float *pixels);
+LCL_CHECKED lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images);
 LCL_CHECKED lcl_status lcl_vision_bwd(struct lcl_pass *p,
                                       void *d_out); /* d_out [I*T, C] is overwritten */
 void lcl_projector_layout(struct lcl_pass *p, int64_t R, bool training);

@@ -147,20 +147,23 @@ static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const 
                            s->half);
 }
 
-static lcl_status embed_fwd(struct lcl_pass *p, const float *pixels, void *x)
+static lcl_status embed_fwd(struct lcl_pass *p, const struct lcl_images *images, void *x)
 {
     struct lcl_vision_saves *s = &p->vision;
     const struct lcl_model_rows *r = &p->model->rows;
     const struct lcl_vision_config *v = &p->model->config.vision;
     int64_t P = lcl_vision_patches(v), K = 3 * v->patch_size * v->patch_size;
     lcl_dtype dtype = lcl_model_dtype(p->model);
-    LCL_TRY(
-        p->exec->ops->patchify_fwd(p->exec, &(struct lcl_patchify_args){.I = s->I,
-                                                                        .size = v->image_size,
-                                                                        .patch = v->patch_size,
-                                                                        .dtype = dtype,
-                                                                        .pixel_I3SS = pixels,
-                                                                        .row_IPK = s->patches}));
+    struct lcl_patchify_args patchify = {.I = s->I,
+                                         .size = v->image_size,
+                                         .patch = v->patch_size,
+                                         .dtype = dtype,
+                                         .pixel_I3SS = images->pixels,
+                                         .byte_I3SS = images->bytes,
+                                         .row_IPK = s->patches};
+    memcpy(patchify.mean, images->mean, sizeof patchify.mean);
+    memcpy(patchify.std, images->std, sizeof patchify.std);
+    LCL_TRY(p->exec->ops->patchify_fwd(p->exec, &patchify));
     LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->patch_w, -1, s->I * P, v->C, K},
                             s->patches, s->patch_out));
     LCL_TRY(p->exec->ops->vit_assemble_fwd(
@@ -182,7 +185,7 @@ static lcl_status embed_fwd(struct lcl_pass *p, const float *pixels, void *x)
     return p->exec->ops->layernorm_fwd(p->exec, &n0);
 }
 
-lcl_status lcl_vision_fwd(struct lcl_pass *p, const float *pixels)
+lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images)
 {
     struct lcl_vision_saves *s = &p->vision;
     const struct lcl_vision_config *v = &p->model->config.vision;
@@ -193,8 +196,8 @@ lcl_status lcl_vision_fwd(struct lcl_pass *p, const float *pixels)
                                            .own_begin = (int32_t)(i * T),
                                            .own_end = (int32_t)((i + 1) * T),
                                            .group = (int32_t)i};
-    if (used == 0) return embed_fwd(p, pixels, s->out);
-    LCL_TRY(embed_fwd(p, pixels, s->layer[0].x));
+    if (used == 0) return embed_fwd(p, images, s->out);
+    LCL_TRY(embed_fwd(p, images, s->layer[0].x));
     LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL));
     for (int64_t l = 1; l < used; l++) LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half));
     int64_t count = s->I * T * v->C;

@@ -58,8 +58,9 @@ struct worker {
     struct lcl_batch_builder *builder;
     struct lcl_pass pass;
     struct lcl_generator generator;
-    float *pixels, *features;
-    size_t pixels_cap, features_cap;
+    struct lcl_picture_buffer pictures;
+    float *features;
+    size_t features_cap;
     bool *is_branch;
     struct lcl_ids *answer;
     int64_t cap_runs;
@@ -91,10 +92,8 @@ static lcl_status fetch(struct eval *v, struct worker *w, const struct lcl_batch
         images->features = w->features;
         return LCL_OK;
     }
-    size_t S = (size_t)v->env->preprocess.size;
-    LCL_TRY(lcl_floats_reserve(&w->pixels, &w->pixels_cap, (size_t)b->n_images * 3 * S * S));
-    images->pixels = w->pixels;
-    return lcl_pictures_read(v->pictures, b->image_I, b->view_I, b->n_images, w->pixels);
+    return lcl_pictures_batch(v->pictures, b->image_I, b->view_I, b->n_images, &w->pictures,
+                              images);
 }
 
 struct item {
@@ -328,7 +327,7 @@ static void close_workers(struct eval *v)
         if (w->builder) lcl_batch_builder_free(w->builder);
         lcl_pass_free(&w->pass);
         lcl_generator_free(&w->generator);
-        free(w->pixels);
+        lcl_picture_buffer_free(&w->pictures);
         free(w->features);
         free(w->is_branch);
         free(w->answer);

@@ -246,7 +246,7 @@ static lcl_status prefill(struct lcl_generator *g, const struct lcl_batch *b,
     struct lcl_batch wanted = *b; /* the branches' last tokens alone */
     wanted.S = g->n_lanes;
     wanted.row_S = g->last_row;
-    LCL_TRY(lcl_pass_layout_batch(p, &wanted, images && images->pixels && b->n_images > 0));
+    LCL_TRY(lcl_pass_layout_batch(p, &wanted, lcl_images_need_tower(images) && b->n_images > 0));
     LCL_TRY(lcl_model_embed(p, b, images));
     LCL_TRY(
         lcl_text_fwd(p, b->position_T, wanted.row_S, b->n_runs, g->runs, &g->cache, g->cache_row));

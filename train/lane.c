@@ -62,7 +62,7 @@ void lcl_lane_free(struct lcl_lane *lane)
     free(lane->picture);
     free(lane->view);
     free(lane->label);
-    free(lane->pixels);
+    lcl_picture_buffer_free(&lane->pictures);
     free(lane->features);
     free(lane->argmax);
     *lane = (struct lcl_lane){0};
@@ -76,14 +76,6 @@ static lcl_status reserve_results(struct lcl_lane *lane, int64_t n)
     lane->argmax = malloc(wanted * sizeof *lane->argmax);
     lane->argmax_cap = lane->argmax ? wanted : 0;
     return lane->argmax ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for %zu answers", wanted);
-}
-
-static lcl_status read_pixels(struct lcl_lane *lane, struct lcl_source *s, const int64_t *picture,
-                              const int32_t *view, int64_t n)
-{
-    size_t S = (size_t)s->env->preprocess.size;
-    LCL_TRY(lcl_floats_reserve(&lane->pixels, &lane->pixels_cap, (size_t)n * 3 * S * S));
-    return lcl_pictures_read(s->pictures, picture, view, n, lane->pixels);
 }
 
 /* Picture number k of an endless stream of shuffled passes over the train pictures. */
@@ -116,7 +108,8 @@ static lcl_status fill_vision(struct lcl_lane *lane, struct lcl_source *s, int64
     lane->weight = (double)n;
     LCL_TRY(reserve_results(lane, n));
     lane->tokens = n * lcl_vision_tokens(&s->env->model.config.vision);
-    return read_pixels(lane, s, lane->picture, lane->view, n);
+    return lcl_pictures_batch(s->pictures, lane->picture, lane->view, n, &lane->pictures,
+                              &lane->images);
 }
 
 static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source *s, uint64_t sample,
@@ -174,12 +167,15 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
                              (long long)(first + n - 1));
     LCL_TRY(reserve_results(lane, b->S));
     if (s->features || b->n_images == 0) return LCL_OK;
-    return read_pixels(lane, s, b->image_I, b->view_I, b->n_images);
+    return lcl_pictures_batch(s->pictures, b->image_I, b->view_I, b->n_images, &lane->pictures,
+                              &lane->images);
 }
 
 lcl_status lcl_lane_gather(struct lcl_lane *lane, const struct lcl_source *s)
 {
     const struct lcl_batch *b = lane->batch;
     if (!s->features || !b) return LCL_OK;
-    return lcl_features_gather(s->features, b, &lane->features, &lane->features_cap);
+    LCL_TRY(lcl_features_gather(s->features, b, &lane->features, &lane->features_cap));
+    lane->images = (struct lcl_images){.features = lane->features};
+    return LCL_OK;
 }

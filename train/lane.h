@@ -29,10 +29,11 @@ struct lcl_lane {
     int64_t n_pictures;            /* vision */
     int64_t *picture;
     int32_t *view, *label;
-    float *pixels;   /* [n, 3, S, S], when the tower runs */
-    float *features; /* gathered rows [n, row], when they are cached */
-    size_t pixels_cap, features_cap;
-    double weight; /* sum of the loss terms' weights */
+    struct lcl_picture_buffer pictures; /* when the tower runs */
+    float *features;                    /* gathered rows [n, row], when they are cached */
+    size_t features_cap;
+    struct lcl_images images; /* in either */
+    double weight;            /* sum of the loss terms' weights */
     int64_t tokens, samples;
     /* results of the step, there after lcl_exec_sync() */
     double loss_sum;

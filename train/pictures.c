@@ -152,6 +152,52 @@ lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image, const
     return lcl_parallel(n, read_one, &ctx);
 }
 
+static bool any_augmented(const int32_t *view, int64_t n)
+{
+    for (int64_t i = 0; view && i < n; i++)
+        if (view[i]) return true;
+    return false;
+}
+
+static lcl_status gather_bytes(const struct lcl_pictures *p, const int64_t *image, int64_t n,
+                               struct lcl_picture_buffer *b)
+{
+    size_t per = (size_t)(3 * plane(p)), wanted = (size_t)n * per;
+    if (b->bytes_cap < wanted) {
+        free(b->bytes);
+        b->bytes = malloc(wanted + wanted / 4);
+        b->bytes_cap = b->bytes ? wanted + wanted / 4 : 0;
+        if (!b->bytes) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
+    }
+    for (int64_t i = 0; i < n; i++)
+        memcpy(b->bytes + (size_t)i * per, p->bytes + (size_t)image[i] * per, per);
+    return LCL_OK;
+}
+
+lcl_status lcl_pictures_batch(struct lcl_pictures *p, const int64_t *image, const int32_t *view,
+                              int64_t n, struct lcl_picture_buffer *buffer,
+                              struct lcl_images *images)
+{
+    *images = (struct lcl_images){0};
+    if (p->bytes && !any_augmented(view, n)) {
+        LCL_TRY(gather_bytes(p, image, n, buffer));
+        images->bytes = buffer->bytes;
+        memcpy(images->mean, p->preprocess.mean, sizeof images->mean);
+        memcpy(images->std, p->preprocess.std, sizeof images->std);
+        return LCL_OK;
+    }
+    LCL_TRY(lcl_floats_reserve(&buffer->pixels, &buffer->pixels_cap, (size_t)(n * 3 * plane(p))));
+    images->pixels = buffer->pixels;
+    return lcl_pictures_read(p, image, view, n, buffer->pixels);
+}
+
+void lcl_picture_buffer_free(struct lcl_picture_buffer *buffer)
+{
+    free(buffer->pixels);
+    free(buffer->bytes);
+    *buffer = (struct lcl_picture_buffer){0};
+}
+
 lcl_status lcl_floats_reserve(float **buffer, size_t *cap, size_t want)
 {
     if (*cap >= want) return LCL_OK;

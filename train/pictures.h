@@ -5,6 +5,7 @@
 
 #include "core/config.h"
 #include "data/pack.h"
+#include "model/model.h"
 
 struct lcl_augment {
     uint64_t seed;
@@ -29,6 +30,20 @@ void lcl_pictures_close(struct lcl_pictures *p);
  * LCL_RNG_AUGMENT, view, image). Not to be called from a chunk of the pool. */
 LCL_CHECKED lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image,
                                          const int32_t *view, int64_t n, float *out);
+
+/* Pictures of a batch, read for the model; all zero: none yet. */
+struct lcl_picture_buffer {
+    float *pixels;
+    uint8_t *bytes;
+    size_t pixels_cap, bytes_cap;
+};
+/* Reads them as lcl_pictures_read does, or as bytes where they are kept so and no view is
+ * augmented: images' pixels or bytes, in the buffer's memory until the next call. */
+LCL_CHECKED lcl_status lcl_pictures_batch(struct lcl_pictures *p, const int64_t *image,
+                                          const int32_t *view, int64_t n,
+                                          struct lcl_picture_buffer *buffer,
+                                          struct lcl_images *images);
+void lcl_picture_buffer_free(struct lcl_picture_buffer *buffer);
 
 /* Makes a malloc'd buffer hold at least `want` floats, with room to grow; its content is not kept.
  */

@@ -174,13 +174,11 @@ static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct
     p->grad = grad;
     LCL_TRY(clear(t, grad));
     if (t->config->task == LCL_TASK_VISION)
-        return lcl_model_classify_step(p, lane->pixels, lane->label, lane->n_pictures,
+        return lcl_model_classify_step(p, &lane->images, lane->label, lane->n_pictures,
                                        (float)t->config->classifier_scale, grad_scale,
                                        &lane->loss_sum, lane->argmax);
     LCL_TRY(lcl_lane_gather(lane, &t->source));
-    struct lcl_images images = {.pixels = t->source.features ? NULL : lane->pixels,
-                                .features = t->source.features ? lane->features : NULL};
-    return lcl_model_step(p, lane->batch, &images, grad_scale, &lane->loss_sum, lane->argmax);
+    return lcl_model_step(p, lane->batch, &lane->images, grad_scale, &lane->loss_sum, lane->argmax);
 }
 
 static lcl_status run_lane(struct lcl_trainer *t, int64_t i, struct lcl_pass *p, float *grad,

@@ -186,6 +186,21 @@ static lcl_status patchify(const struct paper_call *c, struct paper_cost *cost)
     return c->ex->ops->patchify_fwd(c->ex, &a);
 }
 
+static lcl_status patchify_bytes(const struct paper_call *c, struct paper_cost *cost)
+{
+    const int64_t all = c->n[0] * 3 * c->n[1] * c->n[1];
+    cost->bytes = (double)all * (1 + paper_bytes(c));
+    if (!c->ex) return LCL_OK;
+    const struct lcl_patchify_args a = {.I = c->n[0],
+                                        .size = c->n[1],
+                                        .patch = c->n[2],
+                                        .dtype = c->dtype,
+                                        .byte_I3SS = (const uint8_t *)paper_floats(all),
+                                        .std = {1, 1, 1},
+                                        .row_IPK = paper_tensor(c, all)};
+    return c->ex->ops->patchify_fwd(c->ex, &a);
+}
+
 /* pictures, patches, width */
 static lcl_status vit_assemble(const struct paper_call *c, struct paper_cost *cost)
 {
@@ -523,6 +538,20 @@ const struct paper_op paper_ops[] = {
      patchify,
      FWD,
      "16 pictures of 224, patches of 16",
+     {16, 224, 16},
+     {1, 224, 16}},
+    {"patchify bytes",
+     "vit",
+     patchify_bytes,
+     FWD,
+     "16 pictures of 224, patches of 14, in bytes",
+     {16, 224, 14},
+     {1, 224, 14}},
+    {"patchify bytes 16",
+     "vit",
+     patchify_bytes,
+     FWD,
+     "16 pictures of 224, patches of 16, in bytes",
      {16, 224, 16},
      {1, 224, 16}},
     {"vit_assemble",

@@ -139,6 +139,8 @@ static void gathers(void **state)
           .first_token = 1, .kind = LCL_POOL_MEAN);
     CHECK(patchify_fwd, patchify, 0, 2 * 3 * 64 * (4 + 2), .I = 2, .size = 9, .patch = 4,
           .dtype = LCL_BF16);
+    CHECK(patchify_fwd, patchify, 0, 2 * 3 * 64 * (1 + 2), .I = 2, .size = 9, .patch = 4,
+          .dtype = LCL_BF16, .byte_I3SS = (const uint8_t *)here);
     CHECK(sample_fwd, sample, 0, 3 * (4 * 8 + 12), .S = 3, .V = 8);
     CHECK(kv_store_fwd, kv_store, 0, 3 * (4 * 8 * 4 + 4), .T = 3, .width = 8);
 }

@@ -1,5 +1,6 @@
 /* Patches and the vision tower's token matrix. Legend: I images, P patches, T = P + 1, C width, S
  * side. */
+#include "core/rng.h"
 #include "tests/support/fd.h"
 
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
@@ -39,6 +40,60 @@ static void test_patchify(void **state)
         check_patchify(2, 48, 16, dtypes[t]);
         check_patchify(2, 224, 14, dtypes[t]);
     }
+}
+
+static void check_bytes(int64_t I, int64_t S, int64_t p, lcl_dtype t)
+{
+    static const float mean[3] = {0.48f, 0.46f, 0.41f}, std[3] = {0.27f, 0.26f, 0.25f};
+    struct lcl_exec *ex = test_exec();
+    size_t n = (size_t)(I * 3 * S * S);
+    double *pixel = dbl_new(n);
+    uint8_t *byte = malloc(n);
+    assert_non_null(byte);
+    struct lcl_rng rng = lcl_rng_stream(2, LCL_RNG_TEST, 0, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t c = i / (size_t)(S * S) % 3;
+        byte[i] = (uint8_t)lcl_rng_u32(&rng);
+        pixel[i] = (double)(float)((byte[i] / 255.0 - (double)mean[c]) / (double)std[c]);
+    }
+    struct lcl_patchify_args a = {
+        .I = I, .size = S, .patch = p, .dtype = t, .row_IPK = buf_new(n, t)};
+    struct lcl_patchify_args of_values = a;
+    of_values.pixel_I3SS = buf_of(pixel, n, LCL_F32);
+    of_values.row_IPK = buf_new(n, t);
+    memcpy(a.mean, mean, sizeof mean);
+    memcpy(a.std, std, sizeof std);
+    a.byte_I3SS = byte;
+    ASSERT_OK(ex->ops->patchify_fwd(ex, &a));
+    ASSERT_OK(ex->ops->patchify_fwd(ex, &of_values));
+    ASSERT_OK(lcl_exec_sync(ex));
+    assert_memory_equal(a.row_IPK, of_values.row_IPK, n * lcl_dtype_bytes(t));
+    free(byte);
+    buf_end();
+}
+
+/* Bit for bit what their normalised values give. */
+static void test_patchify_bytes(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        check_bytes(1, 1, 1, dtypes[t]);
+        check_bytes(3, 31, 31, dtypes[t]);
+        check_bytes(5, 33, 11, dtypes[t]);
+        check_bytes(2, 48, 16, dtypes[t]);
+    }
+}
+
+static void test_patchify_bytes_refused(void **state)
+{
+    (void)state;
+    struct lcl_exec *ex = test_exec();
+    float x = 0;
+    uint8_t byte[12] = {0};
+    struct lcl_patchify_args a = {.I = 1, .size = 2, .patch = 2, .byte_I3SS = byte, .row_IPK = &x};
+    ASSERT_FAILS(ex->ops->patchify_fwd(ex, &a), LCL_RANGE, "a standard deviation of 0");
+    a.pixel_I3SS = &x;
+    ASSERT_FAILS(ex->ops->patchify_fwd(ex, &a), LCL_SHAPE, "both as values and as bytes");
 }
 
 static void test_patchify_sides(void **state)
@@ -133,6 +188,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patchify),
+        cmocka_unit_test(test_patchify_bytes),
+        cmocka_unit_test(test_patchify_bytes_refused),
         cmocka_unit_test(test_patchify_sides),
         cmocka_unit_test(test_assemble),
     };
