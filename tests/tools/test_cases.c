@@ -1,43 +1,13 @@
 /* Reference cases through lcl generate --case, tokenize and preprocess: build/lcl (LCL_BIN) is run
  * and what it prints or writes is compared with transformers' words and numbers. */
-#include "tests/support/support.h"
+#include "tests/support/command.h"
 
 #include <jansson.h>
 #include <math.h>
-#include <sys/wait.h>
 
 #include "checkpoint/safetensors.h"
 #include "core/fs.h"
 #include "tests/support/tiny.h"
-
-static char output[1 << 20];
-
-/* Runs `lcl ARGUMENTS`, keeps standard output (and error where `both`); returns the exit status. */
-static int lcl(bool both, const char *arguments)
-{
-    const char *bin = getenv("LCL_BIN");
-    char command[2048];
-    snprintf(command, sizeof command, "{ %s %s; } %s", bin ? bin : "build/lcl", arguments,
-             both ? "2>&1" : "");
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    size_t n = fread(output, 1, sizeof output - 1, f);
-    output[n] = 0;
-    int status = pclose(f);
-    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
-    return WEXITSTATUS(status);
-}
-
-static void succeeds(const char *arguments)
-{
-    if (lcl(false, arguments) != 0) fail_msg("%s said:\n%s", arguments, output);
-}
-
-static void fails(const char *arguments, const char *text)
-{
-    assert_int_equal(lcl(true, arguments), 1);
-    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
-}
 
 static const char *model(void) { return shared_path("golden/llava-tiny"); }
 
@@ -45,32 +15,28 @@ static void greedy_tokens(void **state)
 {
     (void)state;
     struct lcl_safetensors st;
-    char arguments[1200], path[600];
+    char path[600];
     int64_t wanted[64];
     snprintf(path, sizeof path, "%s/case.safetensors", model());
     ASSERT_OK(lcl_st_open(path, &st));
     const struct lcl_st_tensor *t = lcl_st_find(&st, "generate.new_ids");
     assert_non_null(t);
     ASSERT_OK(lcl_st_read(t, 0, t->count, LCL_I64, wanted));
-    snprintf(arguments, sizeof arguments, "generate --model %s --case %s", model(), path);
-    succeeds(arguments);
+    PRINTS("generate --model %s --case %s", model(), path);
     json_t *ids = json_loads(output, 0, NULL);
     assert_int_equal(json_array_size(ids), t->count);
     for (size_t i = 0; i < t->count; i++)
         assert_int_equal(json_integer_value(json_array_get(ids, i)), wanted[i]);
     json_decref(ids);
-    snprintf(arguments, sizeof arguments, "generate --model %s --case %s --max-new 3 --json",
-             model(), path);
-    succeeds(arguments);
+    PRINTS("generate --model %s --case %s --max-new 3 --json", model(), path);
     json_t *root = json_loads(output, 0, NULL);
     ids = json_array_get(json_object_get(root, "new_ids"), 0);
     assert_int_equal(json_array_size(ids), 3);
     assert_int_equal(json_integer_value(json_array_get(ids, 2)), wanted[2]);
     json_decref(root);
     lcl_st_close(&st);
-    fails("generate --model x", "--case alone");
-    snprintf(arguments, sizeof arguments, "generate --model %s --case %s --query x", model(), path);
-    fails(arguments, "--case alone");
+    FAILS("--case alone", "generate --model x");
+    FAILS("--case alone", "generate --model %s --case %s --query x", model(), path);
 }
 
 /* Every string of the reference file as one line. */
@@ -78,7 +44,7 @@ static void tokenizer_strings(void **state)
 {
     (void)state;
     static const char *const keys[] = {"ids", "ids_no_special", "decoded", "decoded_skip_special"};
-    char arguments[1200], path[600];
+    char path[600];
     snprintf(path, sizeof path, "%s/tokenizer_cases.json", model());
     json_t *root = json_load_file(path, JSON_ALLOW_NUL, NULL), *c;
     json_t *cases = json_object_get(root, "cases");
@@ -93,9 +59,7 @@ static void tokenizer_strings(void **state)
         free(line);
         json_decref(row);
     }
-    snprintf(arguments, sizeof arguments, "tokenize --model %s < %s", model(),
-             tiny_file("texts.jsonl", lines));
-    succeeds(arguments);
+    PRINTS("tokenize --model %s < %s", model(), tiny_file("texts.jsonl", lines));
     char *rest = NULL, *line = strtok_r(output, "\n", &rest);
     json_array_foreach(cases, i, c)
     {
@@ -109,9 +73,8 @@ static void tokenizer_strings(void **state)
     assert_null(line);
     json_decref(root);
     free(lines);
-    snprintf(arguments, sizeof arguments, "tokenize --model %s < %s", model(),
-             tiny_file("bad.jsonl", "{\"text\": \"a\"}\n\n{\"words\": 1}\n"));
-    fails(arguments, "line 3");
+    FAILS("line 3", "tokenize --model %s < %s", model(),
+          tiny_file("bad.jsonl", "{\"text\": \"a\"}\n\n{\"words\": 1}\n"));
 }
 
 static void pictures(void **state)
@@ -131,7 +94,7 @@ static void pictures(void **state)
     for (int i = 0; i < N; i++)
         n += snprintf(arguments + n, sizeof arguments - (size_t)n, " --image %s/%s", images,
                       files[i][0]);
-    succeeds(arguments);
+    PRINTS("%s", arguments);
     ASSERT_OK(lcl_st_open(out, &st));
     assert_int_equal(lcl_st_find(&st, "pixel_values")->shape[0], N);
     ASSERT_OK(lcl_st_read(lcl_st_find(&st, "pixel_values"), 0, N * PLANE, LCL_F32, got));
@@ -150,9 +113,7 @@ static void pictures(void **state)
     lcl_st_close(&st);
     lcl_st_close(&expected);
     free(got);
-    snprintf(arguments, sizeof arguments, "preprocess --model %s --out %s --image no.png", model(),
-             out);
-    fails(arguments, "no.png");
+    FAILS("no.png", "preprocess --model %s --out %s --image no.png", model(), out);
 }
 
 int main(void)

@@ -1,11 +1,10 @@
 /* Bad input as a user meets it: the command says what is wrong, where, and what to do, and ends
  * with status 1. */
-#include "tests/support/support.h"
+#include "tests/support/command.h"
 
 #include <fcntl.h>
 #include <glob.h>
 #include <sys/file.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/fs.h"
@@ -17,74 +16,6 @@ enum { ADDRESS_SPACE_IS_FREE = 0 }; /* the sanitizer maps terabytes */
 #else
 enum { ADDRESS_SPACE_IS_FREE = 1 };
 #endif
-
-static char output[1 << 17];
-
-/* Runs `BEFORE lcl ARGUMENTS` in a shell, keeps standard output and error together; returns the
- * exit status. */
-static int lcl_after(const char *before, const char *format, va_list args)
-{
-    const char *bin = getenv("LCL_BIN");
-    char arguments[2048], command[4096];
-    vsnprintf(arguments, sizeof arguments, format, args);
-    snprintf(command, sizeof command, "{ %s %s %s; } 2>&1", before, bin ? bin : "build/lcl",
-             arguments);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    size_t n = fread(output, 1, sizeof output - 1, f);
-    output[n] = 0;
-    int status = pclose(f);
-    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
-    return WEXITSTATUS(status);
-}
-
-static void says(const char *text)
-{
-    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
-}
-
-static void LCL_PRINTF(1, 2) succeeds(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int rc = lcl_after("", format, args);
-    va_end(args);
-    if (rc != 0) fail_msg("exit status %d:\n%s", rc, output);
-}
-
-static void expect_failure(int rc)
-{
-    if (rc != 1) fail_msg("exit status %d, wanted 1:\n%s", rc, output);
-    says("error: ");
-}
-
-static void LCL_PRINTF(1, 2) fails(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int rc = lcl_after("", format, args);
-    va_end(args);
-    expect_failure(rc);
-}
-
-static void LCL_PRINTF(2, 3) fails_after(const char *before, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int rc = lcl_after(before, format, args);
-    va_end(args);
-    expect_failure(rc);
-}
-
-/* Path below temp_dir(), in a static buffer of its own for each of 8 calls. */
-static const char *at(const char *name)
-{
-    static char paths[8][400];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
-    return path;
-}
 
 static void flip_byte(const char *path, long from_end)
 {
@@ -136,12 +67,11 @@ static void truncated_picture(void **state)
     ASSERT_OK(lcl_fs_read(path, 1 << 20, &bytes, &size));
     ASSERT_OK(lcl_fs_write_atomic(path, bytes, size / 2));
     free(bytes);
-    fails(PACK, folder, out);
-    says("1 bad picture in ");
+    FAILS("1 bad picture in ", PACK, folder, out);
     says("disc/1.png");
     says("hint: mend or remove them, or leave them out with --skip-bad");
     assert_false(lcl_fs_exists(out));
-    succeeds(PACK " --skip-bad", folder, out);
+    SUCCEEDS(PACK " --skip-bad", folder, out);
     says("disc/1.png");
     assert_true(lcl_fs_exists(out));
 }
@@ -153,8 +83,7 @@ static void picture_that_is_none(void **state)
     const char *folder = small_folder("none");
     snprintf(path, sizeof path, "%s/square/2.png", folder);
     ASSERT_OK(lcl_fs_write_atomic(path, "not a picture", 13));
-    fails(PACK, folder, at("none.h5"));
-    says("1 bad picture in ");
+    FAILS("1 bad picture in ", PACK, folder, at("none.h5"));
     says("square/2.png");
 }
 
@@ -165,8 +94,7 @@ static void empty_class(void **state)
     const char *folder = small_folder("empty");
     snprintf(path, sizeof path, "%s/triangle", folder);
     ASSERT_OK(lcl_fs_mkdirs(path));
-    fails(PACK, folder, at("empty.h5"));
-    says("1 class without a picture: triangle");
+    FAILS("1 class without a picture: triangle", PACK, folder, at("empty.h5"));
     says("hint: add pictures or remove the folder");
 }
 
@@ -175,12 +103,12 @@ static void pack_of_another_version(void **state)
     (void)state;
     struct lcl_h5 f = {0};
     const char *pack = at("version.h5");
-    succeeds(PACK, small_folder("version"), pack);
+    SUCCEEDS(PACK, small_folder("version"), pack);
     ASSERT_OK(lcl_h5_open(pack, true, &f));
     ASSERT_OK(lcl_h5_set_u64(&f, "/format", "version", 9));
     ASSERT_OK(lcl_h5_close(&f));
-    fails("train %s --set data.pack=%s", config("version"), pack);
-    says("pack format version 9, this lcl reads version 1");
+    FAILS("pack format version 9, this lcl reads version 1", "train %s --set data.pack=%s",
+          config("version"), pack);
     says("hint: make the pack again with this lcl");
 }
 
@@ -190,15 +118,15 @@ static void flipped_byte_in_pack(void **state)
     const char *pack = at("flipped.h5");
     struct lcl_h5 f = {0};
     struct lcl_h5_set set;
-    succeeds(PACK, small_folder("flipped"), pack);
+    SUCCEEDS(PACK, small_folder("flipped"), pack);
     ASSERT_OK(lcl_h5_open(pack, false, &f));
     ASSERT_OK(lcl_h5_set_open(&f, "/images/bytes", &set));
     long from_end = (long)(f.size_bytes - set.file_offset) - 150; /* in the bytes of a picture */
     lcl_h5_set_close(&set);
     ASSERT_OK(lcl_h5_close(&f));
     flip_byte(pack, from_end);
-    fails("train %s --set data.pack=%s --set data.shots=2", config("flipped"), pack);
-    says("flipped.h5: picture ");
+    FAILS("flipped.h5: picture ", "train %s --set data.pack=%s --set data.shots=2",
+          config("flipped"), pack);
     says(".png): checksum ");
     says("hint: the file is damaged; copy or make it again");
 }
@@ -206,22 +134,17 @@ static void flipped_byte_in_pack(void **state)
 static void missing_files(void **state)
 {
     (void)state;
-    fails("train %s", at("nowhere.yaml"));
-    says("nowhere.yaml");
+    FAILS("nowhere.yaml", "train %s", at("nowhere.yaml"));
     says("No such file");
-    fails("train %s --set data.pack=%s", config("missing"), at("nowhere.h5"));
-    says("nowhere.h5");
+    FAILS("nowhere.h5", "train %s --set data.pack=%s", config("missing"), at("nowhere.h5"));
     says("hint: ");
-    fails(PACK, at("nowhere"), at("nowhere.h5"));
-    says("no folder ");
-    fails("eval %s", at("nowhere"));
-    says("there is no run or model ");
+    FAILS("no folder ", PACK, at("nowhere"), at("nowhere.h5"));
+    FAILS("there is no run or model ", "eval %s", at("nowhere"));
     says("nowhere");
-    fails("train %s --set init_from=%s", config("missing"), at("no-model"));
-    says("there is no checkpoint ");
+    FAILS("there is no checkpoint ", "train %s --set init_from=%s", config("missing"),
+          at("no-model"));
     says("no-model");
-    fails("train %s --set data.neighbors=%s", config("missing"), at("no-table.h5"));
-    says("no-table.h5");
+    FAILS("no-table.h5", "train %s --set data.neighbors=%s", config("missing"), at("no-table.h5"));
 }
 
 /* ---- configs ---- */
@@ -230,35 +153,27 @@ static void misspelt_keys_and_values(void **state)
 {
     (void)state;
     const char *file = tiny_file("misspelt.yaml", "output_dir: x\nlearning_rat: 1e-3\n");
-    fails("train %s", file);
-    says("misspelt.yaml:2");
+    FAILS("misspelt.yaml:2", "train %s", file);
     says("learning_rat");
     says("learning_rate");
-    fails("train %s", tiny_file("nested.yaml", "data:\n  pack: x\n  shotz: 4\n"));
-    says("nested.yaml:3");
+    FAILS("nested.yaml:3", "train %s", tiny_file("nested.yaml", "data:\n  pack: x\n  shotz: 4\n"));
     says("data.shots");
-    fails("train %s --set lr_scheduler_type=cosin", config("misspelt"));
-    says("cosin");
+    FAILS("cosin", "train %s --set lr_scheduler_type=cosin", config("misspelt"));
     says("cosine");
-    fails("train %s", tiny_file("broken.yaml", "data: {pack: x\nseed: 1\n"));
-    says("broken.yaml:");
+    FAILS("broken.yaml:", "train %s", tiny_file("broken.yaml", "data: {pack: x\nseed: 1\n"));
 }
 
 static void values_out_of_range(void **state)
 {
     (void)state;
-    fails("train %s", tiny_file("range.yaml", "seed: 1\nlearning_rate: 20\n"));
-    says("range.yaml:2");
+    FAILS("range.yaml:2", "train %s", tiny_file("range.yaml", "seed: 1\nlearning_rate: 20\n"));
     says("learning_rate");
     says("10");
-    fails("train %s --set lanes=0", config("range"));
-    says("lanes");
-    fails("train %s --set max_steps=5x", config("range"));
-    says("max_steps");
-    fails("train %s --set data.background=1,2", config("range"));
-    says("data.background \"1,2\" is not R,G,B");
-    fails("train %s --set text.num_attention_heads=5", config("range"));
-    says("text.num_attention_heads");
+    FAILS("lanes", "train %s --set lanes=0", config("range"));
+    FAILS("max_steps", "train %s --set max_steps=5x", config("range"));
+    FAILS("data.background \"1,2\" is not R,G,B", "train %s --set data.background=1,2",
+          config("range"));
+    FAILS("text.num_attention_heads", "train %s --set text.num_attention_heads=5", config("range"));
 }
 
 /* ---- runs ---- */
@@ -267,25 +182,22 @@ static void output_dir_that_holds_a_run(void **state)
 {
     (void)state;
     const char *file = config("taken");
-    succeeds("train %s", file);
-    fails("train %s", file);
-    says("taken holds a run already");
+    SUCCEEDS("train %s", file);
+    FAILS("taken holds a run already", "train %s", file);
     says("hint: --resume goes on with it, --force begins anew");
-    succeeds("train %s --resume", file);
+    SUCCEEDS("train %s --resume", file);
     /* What a new run cannot begin with leaves the old one alone; what is not the run's stays. */
     (void)tiny_file("taken/notes.txt", "mine");
-    fails("train %s --force --set data.pack=%s", file, at("nowhere.h5"));
+    FAILS("nowhere.h5", "train %s --force --set data.pack=%s", file, at("nowhere.h5"));
     assert_true(lcl_fs_exists(at("taken/checkpoint-5/state.h5")));
-    succeeds("train %s --force --set max_steps=3", file);
-    fails("train %s --force --profile 0", file);
-    says("error: --profile: 0 is not within 1..1000");
-    fails("train %s --force --profile 3", file);
-    says("error: --profile 3 takes 6 steps, 3 of them to warm up; stage train has ");
+    SUCCEEDS("train %s --force --set max_steps=3", file);
+    FAILS("error: --profile: 0 is not within 1..1000", "train %s --force --profile 0", file);
+    FAILS("error: --profile 3 takes 6 steps, 3 of them to warm up; stage train has ",
+          "train %s --force --profile 3", file);
     assert_false(lcl_fs_exists(at("taken/checkpoint-5")));
     assert_true(lcl_fs_exists(at("taken/checkpoint-3/state.h5")));
     assert_true(lcl_fs_exists(at("taken/notes.txt")));
-    fails("train %s --set output_dir=", file);
-    says("output_dir is not set");
+    FAILS("output_dir is not set", "train %s --set output_dir=", file);
 }
 
 static void output_dir_in_use(void **state)
@@ -296,25 +208,21 @@ static void output_dir_in_use(void **state)
     int lock = open(at("in-use/.lock"), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     assert_true(lock >= 0);
     assert_int_equal(flock(lock, LOCK_EX), 0);
-    fails("train %s", file);
-    says("another process is training in ");
-    fails("train %s --resume", file);
+    FAILS("another process is training in ", "train %s", file);
+    FAILS("another process is training in ", "train %s --resume", file);
     close(lock);
-    succeeds("train %s", file);
+    SUCCEEDS("train %s", file);
 }
 
 static void flipped_byte_in_checkpoint(void **state)
 {
     (void)state;
     const char *file = config("damaged");
-    succeeds("train %s", file);
+    SUCCEEDS("train %s", file);
     flip_byte(at("damaged/last/state.h5"), 3000);
-    fails("eval %s --set eval.episodes=2", at("damaged/last"));
-    says("state.h5 is damaged: CRC32C ");
-    fails("eval %s --set eval.episodes=2", at("damaged"));
-    says("none of the 1 checkpoints in ");
-    fails("train %s --resume", file);
-    says("is passed over: ");
+    FAILS("state.h5 is damaged: CRC32C ", "eval %s --set eval.episodes=2", at("damaged/last"));
+    FAILS("none of the 1 checkpoints in ", "eval %s --set eval.episodes=2", at("damaged"));
+    FAILS("is passed over: ", "train %s --resume", file);
 }
 
 static void loss_that_is_not_finite(void **state)
@@ -323,8 +231,7 @@ static void loss_that_is_not_finite(void **state)
     const char *blow_up = "--set learning_rate=10 --set weight_decay=10 --set max_steps=60 "
                           "--set warmup_ratio=0 --set lr_scheduler_type=constant "
                           "--set logging_steps=1";
-    fails("train %s %s --set save_steps=1", config("nan"), blow_up);
-    says("error: step ");
+    FAILS("error: step ", "train %s %s --set save_steps=1", config("nan"), blow_up);
     says(" of stage train, last good checkpoint: checkpoint-");
     says("hint: lower learning_rate");
     /* The one it names is there and good. */
@@ -333,37 +240,35 @@ static void loss_that_is_not_finite(void **state)
     assert_non_null(found);
     assert_int_equal(sscanf(found, "last good checkpoint: %63[a-z0-9-]", name), 1);
     snprintf(path, sizeof path, "nan/%s", name);
-    succeeds("inspect %s", at(path));
-    fails("train %s %s", config("nan-unsaved"), blow_up);
-    says("last good checkpoint: none");
+    SUCCEEDS("inspect %s", at(path));
+    FAILS("last good checkpoint: none", "train %s %s", config("nan-unsaved"), blow_up);
 }
 
 static void nothing_supervised(void **state)
 {
     (void)state;
-    fails("train %s --set task=language --set language.length=8 --set language.min_segment=7 "
+    FAILS("no supervised tokens in samples 0..1",
+          "train %s --set task=language --set language.length=8 --set language.min_segment=7 "
           "--set language.max_segment=7",
           config("unsupervised"));
-    says("no supervised tokens in samples 0..1");
     says("hint: ");
 }
 
 static void nothing_trains(void **state)
 {
     (void)state;
-    fails("train %s --set data.images=none", config("no-pictures"));
-    says("data.images: none leaves no pictures to train on");
+    FAILS("data.images: none leaves no pictures to train on", "train %s --set data.images=none",
+          config("no-pictures"));
     says("hint: set data.images: pack");
-    fails("train %s --set freeze_text=true --set freeze_projector=true", config("frozen"));
-    says("nothing trains: every part is frozen");
+    FAILS("nothing trains: every part is frozen",
+          "train %s --set freeze_text=true --set freeze_projector=true", config("frozen"));
     says("hint: set one of the freeze_ keys to false");
 }
 
 static void sequence_too_long(void **state)
 {
     (void)state;
-    fails("train %s --set model_max_length=40", config("long"));
-    says("sample 0");
+    FAILS("sample 0", "train %s --set model_max_length=40", config("long"));
     says("model_max_length");
     says("40");
 }
@@ -372,15 +277,13 @@ static void class_too_small(void **state)
 {
     (void)state;
     const char *file = config("small");
-    fails("inspect %s --set data.shots=12 --episodes 1", file);
-    says("need 7 pictures of a class");
+    FAILS("need 7 pictures of a class", "inspect %s --set data.shots=12 --episodes 1", file);
     says("a-thing");
     says("hint: lower the shots or the queries");
-    succeeds("train %s --set data.shots=12", file);
+    SUCCEEDS("train %s --set data.shots=12", file);
     says("need 7 pictures of a class");
     says("fewer shots");
-    fails("train %s --set data.queries=6 --force", file);
-    says("a-thing");
+    FAILS("a-thing", "train %s --set data.queries=6 --force", file);
     says("hint: lower the shots or the queries");
 }
 
@@ -392,11 +295,10 @@ static void full_disk(void **state)
     glob_t g;
     const char *out = at("full.h5");
     /* Files of at most 2 KiB, in blocks of 512 bytes. */
-    fails_after("ulimit -f 4;", PACK, small_folder("full"), out);
-    says("File too large");
+    FAILS_AFTER("ulimit -f 4;", "File too large", PACK, small_folder("full"), out);
     assert_false(lcl_fs_exists(out));
-    fails_after("ulimit -f 300;", "train %s --set text.num_hidden_layers=4", config("full"));
-    says("no room for the ");
+    FAILS_AFTER("ulimit -f 300;", "no room for the ", "train %s --set text.num_hidden_layers=4",
+                config("full"));
     says("(earlier checkpoints are untouched)");
     says("hint: free some disk space");
     assert_int_equal(glob(at("full/checkpoint-*"), 0, NULL, &g), GLOB_NOMATCH);
@@ -410,7 +312,7 @@ static void feature_cache_that_cannot_be_kept(void **state)
     snprintf(copy, sizeof copy, "cp %s %s", tiny_pack(), pack);
     assert_int_equal(system(copy), 0);
     (void)tiny_file("elsewhere.h5.features", "a file where the folder goes");
-    succeeds("train %s --set data.pack=%s", config("elsewhere"), pack);
+    SUCCEEDS("train %s --set data.pack=%s", config("elsewhere"), pack);
     says("warning: image features are not kept: ");
     says("Not a directory");
 }
@@ -421,27 +323,25 @@ static void no_permission(void **state)
     char below[500];
     const char *file = tiny_file("a-file", "text");
     snprintf(below, sizeof below, "%s/x.h5", file);
-    fails(PACK, small_folder("permission"), below);
-    says("a-file");
+    FAILS("a-file", PACK, small_folder("permission"), below);
     says("Not a directory");
-    fails("train %s --set output_dir=%s/run", config("permission"), file);
-    says("a-file");
+    FAILS("a-file", "train %s --set output_dir=%s/run", config("permission"), file);
     says("Not a directory");
 }
 
 static void too_little_memory(void **state)
 {
     (void)state;
-    fails("train %s --set memory_limit_mib=4 --set per_device_train_batch_size=800",
+    FAILS("stage train needs ",
+          "train %s --set memory_limit_mib=4 --set per_device_train_batch_size=800",
           config("memory"));
-    says("stage train needs ");
     says("activations");
     says("memory_limit_mib allows 4.0 MiB");
     says("hint: lower per_device_train_batch_size (800)");
-    fails("train %s --set memory_limit_mib=100 --set text.num_hidden_layers=500 "
+    FAILS("parameters",
+          "train %s --set memory_limit_mib=100 --set text.num_hidden_layers=500 "
           "--set text.hidden_size=512",
           config("memory"));
-    says("parameters");
     says("memory_limit_mib allows 100 MiB");
     assert_false(lcl_fs_exists(at("memory/checkpoint-5")));
 }
@@ -451,12 +351,11 @@ static void memory_that_cannot_be_had(void **state)
 {
     (void)state;
     if (!ADDRESS_SPACE_IS_FREE) skip();
-    fails_after("ulimit -v 800000;",
+    FAILS_AFTER("ulimit -v 800000;", "parameters",
                 "train %s --set text.hidden_size=1024 --set text.num_attention_heads=16 "
                 "--set text.num_key_value_heads=0 --set text.intermediate_size=4096 "
                 "--set text.num_hidden_layers=20",
                 config("address-space"));
-    says("parameters");
     says("GiB");
     says("hint: ");
 }

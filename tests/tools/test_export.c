@@ -1,9 +1,8 @@
 /* lcl export as a user meets it: build/lcl (LCL_BIN) is run, and what it wrote is read. */
-#include "tests/support/support.h"
+#include "tests/support/command.h"
 
 #include <jansson.h>
 #include <math.h>
-#include <sys/wait.h>
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
@@ -11,53 +10,6 @@
 #include "data/tokenizer.h"
 #include "model/model.h"
 #include "tests/support/tiny.h"
-
-static char output[1 << 16];
-
-/* Runs `lcl ARGUMENTS`, keeps standard output and error together; returns the exit status. */
-static int LCL_PRINTF(1, 2) lcl(const char *format, ...)
-{
-    const char *bin = getenv("LCL_BIN");
-    char arguments[2048], command[4096];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(arguments, sizeof arguments, format, args);
-    va_end(args);
-    snprintf(command, sizeof command, "{ %s %s; } 2>&1", bin ? bin : "build/lcl", arguments);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    size_t n = fread(output, 1, sizeof output - 1, f);
-    output[n] = 0;
-    int status = pclose(f);
-    if (!WIFEXITED(status)) fail_msg("%s was killed:\n%s", command, output);
-    return WEXITSTATUS(status);
-}
-
-static void says(const char *text)
-{
-    if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);
-}
-
-#define SUCCEEDS(...)                                                \
-    do {                                                             \
-        if (lcl(__VA_ARGS__) != 0) fail_msg("it said:\n%s", output); \
-    } while (0)
-#define FAILS(text, ...)                       \
-    do {                                       \
-        assert_int_equal(lcl(__VA_ARGS__), 1); \
-        says("error: ");                       \
-        says(text);                            \
-    } while (0)
-
-/* Path below temp_dir(), in a static buffer of its own for each of 32 calls. */
-static const char *at(const char *name)
-{
-    static char paths[32][400];
-    static int next;
-    char *path = paths[next++ % 32];
-    snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
-    return path;
-}
 
 /* A run of a few steps under temp_dir()/NAME with more config lines. */
 static const char *tiny_run(const char *name, const char *keys)

@@ -1,9 +1,8 @@
 /* `lcl inspect` on a saved model, a checkpoint and a run: its JSON is read back, damage is an
  * error. */
-#include "tests/support/support.h"
+#include "tests/support/command.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
@@ -43,29 +42,11 @@ static int free_model(void **state)
     return 0;
 }
 
-/* Runs `lcl inspect PATH OPTION`; *out is what it printed, on both streams. */
-static int run_inspect(const char *path, const char *option, char **out)
-{
-    const char *bin = getenv("LCL_BIN");
-    char *command = lcl_strdupf("%s inspect %s %s 2>&1", bin ? bin : "build/lcl", path, option);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    *out = calloc(1, 1 << 18);
-    size_t n = fread(*out, 1, (1 << 18) - 1, pipe);
-    assert_true(n > 0);
-    int status = pclose(pipe);
-    free(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static json_t *inspect_json(const char *path)
 {
-    char *text;
-    int code = run_inspect(path, "--json", &text);
-    if (code != 0) fail_msg("exit status %d: %s", code, text);
-    json_t *root = json_loads(text, 0, NULL);
-    if (!root) fail_msg("no JSON: %s", text);
-    free(text);
+    PRINTS("inspect %s --json", path);
+    json_t *root = json_loads(output, 0, NULL);
+    if (!root) fail_msg("no JSON: %s", output);
     return root;
 }
 
@@ -105,7 +86,7 @@ static void hf_folders(void **state)
 static void runs_and_checkpoints(void **state)
 {
     (void)state;
-    char dir[400], path[600], *text;
+    char dir[400], path[600];
     snprintf(dir, sizeof dir, "%s", in_temp("run"));
     for (int step = 1; step <= 2; step++)
         ASSERT_OK(lcl_checkpoint_save(dir, &(struct lcl_run_state){.step = step, .tokens = 77},
@@ -128,9 +109,7 @@ static void runs_and_checkpoints(void **state)
     fseek(f, -20, SEEK_END);
     fputc(byte ^ 4, f);
     fclose(f);
-    assert_int_equal(run_inspect(path, "", &text), 1);
-    assert_non_null(strstr(text, "is damaged"));
-    free(text);
+    FAILS("is damaged", "inspect %s", path);
 }
 
 /* Types of values and moments, as the checkpoint keeps them. */
@@ -164,13 +143,8 @@ static void types_of_a_checkpoint(void **state)
 static void unknown_things(void **state)
 {
     (void)state;
-    char *text;
-    assert_int_equal(run_inspect(in_temp("nothing"), "", &text), 1);
-    assert_non_null(strstr(text, "there is no"));
-    free(text);
-    assert_int_equal(run_inspect("Makefile", "", &text), 1);
-    assert_non_null(strstr(text, "no known kind"));
-    free(text);
+    FAILS("there is no", "inspect %s", in_temp("nothing"));
+    FAILS("no known kind", "inspect %s", "Makefile");
 }
 
 int main(void)
