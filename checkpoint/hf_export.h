@@ -1,6 +1,5 @@
 /* What an export of a model holds, whatever its format: rows of the table, and tensors made of
- * them.
- */
+ * them. */
 #ifndef LCL_CHECKPOINT_HF_EXPORT_H
 #define LCL_CHECKPOINT_HF_EXPORT_H
 
@@ -19,8 +18,8 @@ struct lcl_hf_export {
     char (*names)[LCL_PARAM_NAME_BYTES]; /* of the original LLaVA's layout */
 };
 /* Items in the table's order with a standardisation folded into linear_1, a linear projector
- * completed by an identity (not for v1, the
- * original LLaVA's layout), and the warm-up's classifier left out. They point into t. */
+ * completed by an identity (not for v1, the original LLaVA's layout), and the warm-up's classifier
+ * left out. They point into t. */
 LCL_CHECKED lcl_status lcl_hf_export_collect(const struct lcl_params *t,
                                              const struct lcl_model_config *m, lcl_dtype dtype,
                                              bool v1, struct lcl_hf_export *e);

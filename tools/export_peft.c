@@ -7,6 +7,7 @@
 #include "checkpoint/peft.h"
 #include "core/fs.h"
 #include "core/log.h"
+#include "tools/out_folder.h"
 #include "train/env.h"
 
 static lcl_status check_target(const char *out, bool force)
@@ -71,12 +72,10 @@ lcl_status export_peft(const char *from, const char *out, lcl_dtype dtype, bool 
                        const struct lcl_config *c)
 {
     struct lcl_env e = {0};
-    int n = (int)strlen(out);
-    while (n > 1 && out[n - 1] == '/') n--;
-    char *stage = lcl_strdupf("%.*s.lcl-export", n, out);
+    char *stage = NULL;
     lcl_status status;
-    if (!stage) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     LCL_TRY_GOTO(check_target(out, force));
+    LCL_TRY_GOTO(out_folder_stage(out, &stage));
     LCL_TRY_GOTO(lcl_env_start(&e, c));
     LCL_TRY_GOTO(lcl_env_load_model(&e, from, c));
     LCL_TRY_GOTO(write_and_compare(&e, stage, dtype, c->init_from));
@@ -85,13 +84,7 @@ lcl_status export_peft(const char *from, const char *out, lcl_dtype dtype, bool 
     printf("%s: PEFT adapter of rank %lld, %s\n", out, (long long)e.model.config.lora.rank,
            lcl_dtype_name(dtype));
 out:
-    if (status != LCL_OK) {
-        struct lcl_error error;
-        lcl_error_save(&error, status);
-        lcl_status ignored = lcl_fs_remove_tree(stage);
-        ignored = lcl_error_restore(&error);
-        (void)ignored;
-    }
+    if (status != LCL_OK && stage) out_folder_discard(stage, status);
     lcl_env_close(&e);
     free(stage);
     return status;

@@ -225,13 +225,11 @@ out:
 
 static lcl_status check_request(struct export_request *r)
 {
-    bool gguf = formats[r->to].write == export_gguf_write;
+    bool gguf = r->to == TO_GGUF;
     r->is_text = lcl_hf_is_text_folder(r->from);
     if (!gguf && r->is_text)
         return LCL_FAIL_HINT(LCL_UNSUPPORTED, "it is an HF folder as it is; --to gguf converts it",
                              "%s is a language model without a vision tower", r->from);
-    if (!gguf && (r->text_only || dtypes[r->dtype] == LCL_DTYPE_COUNT))
-        return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
     r->text_only = r->text_only || r->is_text;
     return out_folder_check(r->out, r->force);
 }
@@ -264,8 +262,6 @@ out:
 static lcl_status export_adapters(const struct export_request *r)
 {
     struct lcl_config c;
-    if (r->text_only || dtypes[r->dtype] == LCL_DTYPE_COUNT)
-        return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
     LCL_TRY(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
     return export_peft(r->from, r->out, dtypes[r->dtype], r->force, &c);
@@ -306,6 +302,8 @@ static lcl_status run(int argc, char **argv)
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
     lcl_hf_use_tower(tower);
+    if (r.to != TO_GGUF && (r.text_only || dtypes[r.dtype] == LCL_DTYPE_COUNT))
+        return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
     r.from = args.v[0];
     return r.to == TO_PEFT ? export_adapters(&r) : export_model(&r);
 }
