@@ -316,6 +316,7 @@ static json_t *config_of(const struct lcl_tokenizer_tables *t)
                                "clean_up_tokenization_spaces", 0);
     for (int i = 0; i < 4; i++)
         if (ids[i] >= 0) json_object_set_new(config, keys[i], json_string(t->token[ids[i]]));
+    if (t->image_token) json_object_set_new(config, "image_token", json_string(t->image_token));
     if (t->chat_template)
         json_object_set_new(config, "chat_template", json_string(t->chat_template));
     return config;

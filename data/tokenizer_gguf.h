@@ -18,6 +18,7 @@ struct lcl_tokenizer_tables {
     char **merge; /* of "gpt2": "left right" */
     size_t n_merges;
     int32_t bos, eos, unk, pad;             /* -1: none */
+    const char *image_token;                /* one of them; NULL: none is named */
     int add_bos, add_eos, add_space_prefix; /* 0 or 1; -1: as is usual for the model */
 };
 void lcl_tokenizer_tables_free(struct lcl_tokenizer_tables *t);

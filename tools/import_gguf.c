@@ -11,7 +11,7 @@
 #include "train/gguf_tokenizer.h"
 
 struct request {
-    const char *file, *out;
+    const char *file, *out, *image_token;
     int dtype; /* index of the option's words */
     bool force;
 };
@@ -80,18 +80,22 @@ static lcl_status write_config(const struct lcl_gguf *g, const struct lcl_model_
 }
 
 static lcl_status write_tokenizer(const struct lcl_gguf *g, const struct lcl_model_config *m,
-                                  const char *dir)
+                                  const char *image_token, const char *dir)
 {
     struct lcl_tokenizer_tables tables;
     struct lcl_tokenizer *t = NULL;
     lcl_status status;
     LCL_TRY(lcl_gguf_tokenizer_read(g, &tables));
+    tables.image_token = image_token;
     if (tables.n_tokens > 0 && (int64_t)tables.n_tokens != m->text.V)
         status = LCL_FAIL(LCL_FORMAT, "%s has %zu tokens and %lld rows of the embedding", g->path,
                           tables.n_tokens, (long long)m->text.V);
     else
         status = lcl_tokenizer_from_tables(&tables, g->path, &t);
     lcl_tokenizer_tables_free(&tables);
+    if (status == LCL_OK && image_token && lcl_tokenizer_id(t, image_token) < 0)
+        status = LCL_FAIL_HINT(LCL_NOT_FOUND, "name one of its tokens that no text needs",
+                               "--image-token: %s has no token \"%s\"", g->path, image_token);
     if (status == LCL_OK) status = lcl_tokenizer_save(t, dir);
     lcl_tokenizer_free(t);
     return status;
@@ -121,7 +125,7 @@ static lcl_status convert(const struct request *r)
     LCL_TRY_GOTO(check_tensors(&g, &m));
     LCL_TRY_GOTO(lcl_fs_remove_tree(stage));
     LCL_TRY_GOTO(lcl_fs_mkdirs(stage));
-    LCL_TRY_GOTO(write_tokenizer(&g, &m, stage));
+    LCL_TRY_GOTO(write_tokenizer(&g, &m, r->image_token, stage));
     LCL_TRY_GOTO(write_weights(&g, &m.text, dtype, stage));
     LCL_TRY_GOTO(write_config(&g, &m, dtype, stage));
     LCL_TRY_GOTO(out_folder_publish(stage, r->out));
@@ -141,6 +145,9 @@ lcl_status import_gguf(int argc, char **argv)
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
         {"--dtype", CLI_CHOICE, &r.dtype, .words = "as-stored|f32|bf16|f16",
          .doc = "type of the weights; as stored, quantised ones become f32"},
+        {"--image-token", CLI_STR, &r.image_token, .value = "TOKEN",
+         .doc = "token of the file that stands for pictures where it is joined with a tower; "
+                "default: <image>, if there is one"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the HF folder that DIR is"},
         CLI_END};
     const struct cli_spec spec = {
@@ -149,9 +156,10 @@ lcl_status import_gguf(int argc, char **argv)
                  "config.json,\nsafetensors, tokenizer.json. f32, f16, bf16, q8_0, q4_0 and q4_1 "
                  "are read; anything that\nis not known is an error that names it.",
         .options = options,
-        .notes =
-            "Example:\n  lcl import gguf --file SmolLM2-135M-Instruct.Q4_1.gguf --out smollm2\n"
-            "  lcl train CONFIG --set init_from=smollm2 --set init_parts=text"};
+        .notes = "Example:\n  lcl import gguf --file SmolLM2-135M-Instruct.Q4_1.gguf --out smollm2 "
+                 "--image-token '<empty_output>'\n"
+                 "  lcl train CONFIG --set init_from=smollm2 --set init_parts=text --set "
+                 "init_vision_from=RUN"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     return args.help ? LCL_OK : convert(&r);

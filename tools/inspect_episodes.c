@@ -16,9 +16,11 @@ static lcl_status tokens_per_image(const struct lcl_config *c, const struct lcl_
                                    int64_t *n)
 {
     struct lcl_model_config m;
-    const char *from = c->init_from;
-    bool vision = strstr(c->init_parts, "all") || strstr(c->init_parts, "vision");
+    bool joined = c->init_vision_from[0];
+    const char *from = joined ? c->init_vision_from : c->init_from;
+    bool vision = joined || strstr(c->init_parts, "all") || strstr(c->init_parts, "vision");
     lcl_model_config_from(c, lcl_tokenizer_vocab_size(t), &m);
+    enum lcl_image_pool_kind pool = m.pool;
     if (from[0] && vision && lcl_checkpoint_is_folder(from)) {
         char path[LCL_CHECKPOINT_PATH_BYTES];
         LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
@@ -26,6 +28,7 @@ static lcl_status tokens_per_image(const struct lcl_config *c, const struct lcl_
     } else if (from[0] && vision && lcl_hf_is_folder(from)) {
         LCL_TRY(lcl_hf_load_config(from, &m));
     }
+    if (joined) m.pool = pool;
     *n = lcl_tokens_per_image(&m);
     return LCL_OK;
 }

@@ -73,10 +73,14 @@ static lcl_status open_pack(struct lcl_env *e, const struct lcl_run_config *run)
 /* A run that begins with one not made yet is planned with the config's own shapes. */
 static void forget_missing_origin(struct lcl_run_config *run)
 {
-    char *from = run->stages[0].init_from;
-    if (!from[0] || lcl_fs_exists(from)) return;
-    lcl_log_warn("there is no %s (init_from) yet: the shapes of the config are planned", from);
-    for (int i = 0; i < run->n_stages; i++) run->stages[i].init_from[0] = '\0';
+    for (int k = 0; k < 2; k++) {
+        const char *from = k ? run->stages[0].init_vision_from : run->stages[0].init_from;
+        if (!from[0] || lcl_fs_exists(from)) continue;
+        lcl_log_warn("there is no %s (%s) yet: the shapes of the config are planned", from,
+                     k ? "init_vision_from" : "init_from");
+        for (int i = 0; i < run->n_stages; i++)
+            *(k ? run->stages[i].init_vision_from : run->stages[i].init_from) = '\0';
+    }
 }
 
 /* Starts the backend. A GPU that is given by its memory, or that this machine lacks, is planned for

@@ -181,23 +181,36 @@ static lcl_status adapters_to_begin_with(const struct lcl_config *c, struct lcl_
     return LCL_OK;
 }
 
+/* What a new run begins with: parts of init_from, the tower of init_vision_from. */
+struct origins {
+    struct origin from, vision;
+    unsigned parts;
+};
+
+static void take_tower(const struct lcl_model_config *loaded, struct lcl_model_config *m)
+{
+    m->vision = loaded->vision;
+    m->select_layer = loaded->select_layer;
+    m->keep_class = loaded->keep_class;
+}
+
 /* Tokenizer and shapes of a new run, and where its values come from. */
 static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier,
-                                struct lcl_model_config *model, struct origin *o, unsigned *which)
+                                struct lcl_model_config *model, struct origins *o)
 {
     struct lcl_model_config m, loaded;
-    struct origin origin = {0};
-    unsigned parts = 0;
     const char *from = c->init_from;
-    LCL_TRY(parse_parts(c->init_parts, &parts));
-    if (from[0]) LCL_TRY(find_origin(from, &origin, &loaded));
+    unsigned parts;
+    *o = (struct origins){0};
+    LCL_TRY(parse_parts(c->init_parts, &o->parts));
+    if (c->init_vision_from[0]) o->parts &= ~(1u << LCL_PART_VISION);
+    parts = o->parts;
+    if (from[0]) LCL_TRY(find_origin(from, &o->from, &loaded));
     LCL_TRY(lcl_tokenizer_for_config(c, &e->tokenizer));
     lcl_model_config_from(c, lcl_tokenizer_vocab_size(e->tokenizer), &m);
     if (from[0]) {
         if (parts & 1u << LCL_PART_VISION) {
-            m.vision = loaded.vision;
-            m.select_layer = loaded.select_layer;
-            m.keep_class = loaded.keep_class;
+            take_tower(&loaded, &m);
             m.pool = loaded.pool;
         }
         if (parts & 1u << LCL_PART_PROJECTOR) {
@@ -209,33 +222,34 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
         if (parts & 1u << LCL_PART_TEXT) m.text = loaded.text;
         LCL_TRY(check_adapters(from, &loaded.lora, &m.lora));
     }
+    if (c->init_vision_from[0]) {
+        LCL_TRY(find_origin(c->init_vision_from, &o->vision, &loaded));
+        take_tower(&loaded, &m);
+    }
     LCL_TRY(adapters_to_begin_with(c, &m.lora));
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;
     *model = m;
-    *o = origin;
-    *which = parts;
     return LCL_OK;
 }
 
 lcl_status lcl_env_shape_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
 {
     struct lcl_model_config m;
-    struct origin origin;
-    unsigned parts;
-    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origin, &parts));
+    struct origins origins;
+    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origins));
     return shape_model(e, c, &m);
 }
 
 lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, bool with_classifier)
 {
     struct lcl_model_config m;
-    struct origin origin;
-    unsigned parts;
-    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origin, &parts));
+    struct origins origins;
+    LCL_TRY(resolve_model(e, c, with_classifier, &m, &origins));
     LCL_TRY(finish_model(e, c, &m, true));
     lcl_params_initialise(&e->model.params, (uint64_t)c->seed);
-    if (c->init_from[0]) LCL_TRY(load_parts(e, &origin, parts));
+    if (c->init_from[0] && origins.parts) LCL_TRY(load_parts(e, &origins.from, origins.parts));
+    if (c->init_vision_from[0]) LCL_TRY(load_parts(e, &origins.vision, 1u << LCL_PART_VISION));
     if (c->lora_adapter[0]) LCL_TRY(lcl_peft_load(c->lora_adapter, &e->model.params));
     lcl_params_changed(&e->model.params);
     return LCL_OK;

@@ -3,9 +3,12 @@
 
 #include <jansson.h>
 
+#include "checkpoint/ckpt.h"
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/hf.h"
 #include "core/fs.h"
+#include "data/tokenizer.h"
+#include "model/model.h"
 #include "tests/support/tiny.h"
 
 static bool same_files(const char *a, const char *b)
@@ -121,25 +124,69 @@ static void there_and_back(void **state)
     FAILS("lcl import knows no \"nothing\"", "import nothing --file x");
 }
 
-/* A run that takes its decoder from an imported folder and makes its own tower. */
+static void load_run(const char *run, struct lcl_model *m)
+{
+    struct lcl_model_config c;
+    char path[LCL_CHECKPOINT_PATH_BYTES];
+    ASSERT_OK(lcl_checkpoint_find(run, path, sizeof path));
+    ASSERT_OK(lcl_checkpoint_load_config(path, &c));
+    ASSERT_OK(lcl_model_create(m, &c));
+    ASSERT_OK(lcl_model_reserve(m, false, false, false));
+    ASSERT_OK(lcl_checkpoint_load(path, &m->params, false, NULL));
+}
+
+/* A run that takes its decoder from an imported folder, and makes its own tower or takes that of
+ * another run. */
 static void an_imported_decoder_is_joined(void **state)
 {
     (void)state;
     char yaml[4096];
+    struct lcl_model joined, own;
     SUCCEEDS("export %s --to gguf --out %s --text-only --force", tiny_run(), at("one"));
     SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("one"), at("hf"));
     snprintf(yaml, sizeof yaml, "%soutput_dir: %s\ninit_from: %s\ninit_parts: text\n", tiny_yaml(),
              at("joined"), at("hf"));
-    SUCCEEDS("train %s --quiet", tiny_file("joined.yaml", yaml));
+    const char *file = tiny_file("joined.yaml", yaml);
+    SUCCEEDS("train %s --quiet", file);
+    SUCCEEDS("train %s --force --set learning_rate=0 --set init_vision_from=%s", file, tiny_run());
+    load_run(at("joined"), &joined);
+    load_run(tiny_run(), &own);
+    for (int i = 0; i < joined.params.n_rows; i++) {
+        const struct lcl_param *q = &joined.params.rows[i];
+        const struct lcl_param *p = lcl_params_find(&own.params, q->name);
+        assert_non_null(p);
+        bool same = memcmp(own.params.value + p->offset, joined.params.value + q->offset,
+                           p->count * sizeof(float)) == 0;
+        if (p->part == LCL_PART_VISION || p->part == LCL_PART_TEXT) assert_true(same);
+        if (strcmp(p->name, "multi_modal_projector.linear_1.weight") == 0) assert_false(same);
+    }
+    lcl_model_free(&joined);
+    lcl_model_free(&own);
+    FAILS("nowhere", "train %s --force --set init_vision_from=%s", file, at("nowhere"));
+}
+
+/* A language model has no token for pictures: one that texts do not need is named. */
+static void an_image_token_is_named(void **state)
+{
+    (void)state;
+    SUCCEEDS("export %s --to gguf --out %s --text-only --force", tiny_run(), at("one"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --force --image-token '<pad>'", at("one"),
+             at("hf"));
+    struct lcl_tokenizer *t;
+    ASSERT_OK(lcl_tokenizer_load_folder(at("hf"), &t));
+    assert_int_equal(lcl_tokenizer_image(t), lcl_tokenizer_id(t, "<pad>"));
+    lcl_tokenizer_free(t);
+    FAILS("no token \"<picture>\"",
+          "import gguf --file %s/model.gguf --out %s --force --image-token '<picture>'", at("one"),
+          at("hf"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_run_becomes_two_files),
-        cmocka_unit_test(files_are_shown),
-        cmocka_unit_test(there_and_back),
-        cmocka_unit_test(an_imported_decoder_is_joined),
+        cmocka_unit_test(a_run_becomes_two_files), cmocka_unit_test(files_are_shown),
+        cmocka_unit_test(there_and_back),          cmocka_unit_test(an_imported_decoder_is_joined),
+        cmocka_unit_test(an_image_token_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
