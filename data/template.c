@@ -16,6 +16,10 @@ enum { SMALL_VOCABULARY = 512 };
 #define VICUNA_SUPPORT "USER: Example: <image>\nWhat is in this picture? ASSISTANT:"
 #define VICUNA_QUERY "USER: Final question: <image>\nWhat is in this picture? ASSISTANT:"
 
+/* A few tokens a turn, for a language model that learns the link itself on a small machine. */
+#define TERSE_QUERY "<image> is"
+#define TERSE_ANSWER " \"{label}\".</s>"
+
 static const struct lcl_template templates[] = {
     [LCL_LAYOUT_PLAIN] = {.system = "",
                           .support = PLAIN_QUERY ANSWER,
@@ -25,24 +29,31 @@ static const struct lcl_template templates[] = {
                            .support = VICUNA_SUPPORT ANSWER,
                            .query = VICUNA_QUERY,
                            .answer = ANSWER},
+    [LCL_LAYOUT_TERSE] = {.system = "",
+                          .support = TERSE_QUERY TERSE_ANSWER,
+                          .query = TERSE_QUERY,
+                          .answer = TERSE_ANSWER},
 };
 
 /* The first turn follows the system line and a space, the others a special token. */
 static const char *const plain_texts[] = {PLAIN_QUERY ANSWER};
 static const char *const vicuna_texts[] = {VICUNA_SYSTEM " " VICUNA_SUPPORT ANSWER,
                                            VICUNA_SUPPORT ANSWER, VICUNA_QUERY ANSWER};
+static const char *const terse_texts[] = {TERSE_QUERY TERSE_ANSWER};
 
-const struct lcl_template *lcl_template_get(enum lcl_layout layout)
-{
-    return &templates[layout == LCL_LAYOUT_VICUNA ? LCL_LAYOUT_VICUNA : LCL_LAYOUT_PLAIN];
-}
+static const struct {
+    const char *const *texts;
+    size_t n;
+} words[] = {[LCL_LAYOUT_PLAIN] = {plain_texts, sizeof plain_texts / sizeof *plain_texts},
+             [LCL_LAYOUT_VICUNA] = {vicuna_texts, sizeof vicuna_texts / sizeof *vicuna_texts},
+             [LCL_LAYOUT_TERSE] = {terse_texts, sizeof terse_texts / sizeof *terse_texts}};
+
+const struct lcl_template *lcl_template_get(enum lcl_layout layout) { return &templates[layout]; }
 
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
 {
-    bool vicuna = layout == LCL_LAYOUT_VICUNA;
-    *texts = vicuna ? vicuna_texts : plain_texts;
-    return vicuna ? sizeof vicuna_texts / sizeof *vicuna_texts
-                  : sizeof plain_texts / sizeof *plain_texts;
+    *texts = words[layout].texts;
+    return words[layout].n;
 }
 
 lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)

@@ -135,7 +135,9 @@ static void check_ids_are_the_text(enum lcl_layout layout)
     assert_int_equal(ids.n, m->T);
     assert_memory_equal(ids.v, m->id_T, (size_t)ids.n * sizeof *ids.v);
     assert_non_null(strstr(text, "<image>"));
-    assert_non_null(strstr(text, "there is \"kit fox\" in the image.</s>USER:"));
+    bool terse = layout == LCL_LAYOUT_TERSE;
+    assert_non_null(strstr(text, terse ? "<image> is \"kit fox\".</s><image>"
+                                       : "there is \"kit fox\" in the image.</s>USER:"));
     free(text);
     lcl_ids_free(&ids);
     tear_down(&s);
@@ -146,6 +148,7 @@ static void test_ids_are_the_text(void **state)
     (void)state;
     check_ids_are_the_text(LCL_LAYOUT_PLAIN);
     check_ids_are_the_text(LCL_LAYOUT_VICUNA);
+    check_ids_are_the_text(LCL_LAYOUT_TERSE);
 }
 
 static void test_repeats(void **state)
