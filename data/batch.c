@@ -7,8 +7,7 @@
 
 /* ---- the template, once for each builder ---- */
 
-/* A copy of text[0, n) in which <image> and </s> are spelled as the tokenizer spells them. */
-static char *spell(const struct lcl_tokenizer *t, const char *text, size_t n)
+char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n)
 {
     char *out = lcl_strdupf("%.*s", (int)n, text);
     static const char *const marks[] = {"<image>", "</s>"};
@@ -34,7 +33,7 @@ static lcl_status compile(struct lcl_batch_builder *b, enum batch_part_name name
     int32_t image = lcl_tokenizer_image(b->tokenizer);
     int n_images = 0;
     p->image_at = -1;
-    p->text = spell(b->tokenizer, text, n);
+    p->text = lcl_template_spell(b->tokenizer, text, n);
     if (!p->text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
     if (name == PART_SYSTEM)
         LCL_TRY_GOTO(lcl_tokenizer_encode(b->tokenizer, p->text, true, &ids));

@@ -90,6 +90,9 @@ struct lcl_template {
     const char *answer;  /* the answer, e.g.  there is "{label}" in the image.</s> */
 };
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);
+/* A copy of text[0, n) in which <image> and </s> are spelled as the tokenizer, which has both,
+ * spells them; malloc'd, NULL when memory ran out. */
+char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n);
 /* Texts that a tokenizer for a layout should know: the template's words. *texts points to static
  * strings. */
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts);

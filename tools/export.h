@@ -5,9 +5,11 @@
 #include "tools/cli.h"
 #include "tools/export_probe.h"
 
+enum export_to { EXPORT_HF, EXPORT_GGUF, EXPORT_LLAVA_V1, EXPORT_PEFT };
+
 struct export_request {
     const char *from, *out;
-    int to, dtype; /* indices of the options' words */
+    int to, dtype; /* indices of the options' words: enum export_to, export_dtype_name */
     bool force, text_only;
     bool is_text; /* `from` is an HF LlamaForCausalLM folder */
     struct cli_list sets;

@@ -94,7 +94,7 @@ static void describe_text(const struct lcl_text_config *t, json_t *a)
              ropes[t->rope_scaling]);
 }
 
-static void describe_model(const struct lcl_model_config *m, json_t *out)
+void inspect_model_config(const struct lcl_model_config *m, json_t *out)
 {
     json_t *a = json_object();
     describe_vision(m, a);
@@ -188,7 +188,7 @@ lcl_status inspect_hf_folder(const char *dir, json_t *out)
     set_text(out, "kind", "HF LLaVA folder");
     if (status == LCL_OK) status = lcl_hf_image_token(dir, &config);
     if (status == LCL_OK) {
-        describe_model(&config, out);
+        inspect_model_config(&config, out);
         status = compare_with_table(&st, &config, out);
     }
     json_t *absent = json_array();
@@ -393,7 +393,7 @@ lcl_status inspect_checkpoint(const char *dir, json_t *out)
     set_text(out, "checkpoint", "%s", path);
     set_int(out, "format_version", LCL_CHECKPOINT_FORMAT_VERSION);
     set_text(out, "checksums", "good");
-    describe_model(&config, out);
+    inspect_model_config(&config, out);
     LCL_TRY(describe_state(path, out));
     return describe_rows(path, out);
 }

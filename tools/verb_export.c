@@ -10,12 +10,11 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "core/fs.h"
-#include "tools/export.h"
+#include "tools/export_card.h"
 #include "tools/export_peft.h"
 #include "tools/out_folder.h"
 
 enum { SMALL_FILE_BYTES = 16 << 20 };
-enum { TO_HF, TO_GGUF, TO_LLAVA_V1, TO_PEFT }; /* all but the last: `formats` */
 
 /* By --dtype; the last is of GGUF alone. */
 static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16, LCL_F16, LCL_DTYPE_COUNT};
@@ -143,13 +142,13 @@ static lcl_status write_hf(const struct export_request *r, const struct lcl_env 
 {
     struct lcl_hf_save_options o = {.dtype = dtypes[r->dtype],
                                     .pad_to_square = e->preprocess.mode == LCL_RESIZE_PAD,
-                                    .llava_v1 = r->to == TO_LLAVA_V1};
+                                    .llava_v1 = r->to == EXPORT_LLAVA_V1};
     bool is_hf = !lcl_checkpoint_is_folder(r->from), jinja = false;
     const char *origin = is_hf ? r->from : c->init_from;
     memcpy(o.background, e->preprocess.background, sizeof o.background);
     LCL_TRY(lcl_hf_save(dir, &e->model.params, &e->model.config, &o));
     LCL_TRY(lcl_tokenizer_save(e->tokenizer, dir));
-    if (r->to == TO_HF) LCL_TRY(write_processor(dir, e));
+    if (r->to == EXPORT_HF) LCL_TRY(write_processor(dir, e));
     if (is_hf) LCL_TRY(carry_over(r->from, dir, "preprocessor_config.json", NULL));
     LCL_TRY(carry_over(origin, dir, "chat_template.jinja", &jinja));
     return jinja ? LCL_OK : add_chat_template(dir, e->tokenizer);
@@ -179,7 +178,8 @@ static const struct format {
                             const char *stage, const struct lcl_model_config *own,
                             struct lcl_env *);
     const char *made;
-} formats[] = {{write_hf, round_hf, read_back_hf, "LlavaForConditionalGeneration"},
+} formats[] = {/* of all kinds but adapters */
+               {write_hf, round_hf, read_back_hf, "LlavaForConditionalGeneration"},
                {export_gguf_write, export_gguf_round, export_gguf_read_back, "GGUF"},
                {write_hf, round_hf, read_back_hf, "LLaVA v1 (LlavaLlamaForCausalLM)"}};
 
@@ -202,6 +202,7 @@ static lcl_status write_and_probe(struct export_request *r, const struct lcl_con
     LCL_TRY_GOTO(probe_run(own, &e)); /* with adapters as they are */
     LCL_TRY_GOTO(lcl_lora_merge(&e.model));
     LCL_TRY_GOTO(f->write(r, &e, c, stage));
+    LCL_TRY_GOTO(export_card_write(r, &e, c, stage));
     LCL_TRY_GOTO(f->round(&e.model.params, r));
     LCL_TRY_GOTO(probe_run(rounded, &e));
 out:
@@ -225,7 +226,7 @@ out:
 
 static lcl_status check_request(struct export_request *r)
 {
-    bool gguf = r->to == TO_GGUF;
+    bool gguf = r->to == EXPORT_GGUF;
     r->is_text = lcl_hf_is_text_folder(r->from);
     if (!gguf && r->is_text)
         return LCL_FAIL_HINT(LCL_UNSUPPORTED, "it is an HF folder as it is; --to gguf converts it",
@@ -264,7 +265,7 @@ static lcl_status export_adapters(const struct export_request *r)
     struct lcl_config c;
     LCL_TRY(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
-    return export_peft(r->from, r->out, dtypes[r->dtype], r->force, &c);
+    return export_peft(r, dtypes[r->dtype], &c);
 }
 
 static lcl_status run(int argc, char **argv)
@@ -302,10 +303,10 @@ static lcl_status run(int argc, char **argv)
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
     lcl_hf_use_tower(tower);
-    if (r.to != TO_GGUF && (r.text_only || dtypes[r.dtype] == LCL_DTYPE_COUNT))
+    if (r.to != EXPORT_GGUF && (r.text_only || dtypes[r.dtype] == LCL_DTYPE_COUNT))
         return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
     r.from = args.v[0];
-    return r.to == TO_PEFT ? export_adapters(&r) : export_model(&r);
+    return r.to == EXPORT_PEFT ? export_adapters(&r) : export_model(&r);
 }
 
 const struct cli_verb verb_export = {"export", "write a model as an HF folder or GGUF files", 60,

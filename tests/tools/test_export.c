@@ -125,6 +125,42 @@ static void folded_models_compute_the_same(void **state)
     }
 }
 
+static void file_says(const char *path, const char *text)
+{
+    char *words;
+    size_t size;
+    ASSERT_OK(lcl_fs_read(path, 1 << 20, &words, &size));
+    if (!strstr(words, text)) fail_msg("%s:\n%s\nwanted: %s", path, words, text);
+    free(words);
+}
+
+/* A model card with what the run was, and an example worded as its episodes are. */
+static void exports_say_what_they_are(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("told", "data.layout: vicuna\n");
+    SUCCEEDS("export %s --out %s", run, at("told-hf"));
+    file_says(at("told-hf/README.md"), "library_name: transformers");
+    file_says(at("told-hf/README.md"), "CLIP ViT, ");
+    file_says(at("told-hf/README.md"), "- began with: random weights");
+    file_says(at("told-hf/README.md"), "- training loss at the end: ");
+    file_says(at("told-hf/README.md"), "\ndata.layout: vicuna\n");
+    file_says(at("told-hf/example.py"),
+              "SHOT = \"USER: Example: <image>\\nWhat is in this picture? "
+              "ASSISTANT: there is \\\"{label}\\\" in the image.</s>\"");
+    file_says(at("told-hf/example.py"), "AutoProcessor.from_pretrained(here)");
+    SUCCEEDS("export %s --to gguf --out %s --dtype q8_0", run, at("told-gguf"));
+    file_says(at("told-gguf/README.md"), "Weights are q8_0.");
+    file_says(at("told-gguf/example.py"), "IMAGE = \"<image>\"");
+    SUCCEEDS("export %s --to gguf --out %s --text-only", run, at("told-text"));
+    file_says(at("told-text/README.md"), "without a vision tower");
+    assert_false(lcl_fs_exists(at("told-text/example.py")));
+    SUCCEEDS("export %s --to llava-v1 --out %s", run, at("told-v1"));
+    file_says(at("told-v1/README.md"), "original LLaVA layout");
+    SUCCEEDS("export %s --out %s", at("told-hf"), at("retold-hf"));
+    file_says(at("retold-hf/README.md"), "Not by lcl: it was read from `");
+}
+
 static void pooled_models_are_refused(void **state)
 {
     (void)state;
@@ -138,7 +174,7 @@ static void pooled_models_are_refused(void **state)
 static void nothing_is_overwritten_by_chance(void **state)
 {
     (void)state;
-    const char *run = tiny_run("kept", ""), *out = at("kept-hf"), *note = at("kept-hf/README.md");
+    const char *run = tiny_run("kept", ""), *out = at("kept-hf"), *note = at("kept-hf/notes.md");
     SUCCEEDS("export %s --out %s", run, out);
     ASSERT_OK(lcl_fs_write_atomic(note, "mine", 4));
     ASSERT_OK(lcl_fs_write_atomic(at("kept-hf/model-00001-of-00002.safetensors"), "old", 3));
@@ -208,6 +244,9 @@ static void adapters_go_out_and_in(void **state)
     says("self-check");
     SUCCEEDS("export %s --to peft --out %s", run, peft);
     says("self-check: 14 tensors");
+    says("logits of the folder read back differ by at most 0 ");
+    file_says(at("adapted-peft/README.md"), "LoRA of rank 3, alpha 5");
+    file_says(at("adapted-peft/example.py"), "PeftModel.from_pretrained(base, here)");
     json_t *config = read_json(peft, "adapter_config.json");
     assert_int_equal(json_array_size(json_object_get(config, "target_modules")), 7);
     assert_string_equal(json_string_value(json_object_get(config, "base_model_name_or_path")),
@@ -253,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_run_becomes_a_folder),
                                        cmocka_unit_test(folded_models_compute_the_same),
+                                       cmocka_unit_test(exports_say_what_they_are),
                                        cmocka_unit_test(pooled_models_are_refused),
                                        cmocka_unit_test(adapters_go_out_and_in),
                                        cmocka_unit_test(adapters_are_folded_with_the_projector),
