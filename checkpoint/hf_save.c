@@ -166,12 +166,9 @@ static lcl_status split_v1(struct lcl_hf_export *e, size_t *n_text)
 
 static lcl_status write_json(const char *dir, const char *file, json_t *root)
 {
-    char *path = lcl_strdupf("%s/%s", dir, file);
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
     json_decref(root);
-    lcl_status status = path && text ? lcl_fs_write_atomic(path, text, strlen(text))
-                                     : LCL_FAIL(LCL_MEMORY, "no memory for %s", file);
-    free(path);
+    lcl_status status = lcl_fs_write_text(dir, file, text);
     free(text);
     return status;
 }
@@ -227,15 +224,6 @@ static lcl_status write_preprocessor(const char *dir, const struct lcl_model_con
     return write_json(dir, "preprocessor_config.json", root);
 }
 
-static lcl_status write_text(const char *dir, const char *file, const char *text)
-{
-    char *path = lcl_strdupf("%s/%s", dir, file);
-    lcl_status status = path ? lcl_fs_write_atomic(path, text, strlen(text))
-                             : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    free(path);
-    return status;
-}
-
 static lcl_status save_v1(const char *dir, struct lcl_hf_export *e,
                           const struct lcl_hf_save_options *o, size_t shard_bytes)
 {
@@ -251,8 +239,8 @@ static lcl_status save_v1(const char *dir, struct lcl_hf_export *e,
     LCL_TRY_GOTO(write_generation(dir, &e->config));
     LCL_TRY_GOTO(write_preprocessor(dir, &e->config, o));
     LCL_TRY_GOTO(write_preprocessor(tower, &e->config, o));
-    LCL_TRY_GOTO(write_text(tower, "config.json", tower_text));
-    status = write_text(dir, "config.json", text);
+    LCL_TRY_GOTO(lcl_fs_write_text(tower, "config.json", tower_text));
+    status = lcl_fs_write_text(dir, "config.json", text);
 out:
     free(text);
     free(tower_text);
@@ -264,7 +252,7 @@ static lcl_status write_config(const char *dir, const struct lcl_model_config *m
 {
     char *text = NULL;
     lcl_status status = lcl_hf_config_write(m, dtype, &text);
-    if (status == LCL_OK) status = write_text(dir, "config.json", text);
+    if (status == LCL_OK) status = lcl_fs_write_text(dir, "config.json", text);
     free(text);
     return status;
 }

@@ -292,12 +292,9 @@ static lcl_status write_config(const char *dir, const struct lcl_params *t,
     json_object_set_new(root, "base_model_name_or_path",
                         base && base[0] ? json_string(base) : json_null());
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS);
-    char *path = lcl_strdupf("%s/adapter_config.json", dir);
-    lcl_status status = text && path ? lcl_fs_write_atomic(path, text, strlen(text))
-                                     : LCL_FAIL(LCL_MEMORY, "no memory for adapter_config.json");
     json_decref(root);
+    lcl_status status = lcl_fs_write_text(dir, "adapter_config.json", text);
     free(text);
-    free(path);
     return status;
 }
 

@@ -183,6 +183,15 @@ lcl_status lcl_fs_write_atomic(const char *path, const void *data, size_t size)
     return status;
 }
 
+lcl_status lcl_fs_write_text(const char *dir, const char *name, const char *text)
+{
+    char *path = lcl_strdupf("%s/%s", dir, name);
+    lcl_status status = path && text ? lcl_fs_write_atomic(path, text, strlen(text))
+                                     : LCL_FAIL(LCL_MEMORY, "no memory for %s/%s", dir, name);
+    free(path);
+    return status;
+}
+
 static int by_bytes(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

@@ -14,6 +14,9 @@ LCL_CHECKED lcl_status lcl_fs_remove_tree(const char *path);
 LCL_CHECKED lcl_status lcl_fs_read(const char *path, size_t max_bytes, char **data, size_t *size);
 /* Writes beside `path` and renames into place after fsync of file and folder. */
 LCL_CHECKED lcl_status lcl_fs_write_atomic(const char *path, const void *data, size_t size);
+/* The same of a NUL-terminated text, to dir/name; NULL: LCL_MEMORY, for texts that could not be
+ * made. */
+LCL_CHECKED lcl_status lcl_fs_write_text(const char *dir, const char *name, const char *text);
 /* fsyncs an existing file, renames it to `to`, fsyncs the folder. */
 LCL_CHECKED lcl_status lcl_fs_commit(const char *from, const char *to);
 /* LCL_IO by errno, for writers of their own: "cannot write PATH: reason" and its hint. */

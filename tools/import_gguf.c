@@ -69,13 +69,11 @@ static lcl_status write_weights(const struct lcl_gguf *g, const struct lcl_text_
 static lcl_status write_config(const struct lcl_gguf *g, const struct lcl_model_config *m,
                                lcl_dtype dtype, const char *dir)
 {
-    char *text = NULL, *path = lcl_strdupf("%s/config.json", dir);
-    lcl_status status = path ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    char *text = NULL;
     if (dtype == LCL_DTYPE_COUNT) dtype = lcl_gguf_dtype(lcl_gguf_tensor(g, "token_embd.weight"));
-    if (status == LCL_OK) status = lcl_hf_text_config_write(m, dtype, &text);
-    if (status == LCL_OK) status = lcl_fs_write_atomic(path, text, strlen(text));
+    LCL_TRY(lcl_hf_text_config_write(m, dtype, &text));
+    lcl_status status = lcl_fs_write_text(dir, "config.json", text);
     free(text);
-    free(path);
     return status;
 }
 

@@ -57,15 +57,6 @@ static char *chat_template(const char *image)
         image);
 }
 
-static lcl_status write_text(const char *dir, const char *name, const char *text)
-{
-    char *path = lcl_strdupf("%s/%s", dir, name);
-    lcl_status status = path && text ? lcl_fs_write_atomic(path, text, strlen(text))
-                                     : LCL_FAIL(LCL_MEMORY, "no memory for %s", name);
-    free(path);
-    return status;
-}
-
 /* The template of DIR/tokenizer_config.json, where programs that read the tokenizer alone look for
  * it, and in chat_template.jinja, where processors do; ours where there is none. */
 static lcl_status add_chat_template(const char *dir, const struct lcl_tokenizer *t)
@@ -89,10 +80,10 @@ static lcl_status add_chat_template(const char *dir, const struct lcl_tokenizer 
     if (words && !json_object_get(root, "chat_template")) {
         json_object_set_new(root, "chat_template", json_string(words));
         made = json_dumps(root, JSON_INDENT(2));
-        LCL_TRY_GOTO(write_text(dir, "tokenizer_config.json", made));
+        LCL_TRY_GOTO(lcl_fs_write_text(dir, "tokenizer_config.json", made));
     }
     const char *template = json_string_value(json_object_get(root, "chat_template"));
-    if (template) status = write_text(dir, "chat_template.jinja", template);
+    if (template) status = lcl_fs_write_text(dir, "chat_template.jinja", template);
 out:
     json_decref(root);
     free(words);
@@ -131,7 +122,7 @@ static lcl_status write_processor(const char *dir, const struct lcl_env *e)
                   "image_token", image ? image : "<image>");
     char *text = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
-    lcl_status status = write_text(dir, "processor_config.json", text);
+    lcl_status status = lcl_fs_write_text(dir, "processor_config.json", text);
     free(text);
     return status;
 }
