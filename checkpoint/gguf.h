@@ -130,6 +130,9 @@ lcl_dtype lcl_gguf_dtype(const struct lcl_gguf_tensor *t);
 /* Rows [first, first + n) as f32. LCL_UNSUPPORTED names a type that is not readable. */
 LCL_CHECKED lcl_status lcl_gguf_read_rows(const struct lcl_gguf_tensor *t, size_t first, size_t n,
                                           float *x);
+/* What a tensor of this shape is written as where `wanted` is asked for: q8_0 needs rows of whole
+ * blocks, and is f16 else, as in llama.cpp. */
+enum lcl_gguf_type lcl_gguf_type_for(enum lcl_gguf_type wanted, int n_dims, const int64_t *shape);
 /* n elements (whole blocks) from f32 to a type's bytes: f32, f16, bf16 or q8_0, which llama.cpp's
  * rule makes: a block's scale is its greatest magnitude / 127, rounded to f16. */
 void lcl_gguf_encode(enum lcl_gguf_type type, const float *x, size_t n, unsigned char *out);

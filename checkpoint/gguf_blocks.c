@@ -126,6 +126,12 @@ static void encode_q8(const float *x, unsigned char *out)
     }
 }
 
+enum lcl_gguf_type lcl_gguf_type_for(enum lcl_gguf_type wanted, int n_dims, const int64_t *shape)
+{
+    bool blocks = n_dims == 2 && shape[1] % 32 == 0;
+    return wanted == LCL_GGUF_TYPE_Q8_0 && !blocks ? LCL_GGUF_TYPE_F16 : wanted;
+}
+
 void lcl_gguf_encode(enum lcl_gguf_type type, const float *x, size_t n, unsigned char *out)
 {
     if (type == LCL_GGUF_TYPE_F32) {

@@ -34,14 +34,13 @@ static bool stays_f32(const struct lcl_st_item *from, const char *name)
            strncmp(name, "v.class_embd", 12) == 0;
 }
 
-/* Its convolutions read f16 and f32; blocks need rows of whole blocks, else f16 as in llama.cpp. */
+/* Its convolutions read f16 and f32. */
 static enum lcl_gguf_type type_of(const struct lcl_st_item *from, const char *name,
                                   enum lcl_gguf_type wanted)
 {
-    bool blocks = from->n_dims == 2 && from->shape[1] % 32 == 0;
     if (stays_f32(from, name)) return LCL_GGUF_TYPE_F32;
     if (from->n_dims > 2 && wanted == LCL_GGUF_TYPE_BF16) return LCL_GGUF_TYPE_F32;
-    return wanted == LCL_GGUF_TYPE_Q8_0 && !blocks ? LCL_GGUF_TYPE_F16 : wanted;
+    return lcl_gguf_type_for(wanted, from->n_dims, from->shape);
 }
 
 static bool is_text(const struct lcl_st_item *item)

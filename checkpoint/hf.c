@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "checkpoint/hf_export.h"
 #include "checkpoint/misfits.h"
 
 bool lcl_hf_is_folder(const char *dir)
@@ -79,8 +80,7 @@ static bool is_buffer(const char *name)
     return false;
 }
 
-/* Rows that no HF folder holds. */
-static bool is_own_row(const struct lcl_param *p)
+bool lcl_hf_is_own_row(const struct lcl_param *p)
 {
     return p->adapter || p->part == LCL_PART_HEAD ||
            strncmp(p->name, "image_standardize.", 18) == 0;
@@ -131,7 +131,7 @@ static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned p
     for (size_t i = 0; i < m->st.n_tensors; i++)
         LCL_TRY(match_tensor(m, t, parts, &m->st.tensors[i]));
     for (int i = 0; i < t->n_rows; i++)
-        if (parts >> t->rows[i].part & 1u && !is_own_row(&t->rows[i]))
+        if (parts >> t->rows[i].part & 1u && !lcl_hf_is_own_row(&t->rows[i]))
             check_row(m, &t->rows[i], m->of_row[i]);
     return lcl_misfits_refuse(
         &m->bad, m->dir, "the weights and config.json, or the model that is asked for, differ");

@@ -23,6 +23,9 @@ struct lcl_hf_export {
 LCL_CHECKED lcl_status lcl_hf_export_collect(const struct lcl_params *t,
                                              const struct lcl_model_config *m, lcl_dtype dtype,
                                              bool v1, struct lcl_hf_export *e);
+/* Rows of the table that no HF folder holds: adapters, the warm-up's classifier, the
+ * standardisation. */
+bool lcl_hf_is_own_row(const struct lcl_param *p);
 void lcl_hf_export_free(struct lcl_hf_export *e);
 
 #endif

@@ -98,9 +98,7 @@ lcl_status lcl_hf_export_collect(const struct lcl_params *t, const struct lcl_mo
     if (!e->items) return LCL_FAIL(LCL_MEMORY, "no memory for a list of %d tensors", t->n_rows);
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
-        if (p->adapter || p->part == LCL_PART_HEAD ||
-            strncmp(p->name, "image_standardize.", 18) == 0)
-            continue;
+        if (lcl_hf_is_own_row(p)) continue;
         struct lcl_st_item *item = &e->items[e->n++];
         *item = (struct lcl_st_item){.name = p->name,
                                      .dtype = dtype,

@@ -74,9 +74,7 @@ lcl_status export_gguf_round(struct lcl_params *t, const struct export_request *
     unsigned char bytes[CHUNK * 4];
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
-        bool blocks = p->n_dims == 2 && p->shape[1] % 32 == 0;
-        enum lcl_gguf_type type = types[r->dtype].type;
-        if (type == LCL_GGUF_TYPE_Q8_0 && !blocks) type = LCL_GGUF_TYPE_F16;
+        enum lcl_gguf_type type = lcl_gguf_type_for(types[r->dtype].type, p->n_dims, p->shape);
         float *v = lcl_param_value(t, p);
         for (size_t at = 0, n; p->n_dims > 1 && at < p->count; at += n) {
             n = p->count - at < CHUNK ? p->count - at : CHUNK;
