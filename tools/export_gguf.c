@@ -125,15 +125,6 @@ static void compare_tokenizers(const struct lcl_tokenizer *own, const struct lcl
                      differ, n, lcl_tokenizer_token(own, first));
 }
 
-static lcl_status read_tokenizer(const struct lcl_gguf *g, struct lcl_tokenizer **out)
-{
-    struct lcl_tokenizer_tables t;
-    LCL_TRY(lcl_gguf_tokenizer_read(g, &t));
-    lcl_status status = lcl_tokenizer_from_tables(&t, g->path, out);
-    lcl_tokenizer_tables_free(&t);
-    return status;
-}
-
 /* Shapes and values from the open files; vision NULL: the decoder alone. */
 static lcl_status fill_model(const struct lcl_gguf *text, const struct lcl_gguf *vision,
                              const struct lcl_model_config *own, struct lcl_env *e)
@@ -178,7 +169,7 @@ lcl_status export_gguf_read_back(const struct export_request *r, const struct lc
     LCL_TRY_GOTO(open_in(dir, "model.gguf", &text));
     if (!r->text_only) LCL_TRY_GOTO(open_in(dir, "mmproj.gguf", &vision));
     LCL_TRY_GOTO(fill_model(&text, r->text_only ? NULL : &vision, own, e));
-    LCL_TRY_GOTO(read_tokenizer(&text, &e->tokenizer));
+    LCL_TRY_GOTO(lcl_gguf_tokenizer_load(&text, 0, NULL, &e->tokenizer));
     LCL_TRY_GOTO(lcl_tokenizer_for_config(&from, &original));
     compare_tokenizers(original, e->tokenizer);
 out:

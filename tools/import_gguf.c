@@ -80,18 +80,10 @@ static lcl_status write_config(const struct lcl_gguf *g, const struct lcl_model_
 static lcl_status write_tokenizer(const struct lcl_gguf *g, const struct lcl_model_config *m,
                                   const char *image_token, const char *dir)
 {
-    struct lcl_tokenizer_tables tables;
-    struct lcl_tokenizer *t = NULL;
-    lcl_status status;
-    LCL_TRY(lcl_gguf_tokenizer_read(g, &tables));
-    tables.image_token = image_token;
-    if (tables.n_tokens > 0 && (int64_t)tables.n_tokens != m->text.V)
-        status = LCL_FAIL(LCL_FORMAT, "%s has %zu tokens and %lld rows of the embedding", g->path,
-                          tables.n_tokens, (long long)m->text.V);
-    else
-        status = lcl_tokenizer_from_tables(&tables, g->path, &t);
-    lcl_tokenizer_tables_free(&tables);
-    if (status == LCL_OK && image_token && lcl_tokenizer_id(t, image_token) < 0)
+    struct lcl_tokenizer *t;
+    LCL_TRY(lcl_gguf_tokenizer_load(g, m->text.V, image_token, &t));
+    lcl_status status = LCL_OK;
+    if (image_token && lcl_tokenizer_id(t, image_token) < 0)
         status = LCL_FAIL_HINT(LCL_NOT_FOUND, "name one of its tokens that no text needs",
                                "--image-token: %s has no token \"%s\"", g->path, image_token);
     if (status == LCL_OK) status = lcl_tokenizer_save(t, dir);

@@ -77,6 +77,23 @@ lcl_status lcl_gguf_tokenizer_read(const struct lcl_gguf *g, struct lcl_tokenize
     return status;
 }
 
+lcl_status lcl_gguf_tokenizer_load(const struct lcl_gguf *g, int64_t n_rows,
+                                   const char *image_token, struct lcl_tokenizer **out)
+{
+    struct lcl_tokenizer_tables t;
+    lcl_status status;
+    *out = NULL;
+    LCL_TRY(lcl_gguf_tokenizer_read(g, &t));
+    if (image_token) t.image_token = image_token;
+    if (n_rows > 0 && t.n_tokens > 0 && (int64_t)t.n_tokens != n_rows)
+        status = LCL_FAIL(LCL_FORMAT, "%s has %zu tokens and %lld rows of the embedding", g->path,
+                          t.n_tokens, (long long)n_rows);
+    else
+        status = lcl_tokenizer_from_tables(&t, g->path, out);
+    lcl_tokenizer_tables_free(&t);
+    return status;
+}
+
 static void put_id(struct lcl_gguf_meta *meta, const char *key, int32_t id)
 {
     if (id >= 0) lcl_gguf_put_u32(meta, key, (uint32_t)id);
