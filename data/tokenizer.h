@@ -67,12 +67,14 @@ LCL_CHECKED lcl_status lcl_tokenizer_decode_bytes(const struct lcl_tokenizer *t,
 
 /* Text of tokens that come one by one: each push gives what is new and can no longer change, so
  * that no character is shown before all its bytes are there; the pieces and the end make what
- * lcl_tokenizer_decode gives. Set tokenizer and skip_special, the rest zero. */
+ * lcl_tokenizer_decode gives. A push decodes the last few tokens alone. Set tokenizer and
+ * skip_special, the rest zero. */
 struct lcl_text_stream {
     const struct lcl_tokenizer *tokenizer;
     bool skip_special;
-    struct lcl_ids ids;
-    size_t given; /* bytes */
+    struct lcl_ids ids;       /* the last tokens: n_context whose text was given, then others */
+    int64_t n_context, retry; /* retry: no decoding below this many ids */
+    size_t given;             /* bytes of their text */
 };
 /* *text: malloc'd, "" where nothing is settled. */
 LCL_CHECKED lcl_status lcl_text_stream_push(struct lcl_text_stream *s, int32_t id, char **text);
