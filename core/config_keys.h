@@ -134,4 +134,7 @@
     E("eval.negatives", eval_negatives, "hardest", "hardest|table|random", "negative class: one of the most similar of the same split, drawn from its table, or any") \
     K(INT, "eval.hard_neighbors", eval_hard_neighbors, 5, 1, 100000, "hardest: the negative is one of this many most similar classes, each equally likely; 1: always the most similar") \
     K(INT, "eval.max_new_tokens", eval_max_new_tokens, 32, 1, 4096, "longest greedy answer in tokens") \
-    K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes")
+    K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes") \
+    S("Conversations", "lcl chat, lcl generate --prompt, and the template of an export.")          \
+    E("chat.template", chat_template, "auto", "auto|plain|vicuna|llama-2|llama-3|chatml", "roles and separators; auto: chatml or llama-3 where the tokenizer has their tokens, else vicuna (v1.1); plain: nothing around the words") \
+    K(STR, "chat.system", chat_system, "", 0, 0, "system message before a conversation; empty: none")

@@ -9,18 +9,30 @@
 
 char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n)
 {
-    char *out = lcl_strdupf("%.*s", (int)n, text);
-    static const char *const marks[] = {"<image>", "</s>"};
-    const char *spelled[] = {lcl_tokenizer_token(t, lcl_tokenizer_image(t)),
-                             lcl_tokenizer_token(t, lcl_tokenizer_eos(t))};
-    for (int i = 0; i < 2 && out; i++) {
-        char *at = strstr(out, marks[i]);
-        if (!at || strcmp(marks[i], spelled[i]) == 0) continue;
-        char *next =
-            lcl_strdupf("%.*s%s%s", (int)(at - out), out, spelled[i], at + strlen(marks[i]));
-        free(out);
-        out = next;
+    static const char *const marks[] = {"<image>", "</s>", "<s>"};
+    const char *spelled[3], *end = text + n;
+    int32_t id[] = {lcl_tokenizer_image(t), lcl_tokenizer_eos(t), lcl_tokenizer_bos(t)};
+    size_t most = 1;
+    for (int i = 0; i < 3; i++) {
+        spelled[i] = lcl_tokenizer_token(t, id[i]);
+        if (!spelled[i]) spelled[i] = marks[i];
+        size_t size = strlen(spelled[i]);
+        most = size > most ? size : most;
     }
+    char *out = malloc(n * most + 1), *to = out;
+    while (out && text < end) {
+        int mark = 0;
+        while (mark < 3 && (strlen(marks[mark]) > (size_t)(end - text) ||
+                            memcmp(text, marks[mark], strlen(marks[mark])) != 0))
+            mark++;
+        if (mark < 3) {
+            to = stpcpy(to, spelled[mark]);
+            text += strlen(marks[mark]);
+        } else {
+            *to++ = *text++;
+        }
+    }
+    if (out) *to = 0;
     return out;
 }
 
@@ -256,16 +268,22 @@ static void put_ids(struct lcl_batch_builder *b, const int32_t *ids, int64_t n, 
     }
 }
 
+/* A picture's rows go to the tokens from `at` on. */
+static void put_slots(struct lcl_batch_builder *b, int64_t image, int32_t view, int64_t at)
+{
+    struct lcl_batch *m = &b->batch;
+    int32_t index = image_index(b, image, view);
+    for (int64_t k = 0; k < b->tokens_per_image; k++) {
+        m->slot[m->n_slots] = (int32_t)(at + k);
+        m->slot_row[m->n_slots++] = (int32_t)(index * b->tokens_per_image + k);
+    }
+}
+
 static void put_turn(struct lcl_batch_builder *b, enum batch_part_name name,
                      const struct lcl_shot *shot, int32_t *position)
 {
-    struct lcl_batch *m = &b->batch;
     const struct batch_part *p = &b->part[name];
-    int32_t index = image_index(b, shot->image, shot->view);
-    for (int64_t k = 0; k < b->tokens_per_image; k++) {
-        m->slot[m->n_slots] = (int32_t)(m->T + p->image_at + k);
-        m->slot_row[m->n_slots++] = (int32_t)(index * b->tokens_per_image + k);
-    }
+    put_slots(b, shot->image, shot->view, b->batch.T + p->image_at);
     put_ids(b, p->ids.v, p->ids.n, position);
 }
 
@@ -449,4 +467,42 @@ lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *i
     put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
     b->n_groups++;
     return LCL_OK;
+}
+
+lcl_status lcl_batch_append_prompt(struct lcl_batch_builder *b, const char *text,
+                                   const int64_t *image, int64_t n_images, int64_t max_length)
+{
+    struct lcl_batch *m = &b->batch;
+    struct lcl_ids ids = {0};
+    int32_t mark = lcl_tokenizer_image(b->tokenizer), position = 0;
+    int64_t marks = 0, T, begin = m->T;
+    char *spelled = lcl_template_spell(b->tokenizer, text, strlen(text));
+    lcl_status status = spelled ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a prompt");
+    if (status == LCL_OK) status = lcl_tokenizer_encode(b->tokenizer, spelled, true, &ids);
+    if (status != LCL_OK) goto out;
+    for (int64_t i = 0; i < ids.n; i++) marks += ids.v[i] == mark;
+    T = ids.n + marks * (b->tokens_per_image - 1);
+    if (marks != n_images)
+        status = LCL_FAIL_HINT(LCL_CONFIG, "write <image> where each picture stands",
+                               "a prompt with %lld pictures has %lld times <image>",
+                               (long long)n_images, (long long)marks);
+    else if (ids.n == 0)
+        status = LCL_FAIL(LCL_CONFIG, "the prompt is empty");
+    else if (max_length > 0 && T > max_length)
+        status = LCL_FAIL_HINT(LCL_RANGE, "raise model_max_length (0: no limit), or ask anew",
+                               "a prompt is %lld tokens long, over model_max_length %lld",
+                               (long long)T, (long long)max_length);
+    LCL_TRY_GOTO(status);
+    LCL_TRY_GOTO(reserve(b, (struct need){.T = T, .runs = 1, .images = n_images}));
+    for (int64_t i = 0; i < ids.n; i++) {
+        if (ids.v[i] == mark) put_slots(b, *image++, 0, m->T);
+        for (int64_t k = 0; k < (ids.v[i] == mark ? b->tokens_per_image : 1); k++)
+            put_ids(b, &ids.v[i], 1, &position);
+    }
+    put_run(b, begin, begin, begin, (struct lcl_branch){b->n_episodes++, 0, 0});
+    b->n_groups++;
+out:
+    lcl_ids_free(&ids);
+    free(spelled);
+    return status;
 }

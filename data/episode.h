@@ -90,7 +90,7 @@ struct lcl_template {
     const char *answer;  /* the answer, e.g.  there is "{label}" in the image.</s> */
 };
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);
-/* A copy of text[0, n) in which <image> and </s> are spelled as the tokenizer, which has both,
+/* A copy of text[0, n) in which <image>, <s> and </s> are spelled as the tokenizer, which has them,
  * spells them; malloc'd, NULL when memory ran out. */
 char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n);
 /* Texts that a tokenizer for a layout should know: the template's words. *texts points to static
@@ -139,6 +139,12 @@ enum lcl_target {
  * lcl_target) says so. target NULL: nothing is supervised. */
 LCL_CHECKED lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *ids,
                                                const uint8_t *target, int64_t n);
+/* Appends a text as one run that is to be continued: a branch of the next episode number, query 0.
+ * Each <image> in it stands for the next of n_images pictures (numbers as in lcl_shot). LCL_CONFIG
+ * where their counts differ or nothing is said, LCL_RANGE for over max_length tokens (0: none). */
+LCL_CHECKED lcl_status lcl_batch_append_prompt(struct lcl_batch_builder *b, const char *text,
+                                               const int64_t *image, int64_t n_images,
+                                               int64_t max_length);
 /* The batch so far; owned by the builder, valid until its next change. */
 const struct lcl_batch *lcl_batch_builder_get(struct lcl_batch_builder *b);
 /* Which branch (index in append order of all branches of ENCODE_PROMPT / CANDIDATES) each run is:

@@ -2,9 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/ckpt.h"
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/hf.h"
+#include "core/fs.h"
 #include "core/log.h"
+#include "data/chat.h"
 #include "tools/export.h"
 #include "train/gguf_tokenizer.h"
 
@@ -34,18 +37,45 @@ lcl_status export_load_text(const char *dir, const struct lcl_config *c, struct 
     return lcl_hf_load(dir, &e->model.params, 1u << LCL_PART_TEXT, NULL);
 }
 
-static lcl_status write_text(const struct lcl_env *e, const char *dir,
+/* The template of the tokenizer, else of chat_template.jinja, else chat.template's; where that
+ * names one, that. A language model that brought none stays without. */
+static lcl_status choose_template(const struct export_request *r, const struct lcl_env *e,
+                                  const struct lcl_config *c, struct lcl_tokenizer_tables *t)
+{
+    enum { MOST = 1 << 20 };
+    bool chosen = c->chat_template != LCL_CHAT_AUTO;
+    if (!chosen && (t->chat_template || r->is_text)) return LCL_OK;
+    const char *from = lcl_checkpoint_is_folder(r->from) ? c->init_from : r->from;
+    const char *image = lcl_tokenizer_token(e->tokenizer, lcl_tokenizer_image(e->tokenizer));
+    char *path = lcl_strdupf("%s/chat_template.jinja", from), *text = NULL;
+    size_t size;
+    lcl_status status = path ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (path && !chosen && from[0] && lcl_fs_exists(path))
+        status = lcl_fs_read(path, MOST, &text, &size);
+    else if (path)
+        status = lcl_chat_jinja(lcl_chat_for(c, e->tokenizer), image ? image : "<image>", &text);
+    free(path);
+    if (status != LCL_OK) return status;
+    free(t->chat_template);
+    t->chat_template = text;
+    return LCL_OK;
+}
+
+static lcl_status write_text(const struct export_request *r, const struct lcl_env *e,
+                             const struct lcl_config *c, const char *dir,
                              const struct lcl_gguf_save_options *o)
 {
     struct lcl_tokenizer_tables t;
     struct lcl_gguf_meta meta = {0};
     const struct lcl_model_config *m = &e->model.config;
     LCL_TRY(lcl_tokenizer_to_tables(e->tokenizer, (size_t)m->text.V, &t));
-    lcl_gguf_tokenizer_put(&meta, &t);
+    lcl_status status = choose_template(r, e, c, &t);
+    if (status == LCL_OK) lcl_gguf_tokenizer_put(&meta, &t);
     lcl_tokenizer_tables_free(&t);
+    LCL_TRY(status);
     char *path = lcl_strdupf("%s/model.gguf", dir);
-    lcl_status status = path ? lcl_gguf_save_text(path, &e->model.params, m, &meta, o)
-                             : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    status = path ? lcl_gguf_save_text(path, &e->model.params, m, &meta, o)
+                  : LCL_FAIL(LCL_MEMORY, "no memory for a path");
     free(path);
     lcl_gguf_meta_free(&meta);
     return status;
@@ -55,11 +85,10 @@ lcl_status export_gguf_write(const struct export_request *r, const struct lcl_en
                              const struct lcl_config *c, const char *dir)
 {
     struct lcl_gguf_save_options o = {.type = types[r->dtype].type};
-    (void)c;
     memcpy(o.image_mean, e->preprocess.mean, sizeof o.image_mean);
     memcpy(o.image_std, e->preprocess.std, sizeof o.image_std);
     LCL_TRY(lcl_fs_mkdirs(dir));
-    LCL_TRY(write_text(e, dir, &o));
+    LCL_TRY(write_text(r, e, c, dir, &o));
     if (r->text_only) return LCL_OK;
     char *path = lcl_strdupf("%s/mmproj.gguf", dir);
     lcl_status status = path ? lcl_gguf_save_vision(path, &e->model.params, &e->model.config, &o)

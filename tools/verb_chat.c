@@ -5,28 +5,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/hf.h"
 #include "core/fs.h"
-#include "tools/cli.h"
-#include "train/answer.h"
+#include "data/pack_source.h"
+#include "tools/chat.h"
 
 enum { LINE_BYTES = 1 << 16, MAX_WORDS = 1024 };
 
-struct chat {
-    struct lcl_env env;
-    struct lcl_config config;
-    struct lcl_gallery gallery;
-    struct lcl_answerer answerer;
-    struct lcl_support support;
-    bool done;
-};
-
-static const char commands[] =
-    "  /teach LABEL FILE...   show pictures of a class; again adds more of them\n"
-    "  FILE...                ask what is in pictures\n"
-    "  /classes               what was taught\n"
-    "  /forget LABEL          drop a class\n"
-    "  /quit                  or Ctrl-D\n"
-    "Words with spaces go between quotes.\n";
+#define COMMANDS                                                                           \
+    "  /teach LABEL FILE...   show pictures of a class; again adds more of them\n"         \
+    "  FILE...                ask which class is in pictures\n"                            \
+    "  /classes               what was taught\n"                                           \
+    "  /forget LABEL          drop a class\n"                                              \
+    "  any other words        a free question; a picture's name in it shows the picture\n" \
+    "  /show FILE...          show pictures before the next free question\n"               \
+    "  /new                   begin another conversation; classes stay\n"                  \
+    "  /help, /quit           or Ctrl-D\n"                                                 \
+    "Words of commands that hold spaces go between quotes.\n"
 
 /* Takes the quotes and backslashes from the word at *from, in place; *from is set behind it. */
 static lcl_status unquote(const char **from, char **to)
@@ -63,14 +58,7 @@ static lcl_status split(char *line, char **word, int *n)
 
 static lcl_status check_files(char **file, int n)
 {
-    for (int i = 0; i < n; i++) {
-        if (lcl_fs_is_dir(file[i]))
-            return LCL_FAIL_HINT(LCL_CONFIG, "list the files: /teach LABEL FILE...",
-                                 "%s is a folder", file[i]);
-        if (!lcl_fs_exists(file[i]))
-            return LCL_FAIL_HINT(LCL_NOT_FOUND, "/help lists the commands", "there is no file %s",
-                                 file[i]);
-    }
+    for (int i = 0; i < n; i++) LCL_TRY(chat_check_file(file[i]));
     return LCL_OK;
 }
 
@@ -89,21 +77,33 @@ static lcl_status teach(struct chat *c, char **word, int n)
     }
     lcl_gallery_cut(&c->gallery, before);
     LCL_TRY(status);
-    int64_t pictures = 0;
-    for (int i = 0; i < c->support.n; i++)
-        if (strcmp(c->support.classes[i].label, word[0]) == 0) pictures = c->support.classes[i].n;
+    int64_t pictures = c->support.classes[lcl_support_find(&c->support, word[0])].n;
     printf("%s: %lld picture%s%s\n", word[0], (long long)pictures, pictures == 1 ? "" : "s",
            c->support.n == 1 ? "; teach another class, to tell it from" : "");
     return LCL_OK;
 }
 
-static void print_answer(const struct chat *c, const char *file, const char *text,
-                         const double *share)
+struct printing {
+    const struct chat *chat;
+    char **file;
+    const double *logprob; /* [queries, classes] */
+};
+
+static void begin_answer(void *ctx, int64_t q)
 {
-    printf("%s: %s\n ", file, text + strspn(text, " \n"));
-    for (int i = 0; i < c->support.n; i++)
-        printf(" %s %.1f %%%s", c->support.classes[i].label, 100 * share[i],
-               i + 1 < c->support.n ? "," : "\n");
+    const struct printing *p = ctx;
+    printf("%s: ", p->file[q]);
+}
+
+static void end_answer(void *ctx, int64_t q)
+{
+    const struct printing *p = ctx;
+    const struct lcl_support *s = &p->chat->support;
+    double share[LCL_MAX_WAYS];
+    lcl_answer_shares(p->logprob + q * s->n, s->n, share);
+    printf("\n ");
+    for (int i = 0; i < s->n; i++)
+        printf(" %s %.1f %%%s", s->classes[i].label, 100 * share[i], i + 1 < s->n ? "," : "\n");
 }
 
 static lcl_status ask(struct chat *c, char **file, int n)
@@ -112,7 +112,10 @@ static lcl_status ask(struct chat *c, char **file, int n)
     int64_t query[MAX_WORDS], before = c->gallery.n;
     int way[LCL_MAX_WAYS];
     char *text[MAX_WORDS] = {NULL};
-    double share[LCL_MAX_WAYS], *logprob = NULL;
+    double *logprob = NULL;
+    struct printing printing = {.chat = c, .file = file};
+    struct speaker speaker = {.begin = begin_answer, .end = end_answer, .ctx = &printing};
+    struct lcl_answer_how how = c->how;
     lcl_status status;
     LCL_TRY(check_files(file, n));
     if (c->support.n < 2)
@@ -129,13 +132,15 @@ static lcl_status ask(struct chat *c, char **file, int n)
         status = LCL_FAIL(LCL_MEMORY, "no memory for %d answers", n);
         goto out;
     }
-    LCL_TRY_GOTO(lcl_answer(&c->answerer, &e, &(struct lcl_sampling){0}, text));
     LCL_TRY_GOTO(lcl_answer_likelihood(&c->answerer, &e, logprob));
-    for (int q = 0; q < n; q++) {
-        lcl_answer_shares(logprob + q * c->support.n, c->support.n, share);
-        print_answer(c, file[q], text[q], share);
-    }
+    printing.logprob = logprob;
+    LCL_TRY_GOTO(speaker_open(&speaker, n));
+    how.say = speaker_say;
+    how.say_ctx = &speaker;
+    LCL_TRY_GOTO(lcl_answer(&c->answerer, &e, &how, text));
+    c->how.sampling.first_sequence += (uint64_t)n;
 out:
+    speaker_close(&speaker);
     for (int q = 0; q < n; q++) free(text[q]);
     free(logprob);
     lcl_episode_free(&e);
@@ -164,21 +169,27 @@ static lcl_status forget(struct chat *c, char **word, int n)
     return LCL_OK;
 }
 
-static lcl_status obey(struct chat *c, char *line)
+static lcl_status show(struct chat *c, char **word, int n)
 {
-    static const char *const names[] = {"/teach", "/classes", "/forget", "/help", "/quit"};
-    char *word[MAX_WORDS];
+    if (n == 0) return LCL_FAIL_HINT(LCL_CONFIG, "as /show a.png b.png", "/show wants pictures");
+    for (int i = 0; i < n; i++) LCL_TRY(chat_show(c, word[i]));
+    return LCL_OK;
+}
+
+static lcl_status obey_command(struct chat *c, char **word, int n)
+{
+    static const char *const names[] = {"/teach", "/classes", "/forget", "/show",
+                                        "/new",   "/help",    "/quit"};
     char hint[64] = "/help lists the commands";
-    int n;
-    LCL_TRY(split(line, word, &n));
-    if (n == 0) return LCL_OK;
-    if (word[0][0] != '/' || lcl_fs_exists(word[0])) return ask(c, word, n);
     if (strcmp(word[0], "/teach") == 0) return teach(c, word + 1, n - 1);
     if (strcmp(word[0], "/forget") == 0) return forget(c, word + 1, n - 1);
+    if (strcmp(word[0], "/show") == 0) return show(c, word + 1, n - 1);
     if (strcmp(word[0], "/classes") == 0) {
         list_classes(c);
+    } else if (strcmp(word[0], "/new") == 0) {
+        chat_begin_anew(c);
     } else if (strcmp(word[0], "/help") == 0) {
-        fputs(commands, stdout);
+        fputs(COMMANDS, stdout);
     } else if (strcmp(word[0], "/quit") == 0) {
         c->done = true;
     } else {
@@ -188,6 +199,29 @@ static lcl_status obey(struct chat *c, char *line)
         return LCL_FAIL_HINT(LCL_CONFIG, hint, "there is no command %s", word[0]);
     }
     return LCL_OK;
+}
+
+/* Files alone are asked for by class; a name that no file has is better told than asked about. */
+static bool are_files(char **word, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!lcl_fs_exists(word[i]) && !lcl_source_is_picture(word[i])) return false;
+    return true;
+}
+
+static lcl_status obey(struct chat *c, char *line)
+{
+    char *word[MAX_WORDS], question[LINE_BYTES];
+    int n;
+    line += strspn(line, " \t");
+    snprintf(question, sizeof question, "%s", line);
+    lcl_status status = split(line, word, &n);
+    if (status == LCL_OK && n == 0) return LCL_OK;
+    bool command = question[0] == '/' && !(status == LCL_OK && lcl_fs_exists(word[0]));
+    if (command && status == LCL_OK) return obey_command(c, word, n);
+    if (command) return status;
+    if (status == LCL_OK && are_files(word, n)) return ask(c, word, n);
+    return chat_ask_freely(c, question);
 }
 
 static lcl_status at_line(int64_t number, lcl_status status)
@@ -204,7 +238,7 @@ static lcl_status talk(struct chat *c)
     const bool person = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     char line[LINE_BYTES];
     lcl_status status = LCL_OK;
-    if (person) printf("Teach classes by pictures, then ask about others.\n%s", commands);
+    if (person) printf("Teach classes by pictures, then ask about others.\n" COMMANDS);
     for (int64_t number = 1; !c->done && status == LCL_OK; number++) {
         if (person) printf("> ");
         fflush(stdout);
@@ -227,11 +261,13 @@ static lcl_status talk(struct chat *c)
     return status;
 }
 
-static lcl_status chat(const char *model, const struct cli_list *sets)
+static lcl_status chat(const char *model, const struct cli_list *sets,
+                       const struct speak_options *speak)
 {
     struct chat *c = calloc(1, sizeof *c);
     if (!c) return LCL_FAIL(LCL_MEMORY, "no memory to begin");
     lcl_status status;
+    LCL_TRY_GOTO(speak_how(speak, &c->how));
     LCL_TRY_GOTO(lcl_env_run_config(model, sets->v, sets->n, &c->config));
     LCL_TRY_GOTO(lcl_env_start(&c->env, &c->config));
     LCL_TRY_GOTO(lcl_env_load_model(&c->env, model, &c->config));
@@ -239,6 +275,7 @@ static lcl_status chat(const char *model, const struct cli_list *sets)
     LCL_TRY_GOTO(lcl_answerer_open(&c->answerer, &c->gallery, &c->config));
     status = talk(c);
 out:
+    chat_begin_anew(c);
     lcl_answerer_close(&c->answerer);
     lcl_gallery_close(&c->gallery);
     lcl_support_free(&c->support);
@@ -249,25 +286,30 @@ out:
 
 static lcl_status run(int argc, char **argv)
 {
-    const char *model = NULL;
+    const char *model = NULL, *tower = NULL;
     struct cli_list sets = {0};
-    const struct cli_option options[] = {{"--model", CLI_STR, &model, .value = "RUN",
-                                          .required = true,
-                                          .doc = "run folder, checkpoint, or HF LLaVA folder"},
-                                         CLI_SET_OPTION(&sets),
-                                         CLI_END};
+    struct speak_options speak = {.top_p = 1};
+    const struct cli_option options[] = {
+        {"--model", CLI_STR, &model, .value = "RUN", .required = true,
+         .doc = "run folder, checkpoint, or HF LLaVA folder"},
+        SPEAK_OPTIONS(&speak,
+                      "tokens of an answer at most; 0: eval.max_new_tokens, of a free one 256"),
+        CLI_TOWER_OPTION(&tower),
+        CLI_SET_OPTION(&sets),
+        CLI_END};
     const struct cli_spec spec = {
         .usage = "--model RUN",
-        .about = "Reads commands, a line each, and answers at once:\n"
-                 "  /teach LABEL FILE...   show pictures of a class; again adds more of them\n"
-                 "  FILE...                ask what is in pictures\n"
-                 "  /classes, /forget LABEL, /help, /quit\n"
-                 "A script may write the commands: the first wrong one ends it with exit code 1.",
+        .about =
+            "Reads commands, a line each, and answers at once, word by word:\n" COMMANDS
+            "Free questions are worded as chat.template and chat.system say; what was taught "
+            "stands before them.\nA script may write the commands: the first wrong one ends it "
+            "with exit code 1.",
         .options = options,
         .notes = "Example:\n  lcl chat --model build/demo/seed-1/link"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
-    return args.help ? LCL_OK : chat(model, &sets);
+    lcl_hf_use_tower(tower);
+    return args.help ? LCL_OK : chat(model, &sets, &speak);
 }
 
 const struct cli_verb verb_chat = {"chat", "teach classes and ask about pictures, line by line", 47,

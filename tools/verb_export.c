@@ -10,6 +10,7 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "core/fs.h"
+#include "data/chat.h"
 #include "tools/export_card.h"
 #include "tools/export_peft.h"
 #include "tools/out_folder.h"
@@ -40,44 +41,30 @@ static lcl_status round_hf(struct lcl_params *t, const struct export_request *r)
 
 /* ---- the folder ---- */
 
-/* Chat templates that apply_chat_template of transformers (and those who read its folders) fills:
- * as episodes are worded, with a picture wherever a part of type "image" stands. */
-static char *chat_template(const char *image)
-{
-    if (strpbrk(image, "'\\")) return NULL;
-    return lcl_strdupf(
-        "{%% macro words(content) %%}{%% if content is string %%}{{ content }}{%% else %%}"
-        "{%% for part in content %%}{{ '%s' if part['type'] == 'image' else part['text'] }}"
-        "{%% endfor %%}{%% endif %%}{%% endmacro %%}"
-        "{%% for message in messages %%}"
-        "{%% if message['role'] == 'system' %%}{{ words(message['content']) + ' ' }}"
-        "{%% elif message['role'] == 'user' %%}{{ 'USER: ' + words(message['content']) + ' ' }}"
-        "{%% else %%}{{ 'ASSISTANT: ' + words(message['content']) + eos_token }}{%% endif %%}"
-        "{%% endfor %%}{%% if add_generation_prompt %%}{{ 'ASSISTANT:' }}{%% endif %%}",
-        image);
-}
-
 /* The template of DIR/tokenizer_config.json, where programs that read the tokenizer alone look for
- * it, and in chat_template.jinja, where processors do; ours where there is none. */
-static lcl_status add_chat_template(const char *dir, const struct lcl_tokenizer *t)
+ * it, and in chat_template.jinja, where processors do; that of chat.template where there is none,
+ * or where that names one. */
+static lcl_status add_chat_template(const char *dir, const struct lcl_config *c,
+                                    const struct lcl_tokenizer *t)
 {
     lcl_status status = LCL_OK;
     char *text = NULL, *made = NULL, *path = lcl_strdupf("%s/tokenizer_config.json", dir);
     const char *image = lcl_tokenizer_token(t, lcl_tokenizer_image(t));
-    char *words = chat_template(image ? image : "<image>");
+    char *words = NULL;
     json_t *root = NULL;
     size_t size;
     if (!path) {
         status = LCL_FAIL(LCL_MEMORY, "no memory for a path");
         goto out;
     }
+    LCL_TRY_GOTO(lcl_chat_jinja(lcl_chat_for(c, t), image ? image : "<image>", &words));
     LCL_TRY_GOTO(lcl_fs_read(path, SMALL_FILE_BYTES, &text, &size));
     root = json_loadb(text, size, JSON_ALLOW_NUL, NULL);
     if (!json_is_object(root)) {
         status = LCL_FAIL(LCL_FORMAT, "%s is not a JSON object", path);
         goto out;
     }
-    if (words && !json_object_get(root, "chat_template")) {
+    if (c->chat_template != LCL_CHAT_AUTO || !json_object_get(root, "chat_template")) {
         json_object_set_new(root, "chat_template", json_string(words));
         made = json_dumps(root, JSON_INDENT(2));
         LCL_TRY_GOTO(lcl_fs_write_text(dir, "tokenizer_config.json", made));
@@ -141,8 +128,9 @@ static lcl_status write_hf(const struct export_request *r, const struct lcl_env 
     LCL_TRY(lcl_tokenizer_save(e->tokenizer, dir));
     if (r->to == EXPORT_HF) LCL_TRY(write_processor(dir, e));
     if (is_hf) LCL_TRY(carry_over(r->from, dir, "preprocessor_config.json", NULL));
-    LCL_TRY(carry_over(origin, dir, "chat_template.jinja", &jinja));
-    return jinja ? LCL_OK : add_chat_template(dir, e->tokenizer);
+    if (c->chat_template == LCL_CHAT_AUTO)
+        LCL_TRY(carry_over(origin, dir, "chat_template.jinja", &jinja));
+    return jinja ? LCL_OK : add_chat_template(dir, c, e->tokenizer);
 }
 
 static lcl_status read_back_hf(const struct export_request *r, const struct lcl_config *c,

@@ -6,8 +6,9 @@
 
 #include "core/fs.h"
 #include "core/threads.h"
+#include "train/answer_parts.h"
 
-enum { GALLERY_BATCH = 16, SLICE_TOKENS = 16384, SLICE_QUERIES = 64 };
+enum { GALLERY_BATCH = 16 };
 
 void lcl_bad_pictures_free(struct lcl_bad_pictures *b)
 {
@@ -178,17 +179,9 @@ void lcl_answerer_close(struct lcl_answerer *a)
     *a = (struct lcl_answerer){0};
 }
 
-/* The batch of some queries of an episode, its features gathered. */
-static lcl_status pack(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
-                       enum lcl_encode_mode mode, const struct lcl_batch **batch)
+lcl_status lcl_answerer_gather(struct lcl_answerer *a)
 {
-    struct lcl_episode part = *e;
-    part.queries = e->queries + begin;
-    part.n_queries = n;
-    lcl_batch_builder_reset(a->builder);
-    LCL_TRY(lcl_batch_append_episode(a->builder, &part, mode, LCL_SUPERVISE_LAST, NULL,
-                                     a->config->model_max_length));
-    const struct lcl_batch *b = *batch = lcl_batch_builder_get(a->builder);
+    const struct lcl_batch *b = lcl_batch_builder_get(a->builder);
     size_t row = (size_t)a->gallery->row, want = (size_t)b->n_images * row;
     if (want > a->features_cap) {
         free(a->features);
@@ -207,12 +200,24 @@ static lcl_status pack(struct lcl_answerer *a, const struct lcl_episode *e, int 
     return LCL_OK;
 }
 
-/* Queries that are asked at once: as many as keep a batch within SLICE_TOKENS or so. */
-static int slice_of(const struct lcl_answerer *a, int branches)
+lcl_status lcl_answerer_pack(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
+                             enum lcl_encode_mode mode, const struct lcl_batch **batch)
+{
+    struct lcl_episode part = *e;
+    part.queries = e->queries + begin;
+    part.n_queries = n;
+    lcl_batch_builder_reset(a->builder);
+    LCL_TRY(lcl_batch_append_episode(a->builder, &part, mode, LCL_SUPERVISE_LAST, NULL,
+                                     a->config->model_max_length));
+    *batch = lcl_batch_builder_get(a->builder);
+    return lcl_answerer_gather(a);
+}
+
+int lcl_answerer_slice(const struct lcl_answerer *a, int branches)
 {
     int64_t branch = lcl_tokens_per_image(&a->gallery->env->model.config) + 32;
-    int64_t n = SLICE_TOKENS / (branch * branches);
-    return (int)(n < 1 ? 1 : n > SLICE_QUERIES ? SLICE_QUERIES : n);
+    int64_t n = LCL_TOKENS_AT_ONCE / (branch * branches);
+    return (int)(n < 1 ? 1 : n > LCL_ANSWERS_AT_ONCE ? LCL_ANSWERS_AT_ONCE : n);
 }
 
 static lcl_status score_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
@@ -220,7 +225,7 @@ static lcl_status score_slice(struct lcl_answerer *a, const struct lcl_episode *
 {
     const struct lcl_batch *b;
     double loss;
-    LCL_TRY(pack(a, e, begin, n, LCL_ENCODE_CANDIDATES, &b));
+    LCL_TRY(lcl_answerer_pack(a, e, begin, n, LCL_ENCODE_CANDIDATES, &b));
     struct lcl_images images = {.features = a->features};
     LCL_TRY(lcl_model_loss(&a->pass, b, &images, &loss, NULL));
     const struct lcl_branch *branch = lcl_batch_builder_branches(a->builder);
@@ -237,57 +242,11 @@ static lcl_status score_slice(struct lcl_answerer *a, const struct lcl_episode *
 lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,
                                  double *logprob)
 {
-    int step = slice_of(a, e->n_ways);
+    int step = lcl_answerer_slice(a, e->n_ways);
     for (int begin = 0; begin < e->n_queries; begin += step)
         LCL_TRY(score_slice(a, e, begin, e->n_queries - begin < step ? e->n_queries - begin : step,
                             logprob));
     return LCL_OK;
-}
-
-static lcl_status generate_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin,
-                                 int n, const struct lcl_sampling *sampling, char **text)
-{
-    const struct lcl_batch *b;
-    LCL_TRY(pack(a, e, begin, n, LCL_ENCODE_PROMPT, &b));
-    struct lcl_images images = {.features = a->features};
-    const struct lcl_branch *branch = lcl_batch_builder_branches(a->builder);
-    bool *is_branch = calloc((size_t)b->n_runs, sizeof *is_branch);
-    struct lcl_ids *ids = calloc((size_t)b->n_runs, sizeof *ids);
-    lcl_status status = LCL_OK;
-    if (!is_branch || !ids) {
-        status = LCL_FAIL(LCL_MEMORY, "no memory for %d answers", n);
-        goto out;
-    }
-    for (int64_t r = 0; r < b->n_runs; r++) is_branch[r] = branch[r].query >= 0;
-    struct lcl_generate_how how = {.max_new = a->config->eval_max_new_tokens,
-                                   .sampling = *sampling};
-    how.sampling.first_sequence += (uint64_t)begin;
-    LCL_TRY_GOTO(lcl_generate(&a->generator, b, &images, is_branch, &how, ids));
-    for (int64_t r = 0; r < b->n_runs; r++)
-        if (is_branch[r])
-            LCL_TRY_GOTO(lcl_tokenizer_decode(a->gallery->env->tokenizer, ids[r].v, ids[r].n, true,
-                                              &text[begin + branch[r].query]));
-out:
-    for (int64_t r = 0; ids && r < b->n_runs; r++) lcl_ids_free(&ids[r]);
-    free(is_branch);
-    free(ids);
-    return status;
-}
-
-lcl_status lcl_answer(struct lcl_answerer *a, const struct lcl_episode *e,
-                      const struct lcl_sampling *sampling, char **text)
-{
-    int step = slice_of(a, 1);
-    lcl_status status = LCL_OK;
-    for (int i = 0; i < e->n_queries; i++) text[i] = NULL;
-    for (int begin = 0; begin < e->n_queries && status == LCL_OK; begin += step)
-        status = generate_slice(
-            a, e, begin, e->n_queries - begin < step ? e->n_queries - begin : step, sampling, text);
-    for (int i = 0; i < e->n_queries && status != LCL_OK; i++) {
-        free(text[i]);
-        text[i] = NULL;
-    }
-    return status;
 }
 
 void lcl_answer_shares(const double *logprob, int n, double *share)

@@ -7,6 +7,7 @@
 #include "train/env.h"
 #include "train/generate.h"
 #include "train/support.h"
+#include "train/words.h"
 
 struct lcl_bad_picture {
     char *path, *why;
@@ -54,10 +55,29 @@ void lcl_answerer_close(struct lcl_answerer *a);
 /* logprob [n_queries, n_ways]: log-likelihood of the whole answer that names each label. */
 LCL_CHECKED lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,
                                              double *logprob);
-/* text [n_queries]: the answers, malloc'd; NULL on failure. Query q's sequence is first_sequence +
- * q. */
+
+/* All zero: the likeliest words, up to the config's eval.max_new_tokens. */
+struct lcl_answer_how {
+    struct lcl_sampling sampling; /* answer i's sequence is first_sequence + i */
+    int64_t max_new;              /* tokens; 0: eval.max_new_tokens */
+    const char *const *stop;      /* [n_stop] strings that end an answer, left out of it */
+    int n_stop;
+    const char *end_token; /* as lcl_chat_end, or NULL */
+    lcl_say_fn say;        /* receives the words as they come, or NULL */
+    void *say_ctx;
+};
+/* text [n_queries]: the answers, malloc'd; NULL on failure. */
 LCL_CHECKED lcl_status lcl_answer(struct lcl_answerer *a, const struct lcl_episode *e,
-                                  const struct lcl_sampling *sampling, char **text);
+                                  const struct lcl_answer_how *how, char **text);
+
+struct lcl_prompt {
+    const char *text;     /* whole, as lcl_chat_text makes it; <image> where a picture stands */
+    const int64_t *image; /* [n_images] as lcl_shot's: -1 - i for picture i of the gallery */
+    int64_t n_images;
+};
+/* text [n]: how the model goes on after each prompt, malloc'd; NULL on failure. */
+LCL_CHECKED lcl_status lcl_answer_prompts(struct lcl_answerer *a, const struct lcl_prompt *p, int n,
+                                          const struct lcl_answer_how *how, char **text);
 /* Shares exp(x) / sum exp of n log-likelihoods. */
 void lcl_answer_shares(const double *logprob, int n, double *share);
 

@@ -171,8 +171,9 @@ static lcl_status step(void *generator)
     return pick(g);
 }
 
-/* Takes the picked tokens; lanes whose answer ends are marked. Returns how many go on in *live. */
-static lcl_status accept(struct lcl_generator *g, const struct lcl_generate_how *how,
+/* Takes the picked tokens, the number `made` of each answer, from 0 on; lanes whose answer ends are
+ * marked. Returns how many go on in *live. */
+static lcl_status accept(struct lcl_generator *g, const struct lcl_generate_how *how, int64_t made,
                          struct lcl_ids *out, int64_t *live)
 {
     *live = 0;
@@ -180,9 +181,11 @@ static lcl_status accept(struct lcl_generator *g, const struct lcl_generate_how 
         int32_t r = g->run_of[i], id = g->picked[i];
         if (r < 0) continue;
         g->run_of[i] = -1;
-        if (id == g->pass.model->config.eos_token) continue;
-        LCL_TRY(lcl_ids_push(&out[r], id));
-        if (how->stop && how->stop(how->stop_ctx, &out[r])) continue;
+        bool end_token = id == g->pass.model->config.eos_token;
+        bool end = end_token || made + 1 == how->max_new;
+        if (!end_token) LCL_TRY(lcl_ids_push(&out[r], id));
+        if (how->token) LCL_TRY(how->token(how->token_ctx, r, &out[r], &end));
+        if (end) continue;
         g->run_of[i] = r;
         g->id[i] = id;
         ++*live;
@@ -264,7 +267,7 @@ lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
     LCL_TRY(lcl_check_sampling(g->sampling.temperature, g->sampling.top_k, g->sampling.top_p));
     LCL_TRY(place_runs(g, b, is_branch, how->max_new));
     LCL_TRY(prefill(g, b, images, is_branch));
-    LCL_TRY(accept(g, how, out, &live));
+    LCL_TRY(accept(g, how, 0, out, &live));
     for (int64_t made = 1; made < how->max_new && live > 0; made++) {
         /* A recorded step goes on as it is until half of it is for nothing. */
         if (made == 1 || live < (ex->records ? g->n_lanes / 2 + 1 : g->n_lanes))
@@ -272,7 +275,7 @@ lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
         advance(g, b, made);
         LCL_TRY(ex->ops->replay_fwd(ex, &(struct lcl_replay_args){&g->step, step, g}));
         LCL_TRY(lcl_exec_sync(ex));
-        LCL_TRY(accept(g, how, out, &live));
+        LCL_TRY(accept(g, how, made, out, &live));
     }
     lcl_recording_free(&g->step);
     return LCL_OK;

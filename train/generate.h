@@ -38,16 +38,17 @@ void lcl_generator_init(struct lcl_generator *g, struct lcl_exec *exec,
                         const struct lcl_model *model);
 void lcl_generator_free(struct lcl_generator *g);
 
-typedef bool (*lcl_stop_fn)(void *ctx, const struct lcl_ids *so_far);
+/* Sees a run's answer grow. *end: it ends here, by its end token or its length; may be set. */
+typedef lcl_status (*lcl_token_fn)(void *ctx, int64_t run, const struct lcl_ids *so_far, bool *end);
 struct lcl_generate_how {
     int64_t max_new;
     struct lcl_sampling sampling;
-    lcl_stop_fn stop; /* may end an answer before its end token; or NULL */
-    void *stop_ctx;
+    lcl_token_fn token; /* called for every token and at the end token; or NULL */
+    void *token_ctx;
 };
 /* Continues every branch run (is_branch[run]) of a batch of LCL_ENCODE_PROMPT: out[run] receives up
  * to max_new tokens (malloc'd lcl_ids, the end token left out). LCL_RANGE for a sampling that is
- * none. */
+ * none; what how->token fails with. */
 LCL_CHECKED lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
                                     const struct lcl_images *images, const bool *is_branch,
                                     const struct lcl_generate_how *how, struct lcl_ids *out);

@@ -33,8 +33,7 @@ static lcl_status check_label(const char *label, const char *where)
     return LCL_OK;
 }
 
-/* -1: there is none. */
-static int find_class(const struct lcl_support *s, const char *label)
+int lcl_support_find(const struct lcl_support *s, const char *label)
 {
     for (int i = 0; i < s->n; i++)
         if (strcmp(s->classes[i].label, label) == 0) return i;
@@ -45,7 +44,7 @@ static lcl_status add_class(struct lcl_support *s, const char *label, const char
                             const char *hint)
 {
     LCL_TRY(check_label(label, where));
-    if (find_class(s, label) >= 0)
+    if (lcl_support_find(s, label) >= 0)
         return LCL_FAIL_HINT(LCL_CONFIG, hint, "%s: the label \"%s\" is there already", where,
                              label);
     if (s->n >= LCL_SUPPORT_MAX_CLASSES)
@@ -84,7 +83,7 @@ static lcl_status add_picture(struct lcl_support *s, char *path)
 lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char *path,
                            int64_t image)
 {
-    int i = find_class(s, label);
+    int i = lcl_support_find(s, label);
     if (i < 0) {
         i = s->n;
         LCL_TRY(add_class(s, label, "the label", ""));
@@ -94,7 +93,7 @@ lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char 
 
 bool lcl_support_drop(struct lcl_support *s, const char *label)
 {
-    int i = find_class(s, label);
+    int i = lcl_support_find(s, label);
     if (i < 0) return false;
     free_class(&s->classes[i]);
     memmove(&s->classes[i], &s->classes[i + 1], (size_t)(s->n - i - 1) * sizeof *s->classes);

@@ -26,6 +26,8 @@ LCL_CHECKED lcl_status lcl_support_parse(struct lcl_support *s, const char *text
  * there. LCL_CONFIG for a label that no answer can hold. */
 LCL_CHECKED lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char *path,
                                        int64_t image);
+/* The number of the class of that label, -1: there is none. */
+int lcl_support_find(const struct lcl_support *s, const char *label);
 /* Drops a class; false: there is none of that label. */
 bool lcl_support_drop(struct lcl_support *s, const char *label);
 /* Adds each sub-folder of `dir` as a class, its pictures in order of names; the label is the

@@ -39,6 +39,18 @@ static void load_hf(struct lcl_model *m, const char *dir)
     ASSERT_OK(lcl_hf_load(dir, &m->params, LCL_ALL_PARTS, NULL));
 }
 
+/* chat.template names another template than the usual one. */
+static void a_template_is_named(void **state)
+{
+    (void)state;
+    SUCCEEDS("export %s --out %s --set chat.template=llama-2", tiny_run("named", ""),
+             at("llama-hf"));
+    json_t *tok = read_json(at("llama-hf"), "tokenizer_config.json");
+    assert_non_null(
+        strstr(json_string_value(json_object_get(tok, "chat_template")), "[INST] <<SYS>>"));
+    json_decref(tok);
+}
+
 /* Plain models lose nothing: every parameter of the run is in the folder, bit for bit. */
 static void a_run_becomes_a_folder(void **state)
 {
@@ -291,6 +303,7 @@ static void adapters_are_folded_with_the_projector(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_run_becomes_a_folder),
+                                       cmocka_unit_test(a_template_is_named),
                                        cmocka_unit_test(folded_models_compute_the_same),
                                        cmocka_unit_test(exports_say_what_they_are),
                                        cmocka_unit_test(pooled_models_are_refused),

@@ -72,7 +72,7 @@ static void files_are_shown(void **state)
     says("LLaMA, width ");
     says("tokenizer.ggml.tokens ");
     says(" of string");
-    says("missing_metadata:\n  tokenizer.chat_template");
+    says("tokenizer.chat_template ");
     says("F16 ");
     SUCCEEDS("inspect %s/mmproj.gguf --json", at("shown"));
     json_t *root = json_loads(output, 0, NULL);

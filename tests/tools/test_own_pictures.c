@@ -205,6 +205,106 @@ static void chat_says_what_is_wrong(void **state)
     says("none yet: /teach");
 }
 
+/* The output up to its end, and a copy of it. */
+static char *said(const char *arguments)
+{
+    assert_int_equal(lcl_stdout("%s", here(arguments)), 0);
+    char *copy = strdup(output);
+    assert_non_null(copy);
+    return copy;
+}
+
+static void generate_answers_prompts(void **state)
+{
+    (void)state;
+#define ASK \
+    "generate --model DIR/run --max-new 8 --temperature 2 --prompt 'what is <image>, <image>?' "
+#define TWO "--image DIR/new/a.png --image DIR/few/Red_Fox/1.png "
+    char *one = said(ASK TWO),
+         *both = said(ASK TWO "--prompt 'say: <image>' --image DIR/new/a.png");
+    assert_true(strlen(one) > 1);
+    assert_memory_equal(both, "what is <image>, <image>?\n  answer: ", 36);
+    assert_memory_equal(both + 36, one, strlen(one)); /* alone and beside another */
+    assert_non_null(strstr(both, "\n\nsay: <image>\n  answer: "));
+    char *json = said(ASK TWO "--json"), stop[600];
+    json_t *root = json_loads(json, 0, NULL);
+    json_t *first = json_array_get(json_object_get(root, "answers"), 0);
+    const char *answer = json_string_value(json_object_get(first, "answer"));
+    assert_memory_equal(answer, one, strlen(answer));
+    assert_int_equal(json_array_size(json_object_get(first, "images")), 2);
+    json_decref(root);
+    snprintf(stop, sizeof stop, ASK TWO "--max-new 1");
+    char *shorter = said(stop);
+    assert_true(strlen(shorter) < strlen(one));
+    assert_memory_equal(shorter, one, strlen(shorter) - 1);
+    free(one);
+    free(both);
+    free(json);
+    free(shorter);
+    assert_int_equal(lcl("%s", here(ASK "--image DIR/new/a.png")), 1);
+    says("1 --image, but the prompts say <image> 2 times\nhint: ");
+    assert_int_equal(lcl("%s", here(ASK TWO "--image DIR/none.png")), 1);
+    says("--image: there is no ");
+    assert_int_equal(lcl("%s", here(ASK TWO "--query DIR/new/a.png")), 1);
+    says("or --prompt and --image");
+    assert_int_equal(lcl("%s", here(ASK TWO "--stop ''")), 1);
+    says("--stop: the text is empty");
+#undef TWO
+#undef ASK
+}
+
+/* What `lcl chat` with these options says to commands; free. */
+static char *heard(const char *options, const char *commands)
+{
+    char text[2048], call[600];
+    with_dir(text, commands, sizeof text);
+    write_file("ask.txt", text, strlen(text));
+    snprintf(call, sizeof call, "chat --model DIR/run %s <DIR/ask.txt", options);
+    return said(call);
+}
+
+/* A question with its picture in place is the prompt that `lcl generate` makes. */
+static void chat_answers_free_questions(void **state)
+{
+    (void)state;
+#define OPTIONS "--set chat.system=Look. --max-new 20 --temperature 3 "
+    static const char *const asked[] = {"what is DIR/new/a.png?\n",
+                                        "/show DIR/new/a.png\nwhat is <image>?\n"};
+    char *wanted = said("generate --model DIR/run --prompt 'what is <image>?' "
+                        "--image DIR/new/a.png " OPTIONS);
+    for (int i = 0; i < 2; i++) {
+        char *answer = heard(OPTIONS, asked[i]);
+        assert_string_equal(answer, wanted);
+        free(answer);
+    }
+#undef OPTIONS
+    free(wanted);
+    assert_int_equal(chat("what is <image>\n"), 1);
+    says("line 1: there is no picture for <image>\nhint: /show FILE");
+    assert_int_equal(chat("what is DIR/new/none.png?\n"), 1);
+    says("there is no file ");
+    assert_int_equal(chat("/show DIR/new\n"), 1);
+    says("/new is a folder");
+    assert_int_equal(chat("/show\n"), 1);
+    says("/show wants pictures");
+}
+
+/* What was said and taught stands before a question: there it takes room. */
+static void chat_remembers(void **state)
+{
+    (void)state;
+#define SHORT "--max-new 1 --set model_max_length=26 "
+    free(heard(SHORT, "don't say DIR/new/a.png\n/new\nonce more DIR/new/a.png\n"));
+    assert_int_equal(lcl("%s", here("chat --model DIR/run " SHORT "<DIR/ask.txt")), 0);
+    write_file("ask.txt", "don't say\nonce more\n", 20);
+    assert_int_equal(lcl("%s", here("chat --model DIR/run " SHORT "<DIR/ask.txt")), 1);
+    says("line 2: a prompt is ");
+    assert_int_equal(chat("/teach fox DIR/new/a.png\nonce more\n"), 0);
+    assert_int_equal(lcl("%s", here("chat --model DIR/run " SHORT "<DIR/ask.txt")), 1);
+    says("line 2: a prompt is ");
+#undef SHORT
+}
+
 static void classify_writes_a_table(void **state)
 {
     (void)state;
@@ -271,13 +371,11 @@ static void a_plan_is_printed_or_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generate_answers_each_query),
-        cmocka_unit_test(generate_draws),
-        cmocka_unit_test(generate_says_what_is_wrong),
-        cmocka_unit_test(chat_teaches_and_asks),
-        cmocka_unit_test(chat_says_what_is_wrong),
-        cmocka_unit_test(classify_writes_a_table),
-        cmocka_unit_test(an_hf_folder_answers_too),
+        cmocka_unit_test(generate_answers_each_query),  cmocka_unit_test(generate_draws),
+        cmocka_unit_test(generate_says_what_is_wrong),  cmocka_unit_test(chat_teaches_and_asks),
+        cmocka_unit_test(chat_says_what_is_wrong),      cmocka_unit_test(generate_answers_prompts),
+        cmocka_unit_test(chat_answers_free_questions),  cmocka_unit_test(chat_remembers),
+        cmocka_unit_test(classify_writes_a_table),      cmocka_unit_test(an_hf_folder_answers_too),
         cmocka_unit_test(a_plan_is_printed_or_refused),
     };
     return cmocka_run_group_tests(tests, make_run, NULL);

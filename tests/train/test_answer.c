@@ -192,12 +192,12 @@ static void check_queries_alone(const char *pool)
     assert_int_equal(e[0].n_shots, 6);
     for (int i = 0; i < 6; i++) assert_int_equal(e[0].shots[i].way, i % 3); /* in turns */
     ASSERT_OK(lcl_answer_likelihood(&a, &e[0], all));
-    ASSERT_OK(lcl_answer(&a, &e[0], &(struct lcl_sampling){0}, text));
+    ASSERT_OK(lcl_answer(&a, &e[0], &(struct lcl_answer_how){0}, text));
     double spread = 0;
     for (int q = 0; q < 5; q++) {
         ASSERT_OK(lcl_support_episode(&s, way, 3, 100, NULL, &query[q], 1, &e[1]));
         ASSERT_OK(lcl_answer_likelihood(&a, &e[1], one));
-        ASSERT_OK(lcl_answer(&a, &e[1], &(struct lcl_sampling){0}, &alone));
+        ASSERT_OK(lcl_answer(&a, &e[1], &(struct lcl_answer_how){0}, &alone));
         for (int w = 0; w < 3; w++) {
             assert_true(fabs(all[3 * q + w] - one[w]) < 1e-3);
             assert_true(all[3 * q + w] < 0);
@@ -260,6 +260,112 @@ static void scores_of_pairs_and_of_all(void **state)
     lcl_env_close(&env);
 }
 
+/* ---- words as they come ---- */
+
+struct heard {
+    char text[5][400];
+    int ends[5], pieces;
+};
+
+static void hear(void *ctx, int64_t answer, const char *text, bool end)
+{
+    struct heard *h = ctx;
+    assert_int_equal(h->ends[answer], 0);
+    strcat(h->text[answer], text);
+    h->ends[answer] += end;
+    h->pieces++;
+}
+
+static void words_come_one_by_one(void **state)
+{
+    (void)state;
+    struct lcl_gallery g;
+    struct lcl_support s = {0};
+    struct lcl_answerer a;
+    struct lcl_episode *e = calloc(1, sizeof *e);
+    struct heard heard = {0};
+    int64_t query[5];
+    char *text[5], stop[3] = "", *cut[5];
+    const char *stops[] = {stop, "no such words"};
+    const int way[] = {0, 1, 2};
+    open_model("mean");
+    fill(&g, &s, query);
+    ASSERT_OK(lcl_answerer_open(&a, &g, &config));
+    ASSERT_OK(lcl_support_episode(&s, way, 3, 100, NULL, query, 5, e));
+    struct lcl_answer_how how = {.sampling = {.temperature = 3, .top_p = 1, .seed = 5},
+                                 .max_new = 24,
+                                 .say = hear,
+                                 .say_ctx = &heard};
+    ASSERT_OK(lcl_answer(&a, e, &how, text));
+    for (int q = 0; q < 5; q++) {
+        assert_string_equal(heard.text[q], text[q]);
+        assert_int_equal(heard.ends[q], 1);
+    }
+    assert_true(heard.pieces > 20);
+    assert_true(strlen(text[0]) > 8);
+    memcpy(stop, text[0] + 4, 2); /* ends where it first stands, and what stands there goes */
+    heard = (struct heard){0};
+    how.stop = stops;
+    how.n_stop = 2;
+    ASSERT_OK(lcl_answer(&a, e, &how, cut));
+    for (int q = 0; q < 5; q++) {
+        const char *at = strstr(text[q], stop);
+        size_t n = at ? (size_t)(at - text[q]) : strlen(text[q]);
+        assert_int_equal(strlen(cut[q]), n);
+        assert_memory_equal(cut[q], text[q], n);
+        assert_string_equal(heard.text[q], cut[q]);
+        assert_int_equal(heard.ends[q], 1);
+        free(text[q]);
+        free(cut[q]);
+    }
+    lcl_episode_free(e);
+    free(e);
+    lcl_answerer_close(&a);
+    lcl_gallery_close(&g);
+    lcl_support_free(&s);
+    lcl_env_close(&env);
+}
+
+/* Prompts of a batch are answered as alone; what a picture shows matters. */
+static void prompts_equal_single_ones(void **state)
+{
+    (void)state;
+    struct lcl_gallery g;
+    struct lcl_support s = {0};
+    struct lcl_answerer a;
+    int64_t query[5];
+    char *text[4], *alone;
+    open_model("none");
+    fill(&g, &s, query);
+    const int64_t images[] = {-1 - query[0], -1 - query[1], -1 - query[2], -1 - query[1]};
+    const struct lcl_prompt prompts[] = {{"what is in <image> or <image>?", images, 2},
+                                         {"no picture", NULL, 0},
+                                         {"what is in <image> or <image>?", images + 1, 2},
+                                         {"what is in <image> or <image>?", images + 2, 2}};
+    const struct lcl_answer_how how = {.sampling = {.temperature = 1, .top_p = 1}, .max_new = 12};
+    ASSERT_OK(lcl_answerer_open(&a, &g, &config));
+    ASSERT_OK(lcl_answer_prompts(&a, prompts, 4, &how, text));
+    for (int i = 0; i < 4; i++) {
+        struct lcl_answer_how one = how;
+        one.sampling.first_sequence = (uint64_t)i;
+        ASSERT_OK(lcl_answer_prompts(&a, &prompts[i], 1, &one, &alone));
+        assert_string_equal(text[i], alone);
+        free(alone);
+    }
+    struct lcl_answer_how greedy = {.max_new = 12};
+    char *order[2];
+    ASSERT_OK(lcl_answer_prompts(&a, prompts + 2, 2, &greedy, order));
+    assert_string_not_equal(order[0], order[1]); /* the same pictures, in another order */
+    for (int i = 0; i < 4; i++) free(text[i]);
+    for (int i = 0; i < 2; i++) free(order[i]);
+    const struct lcl_prompt bad[] = {prompts[1], {"<image>", NULL, 0}};
+    ASSERT_FAILS(lcl_answer_prompts(&a, bad, 2, &greedy, text), LCL_CONFIG, "has 1 times <image>");
+    lcl_answerer_close(&a);
+    lcl_gallery_close(&g);
+    lcl_support_free(&s);
+    lcl_env_close(&env);
+}
+
 static void shares_of_large_differences(void **state)
 {
     (void)state;
@@ -277,6 +383,8 @@ int main(void)
         cmocka_unit_test(bad_pictures_are_named_and_left_out),
         cmocka_unit_test(queries_of_one_support_set_equal_single_ones),
         cmocka_unit_test(scores_of_pairs_and_of_all),
+        cmocka_unit_test(words_come_one_by_one),
+        cmocka_unit_test(prompts_equal_single_ones),
         cmocka_unit_test(shares_of_large_differences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
