@@ -17,6 +17,8 @@ struct lcl_int_list {
 
 struct lcl_config {
     char stage_name[64]; /* "" outside a stage */
+    /* No keys: data.resize, data.background were given, and win over what a model's folder says. */
+    bool resize_given, background_given;
 #define S(title, doc)
 #define K(kind, key, field, default_, low, high, doc) LCL_CONFIG_FIELD_##kind(field)
 #define E(key, field, default_, words, doc) int field;

@@ -307,8 +307,9 @@ struct lcl_head_xent_args {
 };
 
 /* Pictures (of the host; channel planes) to rows of 3 * patch * patch values in the order of a
- * [C, 3, patch, patch] convolution kernel: values as they are, or bytes normalised, (byte / 255 -
- * mean) / std of the channel in double, rounded once. */
+ * [C, 3, patch, patch] convolution kernel, for the (size / patch)^2 whole patches of each: values
+ * as they are, or bytes normalised, (byte / 255 - mean) / std of the channel in double, rounded
+ * once. */
 struct lcl_patchify_args {
     int64_t I, size, patch;
     lcl_dtype dtype; /* of the rows */

@@ -239,9 +239,8 @@ lcl_status lcl_check_linear(const struct lcl_linear_args *a)
 lcl_status lcl_check_patchify(const struct lcl_patchify_args *a)
 {
     LCL_TRY(lcl_check_dtype("patchify", a->dtype));
-    if (a->I < 0 || a->patch <= 0 || a->size < a->patch || a->size % a->patch)
-        return LCL_FAIL(LCL_SHAPE,
-                        "patchify: pictures of side %lld do not divide in patches of %lld",
+    if (a->I < 0 || a->patch <= 0 || a->size < a->patch)
+        return LCL_FAIL(LCL_SHAPE, "patchify: pictures of side %lld hold no patch of %lld",
                         (long long)a->size, (long long)a->patch);
     if (a->byte_I3SS && a->pixel_I3SS)
         return LCL_FAIL(LCL_SHAPE, "patchify: pictures both as values and as bytes");

@@ -255,6 +255,30 @@ lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, boo
     return LCL_OK;
 }
 
+/* Pictures as the HF folder's preprocessor_config.json says, but for what the user has set. */
+static lcl_status folder_preprocess(struct lcl_env *e, const char *dir, const struct lcl_config *c)
+{
+    static const char hint[] = "--set data.resize=crop or pad goes without the folder's settings";
+    struct lcl_preprocess p = e->preprocess;
+    struct lcl_error error;
+    bool found;
+    if (c->resize_given) return LCL_OK;
+    lcl_status status = lcl_preprocess_load(dir, &p, &found);
+    if (status != LCL_OK) {
+        lcl_error_save(&error, status);
+        return LCL_FAIL_HINT(status, hint, "%s", error.message);
+    }
+    if (!found) return LCL_OK;
+    if (p.size != e->preprocess.size)
+        return LCL_FAIL_HINT(LCL_SHAPE, hint,
+                             "preprocessor_config.json of %s makes pictures of %d px, its tower "
+                             "takes %d",
+                             dir, p.size, e->preprocess.size);
+    if (c->background_given) memcpy(p.background, e->preprocess.background, sizeof p.background);
+    e->preprocess = p;
+    return LCL_OK;
+}
+
 lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct lcl_config *c)
 {
     struct lcl_model_config m;
@@ -269,6 +293,7 @@ lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct 
     bool brings = m.lora.rank == 0 && c->lora_adapter[0] != '\0';
     if (brings) LCL_TRY(adapters_to_begin_with(c, &m.lora));
     LCL_TRY(finish_model(e, c, &m, false));
+    if (origin.hf) LCL_TRY(folder_preprocess(e, origin.path, c));
     lcl_params_initialise(&e->model.params, 0);
     LCL_TRY(load_parts(e, &origin, LCL_ALL_PARTS & ~(1u << LCL_PART_HEAD)));
     if (brings) LCL_TRY(lcl_peft_load(c->lora_adapter, &e->model.params));
@@ -297,6 +322,7 @@ lcl_status lcl_env_run_config(const char *path, const char *const *overrides, in
     if (file) {
         LCL_TRY_GOTO(lcl_config_load(file, overrides, n, run));
         *c = run->stages[run->n_stages - 1];
+        c->resize_given = c->background_given = true;
     } else {
         lcl_config_defaults(c);
         for (int i = 0; i < n; i++) {
@@ -308,6 +334,8 @@ lcl_status lcl_env_run_config(const char *path, const char *const *overrides, in
             }
             snprintf(key, sizeof key, "%.*s", (int)(equals - overrides[i]), overrides[i]);
             LCL_TRY_GOTO(lcl_config_set(c, key, equals + 1, "--set"));
+            c->resize_given |= strcmp(key, "data.resize") == 0;
+            c->background_given |= strcmp(key, "data.background") == 0;
         }
     }
 out:

@@ -35,7 +35,9 @@ LCL_CHECKED lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_co
 /* The same tokenizer and parameter table, without values or memory for them: for plans. */
 LCL_CHECKED lcl_status lcl_env_shape_model(struct lcl_env *e, const struct lcl_config *c,
                                            bool with_classifier);
-/* Tokenizer and model of a run folder, a checkpoint or an HF folder, for inference. */
+/* Tokenizer and model of a run folder, a checkpoint or an HF folder, for inference. Pictures are
+ * prepared as the config says; those of an HF folder as its preprocessor_config.json does, but for
+ * what was given (config's *_given). */
 LCL_CHECKED lcl_status lcl_env_load_model(struct lcl_env *e, const char *path,
                                           const struct lcl_config *c);
 /* config.yaml of the run that `path` is, or is a checkpoint of; the defaults for an HF folder.

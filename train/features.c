@@ -32,6 +32,8 @@ static uint64_t cache_key(const struct lcl_env *e, const struct lcl_config *c, i
     h = mix(h, e->preprocess.background, 3);
     h = mix(h, e->preprocess.mean, sizeof e->preprocess.mean);
     h = mix(h, e->preprocess.std, sizeof e->preprocess.std);
+    if (e->preprocess.short_edge > e->preprocess.size)
+        h = mix(h, &e->preprocess.short_edge, sizeof e->preprocess.short_edge);
     if (views > 1) {
         double augment[] = {(double)c->seed, (double)c->classifier_shift, c->classifier_jitter};
         h = mix(h, augment, sizeof augment);

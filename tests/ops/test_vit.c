@@ -8,14 +8,14 @@ static const lcl_dtype dtypes[] = {LCL_F32, LCL_BF16};
 static void check_patchify(int64_t I, int64_t S, int64_t p, lcl_dtype t)
 {
     struct lcl_exec *ex = test_exec();
-    size_t n = (size_t)(I * 3 * S * S);
     int64_t side = S / p;
-    double *pixel = dbl_normal(n, 1, 1), *row = dbl_new(n);
+    size_t n_pixels = (size_t)(I * 3 * S * S), n = (size_t)(I * side * side * 3 * p * p);
+    double *pixel = dbl_normal(n_pixels, 1, 1), *row = dbl_new(n);
     struct lcl_patchify_args a = {.I = I,
                                   .size = S,
                                   .patch = p,
                                   .dtype = t,
-                                  .pixel_I3SS = buf_of(pixel, n, LCL_F32),
+                                  .pixel_I3SS = buf_of(pixel, n_pixels, LCL_F32),
                                   .row_IPK = buf_new(n, t)};
     ASSERT_OK(ex->ops->patchify_fwd(ex, &a));
     size_t at = 0;
@@ -39,6 +39,9 @@ static void test_patchify(void **state)
         check_patchify(5, 33, 11, dtypes[t]);
         check_patchify(2, 48, 16, dtypes[t]);
         check_patchify(2, 224, 14, dtypes[t]);
+        check_patchify(2, 33, 14, dtypes[t]); /* what is left at the right and below is dropped */
+        check_patchify(2, 36, 8, dtypes[t]);
+        check_patchify(3, 38, 8, dtypes[t]);
     }
 }
 
@@ -101,9 +104,8 @@ static void test_patchify_sides(void **state)
     (void)state;
     struct lcl_exec *ex = test_exec();
     float x = 0;
-    struct lcl_patchify_args a = {.I = 1, .size = 33, .patch = 14, .pixel_I3SS = &x, .row_IPK = &x};
-    ASSERT_FAILS(ex->ops->patchify_fwd(ex, &a), LCL_SHAPE,
-                 "side 33 do not divide in patches of 14");
+    struct lcl_patchify_args a = {.I = 1, .size = 13, .patch = 14, .pixel_I3SS = &x, .row_IPK = &x};
+    ASSERT_FAILS(ex->ops->patchify_fwd(ex, &a), LCL_SHAPE, "side 13 hold no patch of 14");
 }
 
 struct vit {

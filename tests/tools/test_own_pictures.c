@@ -345,6 +345,45 @@ static void an_hf_folder_answers_too(void **state)
     says("answer: ");
 }
 
+/* DIR/hf/preprocessor_config.json with these keys in place of its own. */
+static void write_settings(const char *json)
+{
+    write_file("hf/preprocessor_config.json", json, strlen(json));
+}
+
+static void an_hf_folder_prepares_its_pictures(void **state)
+{
+    (void)state;
+#define ASK                                                                                     \
+    "generate --model DIR/hf --json --support fox=DIR/few/Red_Fox/1.png --support ant=DIR/new/" \
+    "a.png --query DIR/few/Red_Fox/2.png "
+#define CLIP "\"image_processor_type\": \"CLIPImageProcessor\", \"crop_size\": 32, "
+    char copy[2048];
+    snprintf(copy, sizeof copy,
+             "mkdir -p %s/hf && cp %s/*.json %s/*.safetensors %s/hf && chmod -R u+w %s/hf", dir,
+             shared_path("golden/llava-tiny"), shared_path("golden/llava-tiny"), dir, dir);
+    assert_int_equal(system(copy), 0);
+    char *usual = said(ASK);
+    write_settings("{" CLIP "\"size\": 32, \"image_mean\": 0.5, \"image_std\": 0.5}");
+    char *own = said(ASK), *asked = said(ASK "--set data.resize=crop"),
+         *coloured = said(ASK "--set data.background=1,2,3");
+    assert_string_not_equal(own, usual);
+    assert_string_equal(asked, usual);  /* what is set goes before the folder */
+    assert_string_equal(coloured, own); /* and leaves the rest to it */
+    free(usual);
+    free(own);
+    free(asked);
+    free(coloured);
+    write_settings("{" CLIP "\"size\": 32, \"resample\": 2}");
+    assert_int_equal(lcl("%s", here(ASK)), 1);
+    says("resample: only 3 (bicubic) can be computed\nhint: --set data.resize=crop or pad");
+    write_settings("{\"crop_size\": 24, \"size\": 32}");
+    assert_int_equal(lcl("%s", here(ASK)), 1);
+    says("makes pictures of 24 px, its tower takes 32");
+#undef CLIP
+#undef ASK
+}
+
 static void a_plan_is_printed_or_refused(void **state)
 {
     (void)state;
@@ -371,11 +410,17 @@ static void a_plan_is_printed_or_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generate_answers_each_query),  cmocka_unit_test(generate_draws),
-        cmocka_unit_test(generate_says_what_is_wrong),  cmocka_unit_test(chat_teaches_and_asks),
-        cmocka_unit_test(chat_says_what_is_wrong),      cmocka_unit_test(generate_answers_prompts),
-        cmocka_unit_test(chat_answers_free_questions),  cmocka_unit_test(chat_remembers),
-        cmocka_unit_test(classify_writes_a_table),      cmocka_unit_test(an_hf_folder_answers_too),
+        cmocka_unit_test(generate_answers_each_query),
+        cmocka_unit_test(generate_draws),
+        cmocka_unit_test(generate_says_what_is_wrong),
+        cmocka_unit_test(chat_teaches_and_asks),
+        cmocka_unit_test(chat_says_what_is_wrong),
+        cmocka_unit_test(generate_answers_prompts),
+        cmocka_unit_test(chat_answers_free_questions),
+        cmocka_unit_test(chat_remembers),
+        cmocka_unit_test(classify_writes_a_table),
+        cmocka_unit_test(an_hf_folder_answers_too),
+        cmocka_unit_test(an_hf_folder_prepares_its_pictures),
         cmocka_unit_test(a_plan_is_printed_or_refused),
     };
     return cmocka_run_group_tests(tests, make_run, NULL);
