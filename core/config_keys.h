@@ -108,7 +108,8 @@
     K(INT, "data.label_min_letters", data_label_min_letters, 1, 1, 64, "shortest made-up label") \
     K(INT, "data.label_max_letters", data_label_max_letters, 10, 1, 64, "longest made-up label") \
     E("data.supervise", data_supervise, "last", "last|repeats", "loss on the query's answer only, or on every answer from each label's second appearance on") \
-    E("data.layout", data_layout, "plain", "plain|vicuna|terse", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone") \
+    E("data.layout", data_layout, "plain", "plain|vicuna|terse|llama-2|llama-3|chatml", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone; other formats of chat.template") \
+    K(STR, "data.template", data_template, "", 0, 0, "file of texts in place of data.layout's: lcl import templates makes one, docs/formats.md has its form") \
     E("data.duplicate_names", data_duplicate_names, "error", "error|allow", "two classes of one name: refuse, or never pair them") \
     K(INT, "data.augment_views", data_augment_views, 1, 1, 64, "augmented views of each picture (1: as it is)") \
     E("data.resize", data_resize, "crop", "crop|pad", "shortest edge and centre crop, or pad to a square") \

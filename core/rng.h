@@ -23,7 +23,8 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_BOOTSTRAP = 8,
                        LCL_RNG_LANGUAGE = 9,
                        LCL_RNG_SAMPLING = 10,
-                       LCL_RNG_TEST = 11
+                       LCL_RNG_TEST = 11,
+                       LCL_RNG_QUESTION = 12
 };
 
 struct lcl_rng {

@@ -36,16 +36,19 @@ char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t
     return out;
 }
 
-static lcl_status compile(struct lcl_batch_builder *b, enum batch_part_name name, const char *text,
-                          size_t n, enum lcl_text_place place)
+/* prefix and the first n bytes of text, in a place of PARTs of that name. */
+static lcl_status compile(struct lcl_batch_builder *b, struct batch_part *p,
+                          enum batch_part_name name, const char *prefix, const char *text, size_t n,
+                          enum lcl_text_place place)
 {
-    struct batch_part *p = &b->part[name];
     struct lcl_ids ids = {0};
     lcl_status status;
     int32_t image = lcl_tokenizer_image(b->tokenizer);
     int n_images = 0;
     p->image_at = -1;
-    p->text = lcl_template_spell(b->tokenizer, text, n);
+    char *whole = lcl_strdupf("%s%.*s", prefix, (int)n, text);
+    if (whole) p->text = lcl_template_spell(b->tokenizer, whole, strlen(whole));
+    free(whole);
     if (!p->text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
     if (name == PART_SYSTEM)
         LCL_TRY_GOTO(lcl_tokenizer_encode(b->tokenizer, p->text, true, &ids));
@@ -67,43 +70,67 @@ out:
     return status;
 }
 
-/* A turn that follows the system line: after a space, or at the start where there is no such line.
- */
-static lcl_status compile_first(struct lcl_batch_builder *b, enum batch_part_name name,
-                                const char *system, const char *head, size_t n)
+static lcl_status compile_part(struct lcl_batch_builder *b, enum batch_part_name name,
+                               const char *text, size_t n, enum lcl_text_place place)
 {
-    if (!*system) return compile(b, name, head, n, LCL_TEXT_START);
-    char *text = lcl_strdupf(" %.*s", (int)n, head);
-    if (!text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
-    lcl_status status = compile(b, name, text, n + 1, LCL_TEXT_CONTINUED);
-    free(text);
-    return status;
+    return compile(b, &b->part[name], name, "", text, n, place);
+}
+
+/* A turn as it follows the system line, and as it follows an answer. */
+static lcl_status compile_turn(struct lcl_batch_builder *b, const struct lcl_template *t,
+                               enum batch_part_name first, const char *turn, size_t n,
+                               struct batch_part p[2])
+{
+    enum lcl_text_place place = *t->system ? LCL_TEXT_CONTINUED : LCL_TEXT_START;
+    LCL_TRY(compile(b, &p[0], first, t->first, turn, n, place));
+    return compile(b, &p[1], first + 1, t->next, turn, n, LCL_TEXT_NEW);
+}
+
+static lcl_status compile_answer(struct lcl_batch_builder *b, enum batch_part_name head,
+                                 const char *answer)
+{
+    const char *label = strstr(answer, "{label}"), *tail = label + strlen("{label}");
+    LCL_TRY(compile_part(b, head, answer, (size_t)(label - answer), LCL_TEXT_CONTINUED));
+    return compile_part(b, head + 1, tail, strlen(tail), LCL_TEXT_CONTINUED);
+}
+
+static lcl_status compile_questions(struct lcl_batch_builder *b, const struct lcl_template *t)
+{
+    b->question = calloc(2 * (size_t)t->n_questions + 1, sizeof *b->question);
+    if (!b->question) return LCL_FAIL(LCL_MEMORY, "no memory for %d questions", t->n_questions);
+    b->n_questions = t->n_questions;
+    for (int i = 0; i < t->n_questions; i++)
+        LCL_TRY(compile_turn(b, t, PART_QUERY_FIRST, t->questions[i], strlen(t->questions[i]),
+                             &b->question[2 * i]));
+    return LCL_OK;
 }
 
 static lcl_status compile_all(struct lcl_batch_builder *b, const struct lcl_template *t)
 {
-    size_t n_support = strlen(t->support), n_answer = strlen(t->answer), n_query = strlen(t->query);
-    const char *label = strstr(t->answer, "{label}");
-    if (!label || n_support < n_answer || strcmp(t->support + n_support - n_answer, t->answer) != 0)
-        return LCL_FAIL(LCL_INTERNAL, "a template's shot must end with its answer");
-    size_t n_head = (size_t)(label - t->answer);
-    const char *tail = label + strlen("{label}");
-    n_support -= n_answer;
-    LCL_TRY(compile(b, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
-    LCL_TRY(compile_first(b, PART_SUPPORT_FIRST, t->system, t->support, n_support));
-    LCL_TRY(compile(b, PART_SUPPORT, t->support, n_support, LCL_TEXT_NEW));
-    LCL_TRY(compile_first(b, PART_QUERY_FIRST, t->system, t->query, n_query));
-    LCL_TRY(compile(b, PART_QUERY, t->query, n_query, LCL_TEXT_NEW));
-    LCL_TRY(compile(b, PART_ANSWER_HEAD, t->answer, n_head, LCL_TEXT_CONTINUED));
-    LCL_TRY(compile(b, PART_ANSWER_TAIL, tail, strlen(tail), LCL_TEXT_CONTINUED));
+    size_t n_support = strlen(t->support) - strlen(t->shot_answer);
+    LCL_TRY(compile_part(b, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
+    LCL_TRY(compile_turn(b, t, PART_SUPPORT_FIRST, t->support, n_support,
+                         &b->part[PART_SUPPORT_FIRST]));
+    LCL_TRY(compile_turn(b, t, PART_QUERY_FIRST, t->query, strlen(t->query),
+                         &b->part[PART_QUERY_FIRST]));
+    LCL_TRY(compile_answer(b, PART_SHOT_HEAD, t->shot_answer));
+    LCL_TRY(compile_answer(b, PART_ANSWER_HEAD, t->answer));
     const struct lcl_ids *end = &b->part[PART_ANSWER_TAIL].ids;
     if (end->v[end->n - 1] != lcl_tokenizer_eos(b->tokenizer))
         return LCL_FAIL(LCL_FORMAT, "the tokenizer does not read its end token in a text");
-    return LCL_OK;
+    return compile_questions(b, t);
 }
 
-lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum lcl_layout layout,
-                                    int64_t tokens_per_image, struct lcl_batch_builder **out)
+const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                                     bool first)
+{
+    if (e->question == 0 || b->n_questions == 0)
+        return &b->part[first ? PART_QUERY_FIRST : PART_QUERY];
+    return &b->question[2 * ((e->question - 1) % (uint32_t)b->n_questions) + !first];
+}
+
+static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl_template *t,
+                         int64_t tokens_per_image, struct lcl_batch_builder **out)
 {
     *out = NULL;
     if (lcl_tokenizer_image(tokenizer) < 0 || lcl_tokenizer_eos(tokenizer) < 0)
@@ -119,7 +146,7 @@ lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum 
     if (!b) return LCL_FAIL(LCL_MEMORY, "no memory for a batch builder");
     b->tokenizer = tokenizer;
     b->tokens_per_image = tokens_per_image;
-    lcl_status status = compile_all(b, lcl_template_get(layout));
+    lcl_status status = compile_all(b, t);
     if (status == LCL_OK)
         *out = b;
     else
@@ -127,13 +154,38 @@ lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum 
     return status;
 }
 
+lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum lcl_layout layout,
+                                    int64_t tokens_per_image, struct lcl_batch_builder **out)
+{
+    return create(tokenizer, lcl_template_get(layout), tokens_per_image, out);
+}
+
+lcl_status lcl_batch_builder_for(const struct lcl_config *config,
+                                 const struct lcl_tokenizer *tokenizer, int64_t tokens_per_image,
+                                 struct lcl_batch_builder **out)
+{
+    struct lcl_template t;
+    *out = NULL;
+    LCL_TRY(lcl_template_for(config, &t));
+    lcl_status status = create(tokenizer, &t, tokens_per_image, out);
+    lcl_template_free(&t);
+    return status;
+}
+
+static void free_parts(struct batch_part *p, int n)
+{
+    for (int i = 0; i < n; i++) {
+        free(p[i].text);
+        lcl_ids_free(&p[i].ids);
+    }
+}
+
 void lcl_batch_builder_free(struct lcl_batch_builder *b)
 {
     if (!b) return;
-    for (int i = 0; i < PART_COUNT; i++) {
-        free(b->part[i].text);
-        lcl_ids_free(&b->part[i].ids);
-    }
+    free_parts(b->part, PART_COUNT);
+    free_parts(b->question, 2 * b->n_questions);
+    free(b->question);
     lcl_ids_free(&b->label);
     free(b->batch.id_T);
     free(b->batch.position_T);
@@ -279,25 +331,25 @@ static void put_slots(struct lcl_batch_builder *b, int64_t image, int32_t view, 
     }
 }
 
-static void put_turn(struct lcl_batch_builder *b, enum batch_part_name name,
+static void put_turn(struct lcl_batch_builder *b, const struct batch_part *p,
                      const struct lcl_shot *shot, int32_t *position)
 {
-    const struct batch_part *p = &b->part[name];
     put_slots(b, shot->image, shot->view, b->batch.T + p->image_at);
     put_ids(b, p->ids.v, p->ids.n, position);
 }
 
-/* The answer that names `way`; weight 0: not supervised. Its first token is predicted from the row
- * before. */
-static void put_answer(struct lcl_batch_builder *b, int way, float weight, int32_t *position)
+/* The answer that names `way`, of a shot or a query by `head`; weight 0: not supervised. Its first
+ * token is predicted from the row before. */
+static void put_answer(struct lcl_batch_builder *b, enum batch_part_name head, int way,
+                       float weight, int32_t *position)
 {
     struct lcl_batch *m = &b->batch;
     int64_t begin = m->T;
-    put_ids(b, b->part[PART_ANSWER_HEAD].ids.v, b->part[PART_ANSWER_HEAD].ids.n, position);
+    put_ids(b, b->part[head].ids.v, b->part[head].ids.n, position);
     int64_t label = m->T;
     put_ids(b, b->label.v + b->label_at[way], b->label_at[way + 1] - b->label_at[way], position);
     int64_t tail = m->T;
-    put_ids(b, b->part[PART_ANSWER_TAIL].ids.v, b->part[PART_ANSWER_TAIL].ids.n, position);
+    put_ids(b, b->part[head + 1].ids.v, b->part[head + 1].ids.n, position);
     if (weight == 0) return;
     for (int64_t t = begin; t < m->T; t++) {
         m->row_S[m->S] = (int32_t)(t - 1);
@@ -368,15 +420,16 @@ static void measure(const struct lcl_batch_builder *b, const struct lcl_episode 
                     int64_t *branch)
 {
     int64_t fixed = b->part[PART_ANSWER_HEAD].ids.n + b->part[PART_ANSWER_TAIL].ids.n;
+    int64_t shot = b->part[PART_SHOT_HEAD].ids.n + b->part[PART_SHOT_TAIL].ids.n;
     *context = b->part[PART_SYSTEM].ids.n;
     for (int i = 0; i < e->n_shots; i++)
-        *context += b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + fixed +
+        *context += b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + shot +
                     label_tokens(b, labels ? labels[i] : e->shots[i].way);
     int64_t longest = 0;
     for (int w = 0; w < e->n_ways; w++)
         if (label_tokens(b, w) > longest) longest = label_tokens(b, w);
     if (mode == LCL_ENCODE_TRAIN && e->n_queries == 1) longest = label_tokens(b, e->queries[0].way);
-    *branch = b->part[e->n_shots ? PART_QUERY : PART_QUERY_FIRST].ids.n +
+    *branch = batch_query(b, e, e->n_shots == 0)->ids.n +
               (mode == LCL_ENCODE_PROMPT ? 0 : fixed + longest);
 }
 
@@ -387,8 +440,8 @@ static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e
     put_ids(b, b->part[PART_SYSTEM].ids.v, b->part[PART_SYSTEM].ids.n, position);
     for (int i = 0; i < e->n_shots; i++) {
         int32_t way = labels ? labels[i] : e->shots[i].way;
-        put_turn(b, i ? PART_SUPPORT : PART_SUPPORT_FIRST, &e->shots[i], position);
-        put_answer(b, way, repeats && seen[way] ? 1 : 0, position);
+        put_turn(b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST], &e->shots[i], position);
+        put_answer(b, PART_SHOT_HEAD, way, repeats && seen[way] ? 1 : 0, position);
         seen[way] = true;
     }
 }
@@ -429,8 +482,8 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
             int way = candidates ? w : e->queries[q].way;
             int32_t at = position; /* every branch goes on from the context */
             int64_t own = b->batch.T;
-            put_turn(b, e->n_shots ? PART_QUERY : PART_QUERY_FIRST, &e->queries[q], &at);
-            if (mode != LCL_ENCODE_PROMPT) put_answer(b, way, weight, &at);
+            put_turn(b, batch_query(b, e, e->n_shots == 0), &e->queries[q], &at);
+            if (mode != LCL_ENCODE_PROMPT) put_answer(b, PART_ANSWER_HEAD, way, weight, &at);
             struct lcl_branch name = {b->n_episodes, q, way};
             if (single)
                 put_run(b, begin, begin, begin, name);

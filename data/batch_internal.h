@@ -17,8 +17,10 @@ enum batch_part_name {
     PART_SUPPORT,       /* after another answer */
     PART_QUERY_FIRST,
     PART_QUERY,
-    PART_ANSWER_HEAD, /* up to the label */
-    PART_ANSWER_TAIL, /* from the label on */
+    PART_SHOT_HEAD,   /* a shot's answer up to the label */
+    PART_SHOT_TAIL,   /* and from there on */
+    PART_ANSWER_HEAD, /* a query's */
+    PART_ANSWER_TAIL,
     PART_COUNT
 };
 
@@ -26,6 +28,8 @@ struct lcl_batch_builder {
     const struct lcl_tokenizer *tokenizer;
     int64_t tokens_per_image;
     struct batch_part part[PART_COUNT];
+    struct batch_part *question; /* [n_questions, 2] for PART_QUERY_FIRST and PART_QUERY */
+    int n_questions;
     struct lcl_ids label; /* of the episode at hand, end to end */
     int64_t label_at[LCL_MAX_WAYS + 1];
 
@@ -36,5 +40,9 @@ struct lcl_batch_builder {
     size_t image_mask;
     int32_t n_episodes, n_groups;
 };
+
+/* The piece that asks an episode's question, right after the system line or not. */
+const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                                     bool first);
 
 #endif

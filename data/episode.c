@@ -78,12 +78,13 @@ static lcl_status text_add(struct text *t, const char *s)
 }
 
 static lcl_status text_turn(struct text *t, const struct lcl_batch_builder *b,
-                            enum batch_part_name name, const char *label)
+                            const struct batch_part *turn, enum batch_part_name head,
+                            const char *label)
 {
-    LCL_TRY(text_add(t, b->part[name].text));
-    LCL_TRY(text_add(t, b->part[PART_ANSWER_HEAD].text));
+    LCL_TRY(text_add(t, turn->text));
+    LCL_TRY(text_add(t, b->part[head].text));
     LCL_TRY(text_add(t, label));
-    return text_add(t, b->part[PART_ANSWER_TAIL].text);
+    return text_add(t, b->part[head + 1].text);
 }
 
 lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
@@ -94,11 +95,11 @@ lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_
     *text = NULL;
     LCL_TRY_GOTO(text_add(&t, b->part[PART_SYSTEM].text));
     for (int i = 0; i < e->n_shots; i++)
-        LCL_TRY_GOTO(
-            text_turn(&t, b, i ? PART_SUPPORT : PART_SUPPORT_FIRST, e->label[e->shots[i].way]));
+        LCL_TRY_GOTO(text_turn(&t, b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST],
+                               PART_SHOT_HEAD, e->label[e->shots[i].way]));
     for (int q = 0; q < e->n_queries; q++)
-        LCL_TRY_GOTO(text_turn(&t, b, e->n_shots || q ? PART_QUERY : PART_QUERY_FIRST,
-                               e->label[e->queries[q].way]));
+        LCL_TRY_GOTO(text_turn(&t, b, batch_query(b, e, e->n_shots == 0 && q == 0),
+                               PART_ANSWER_HEAD, e->label[e->queries[q].way]));
     *text = t.s;
     t.s = NULL;
 out:

@@ -27,6 +27,7 @@ struct lcl_episode {
     bool made_up[LCL_MAX_WAYS];
     int32_t neighbor_rank; /* of class_id[1] in class_id[0]'s table, 1 the most similar; 0: drawn
                               uniformly */
+    uint32_t question;     /* 0: the template's query; else a draw among its questions */
     int n_shots, n_queries;
     struct lcl_shot *shots;   /* [n_shots] in order of appearance; malloc'd by the drawer */
     struct lcl_shot *queries; /* [n_queries] */
@@ -84,15 +85,26 @@ void lcl_draw_label(struct lcl_rng *rng, int min_letters, int max_letters, char 
 /* How an episode is written. Pieces hold "<image>" where a picture stands and "{label}" where its
  * label stands. */
 struct lcl_template {
-    const char *system;  /* once, at the start */
-    const char *support; /* one shot, with its answer */
-    const char *query;   /* up to where the answer begins */
-    const char *answer;  /* the answer, e.g.  there is "{label}" in the image.</s> */
+    const char *system;      /* once, at the start */
+    const char *first;       /* between it and the first turn */
+    const char *next;        /* before the other turns */
+    const char *support;     /* one shot, with its answer */
+    const char *query;       /* up to where the answer begins */
+    const char *shot_answer; /* what a shot ends with */
+    const char *answer;      /* the query's, e.g.  there is "{label}" in the image.</s> */
+    int n_questions;
+    const char *const *questions; /* [n_questions] queries that training draws from; else `query` */
+    void *owner, *owned;          /* of a loaded one */
 };
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);
 /* A copy of text[0, n) in which <image>, <s> and </s> are spelled as the tokenizer, which has them,
  * spells them; malloc'd, NULL when memory ran out. */
 char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n);
+/* A file of data.template (docs/formats.md). LCL_FORMAT and LCL_RANGE name file and key. */
+LCL_CHECKED lcl_status lcl_template_load(const char *path, struct lcl_template *t);
+/* That of data.template, else of data.layout; lcl_template_free. */
+LCL_CHECKED lcl_status lcl_template_for(const struct lcl_config *config, struct lcl_template *t);
+void lcl_template_free(struct lcl_template *t);
 /* Texts that a tokenizer for a layout should know: the template's words. *texts points to static
  * strings. */
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts);
@@ -108,6 +120,11 @@ struct lcl_batch_builder;
 LCL_CHECKED lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer,
                                                 enum lcl_layout layout, int64_t tokens_per_image,
                                                 struct lcl_batch_builder **out);
+/* The same for data.template, else data.layout. */
+LCL_CHECKED lcl_status lcl_batch_builder_for(const struct lcl_config *config,
+                                             const struct lcl_tokenizer *tokenizer,
+                                             int64_t tokens_per_image,
+                                             struct lcl_batch_builder **out);
 void lcl_batch_builder_free(struct lcl_batch_builder *b);
 void lcl_batch_builder_reset(struct lcl_batch_builder *b);
 

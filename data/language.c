@@ -77,7 +77,7 @@ static lcl_status init(struct lcl_language *l, int64_t vocab)
     if (!l->subset)
         return LCL_FAIL(LCL_MEMORY, "no memory for a vocabulary of %lld tokens", (long long)vocab);
     if (c->language_recall_fraction == 0) return LCL_OK;
-    LCL_TRY(lcl_batch_builder_create(l->tokenizer, (enum lcl_layout)c->data_layout, 1, &l->words));
+    LCL_TRY(lcl_batch_builder_for(c, l->tokenizer, 1, &l->words));
     return list_keys(l, vocab);
 }
 

@@ -379,6 +379,8 @@ lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch, uint64_
     *out = (struct lcl_episode){.sample = sample};
     struct lcl_rng rng = lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_EPISODE, epoch, sample);
     lcl_status status = draw_training(s, &rng, progress, out);
+    rng = lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_QUESTION, epoch, sample);
+    out->question = 1 + (lcl_rng_u32(&rng) >> 1);
     if (status != LCL_OK) lcl_episode_free(out);
     return status;
 }

@@ -5,16 +5,32 @@
 
 enum { SMALL_VOCABULARY = 512 };
 
-#define ANSWER " there is \"{label}\" in the image.</s>"
+#define SAID "there is \"{label}\" in the image."
+#define ANSWER " " SAID "</s>"
 
 #define PLAIN_QUERY "USER: what is in the image? <image> ASSISTANT:"
 
-/* Vicuna v1.1's roles and separators: a system line, "USER: ... ASSISTANT: ...</s>". */
-#define VICUNA_SYSTEM                                                                           \
+/* The words of the layouts that follow a public chat format (data/chat.c). */
+#define SYSTEM                                                                                  \
     "Each example shows a picture and says what is in it. Find what links the pictures to the " \
     "names, and use it to answer the final question."
-#define VICUNA_SUPPORT "USER: Example: <image>\nWhat is in this picture? ASSISTANT:"
-#define VICUNA_QUERY "USER: Final question: <image>\nWhat is in this picture? ASSISTANT:"
+#define SHOT "Example: <image>\nWhat is in this picture?"
+#define QUESTION "Final question: <image>\nWhat is in this picture?"
+
+/* Vicuna v1.1's roles and separators: a system line, "USER: ... ASSISTANT: ...</s>". */
+#define VICUNA(words) "USER: " words " ASSISTANT:"
+
+#define LLAMA_2_SYSTEM "[INST] <<SYS>>\n" SYSTEM "\n<</SYS>>"
+#define LLAMA_2_ANSWER " " SAID " </s>"
+#define LLAMA_2(words) words " [/INST]"
+#define LLAMA_2_NEXT "<s>[INST] "
+
+#define L3(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
+#define LLAMA_3_SYSTEM L3("system") SYSTEM "<|eot_id|>"
+#define LLAMA_3(words) L3("user") words "<|eot_id|>" L3("assistant")
+
+#define CHATML_SYSTEM "<|im_start|>system\n" SYSTEM "<|im_end|>\n"
+#define CHATML(words) "<|im_start|>user\n" words "<|im_end|>\n<|im_start|>assistant\n"
 
 /* A few tokens a turn, for a language model that learns the link itself on a small machine. */
 #define TERSE_QUERY "<image> is"
@@ -22,31 +38,74 @@ enum { SMALL_VOCABULARY = 512 };
 
 static const struct lcl_template templates[] = {
     [LCL_LAYOUT_PLAIN] = {.system = "",
+                          .first = "",
+                          .next = "",
                           .support = PLAIN_QUERY ANSWER,
                           .query = PLAIN_QUERY,
+                          .shot_answer = ANSWER,
                           .answer = ANSWER},
-    [LCL_LAYOUT_VICUNA] = {.system = VICUNA_SYSTEM,
-                           .support = VICUNA_SUPPORT ANSWER,
-                           .query = VICUNA_QUERY,
+    [LCL_LAYOUT_VICUNA] = {.system = SYSTEM,
+                           .first = " ",
+                           .next = "",
+                           .support = VICUNA(SHOT) ANSWER,
+                           .query = VICUNA(QUESTION),
+                           .shot_answer = ANSWER,
                            .answer = ANSWER},
     [LCL_LAYOUT_TERSE] = {.system = "",
+                          .first = "",
+                          .next = "",
                           .support = TERSE_QUERY TERSE_ANSWER,
                           .query = TERSE_QUERY,
+                          .shot_answer = TERSE_ANSWER,
                           .answer = TERSE_ANSWER},
+    [LCL_LAYOUT_LLAMA_2] = {.system = LLAMA_2_SYSTEM,
+                            .first = "\n\n",
+                            .next = LLAMA_2_NEXT,
+                            .support = LLAMA_2(SHOT) LLAMA_2_ANSWER,
+                            .query = LLAMA_2(QUESTION),
+                            .shot_answer = LLAMA_2_ANSWER,
+                            .answer = LLAMA_2_ANSWER},
+    [LCL_LAYOUT_LLAMA_3] = {.system = LLAMA_3_SYSTEM,
+                            .first = "",
+                            .next = "",
+                            .support = LLAMA_3(SHOT) SAID "</s>",
+                            .query = LLAMA_3(QUESTION),
+                            .shot_answer = SAID "</s>",
+                            .answer = SAID "</s>"},
+    [LCL_LAYOUT_CHATML] = {.system = CHATML_SYSTEM,
+                           .first = "",
+                           .next = "\n",
+                           .support = CHATML(SHOT) SAID "</s>",
+                           .query = CHATML(QUESTION),
+                           .shot_answer = SAID "</s>",
+                           .answer = SAID "</s>"},
 };
 
-/* The first turn follows the system line and a space, the others a special token. */
+/* The turns as they follow the system line, an answer, and an answer once more. */
+#define TEXTS(system, first, next, shot, query, answer)               \
+    {                                                                 \
+        system first shot answer, next shot answer, next query answer \
+    }
 static const char *const plain_texts[] = {PLAIN_QUERY ANSWER};
-static const char *const vicuna_texts[] = {VICUNA_SYSTEM " " VICUNA_SUPPORT ANSWER,
-                                           VICUNA_SUPPORT ANSWER, VICUNA_QUERY ANSWER};
 static const char *const terse_texts[] = {TERSE_QUERY TERSE_ANSWER};
+static const char *const vicuna_texts[] =
+    TEXTS(SYSTEM, " ", "", VICUNA(SHOT), VICUNA(QUESTION), ANSWER);
+static const char *const llama_2_texts[] =
+    TEXTS(LLAMA_2_SYSTEM, "\n\n", LLAMA_2_NEXT, LLAMA_2(SHOT), LLAMA_2(QUESTION), LLAMA_2_ANSWER);
+static const char *const llama_3_texts[] =
+    TEXTS(LLAMA_3_SYSTEM, "", "", LLAMA_3(SHOT), LLAMA_3(QUESTION), SAID "</s>");
+static const char *const chatml_texts[] =
+    TEXTS(CHATML_SYSTEM, "", "\n", CHATML(SHOT), CHATML(QUESTION), SAID "</s>");
 
 static const struct {
     const char *const *texts;
     size_t n;
 } words[] = {[LCL_LAYOUT_PLAIN] = {plain_texts, sizeof plain_texts / sizeof *plain_texts},
              [LCL_LAYOUT_VICUNA] = {vicuna_texts, sizeof vicuna_texts / sizeof *vicuna_texts},
-             [LCL_LAYOUT_TERSE] = {terse_texts, sizeof terse_texts / sizeof *terse_texts}};
+             [LCL_LAYOUT_TERSE] = {terse_texts, sizeof terse_texts / sizeof *terse_texts},
+             [LCL_LAYOUT_LLAMA_2] = {llama_2_texts, sizeof llama_2_texts / sizeof *llama_2_texts},
+             [LCL_LAYOUT_LLAMA_3] = {llama_3_texts, sizeof llama_3_texts / sizeof *llama_3_texts},
+             [LCL_LAYOUT_CHATML] = {chatml_texts, sizeof chatml_texts / sizeof *chatml_texts}};
 
 const struct lcl_template *lcl_template_get(enum lcl_layout layout) { return &templates[layout]; }
 
@@ -56,11 +115,26 @@ size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
     return words[layout].n;
 }
 
+lcl_status lcl_template_for(const struct lcl_config *config, struct lcl_template *t)
+{
+    if (config->data_template[0]) return lcl_template_load(config->data_template, t);
+    *t = *lcl_template_get((enum lcl_layout)config->data_layout);
+    return LCL_OK;
+}
+
 lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
 {
     bool text = strstr(config->init_parts, "all") || strstr(config->init_parts, "text");
     if (config->tokenizer[0]) return lcl_tokenizer_load(config->tokenizer, out);
     if (config->init_from[0] && text) return lcl_tokenizer_load_folder(config->init_from, out);
+    if (config->data_template[0]) {
+        struct lcl_template t;
+        LCL_TRY(lcl_template_load(config->data_template, &t));
+        const char *texts[] = {t.system, t.support, t.query, t.answer};
+        lcl_status status = lcl_tokenizer_train(texts, 4, SMALL_VOCABULARY, out);
+        lcl_template_free(&t);
+        return status;
+    }
     const char *const *texts;
     size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &texts);
     return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);

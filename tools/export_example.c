@@ -26,8 +26,8 @@ static const char arguments[] =
     "*shots, question = sys.argv[1:]\n"
     "shots = [shot.split(\"=\", 1) for shot in shots]\n"
     "here = Path(__file__).resolve().parent\n"
-    "prompt = SYSTEM + \"\".join(SHOT.replace(\"{label}\", label) for label, _ in shots) + "
-    "QUESTION\n"
+    "prompt = SYSTEM + NEXT.join([SHOT.replace(\"{label}\", label) for label, _ in shots] + "
+    "[QUESTION])\n"
     "pictures = [picture(path) for _, path in shots] + [picture(question)]\n";
 
 static const char imports_hf[] = "from transformers import AutoModelForImageTextToText, "
@@ -79,22 +79,26 @@ static void assign(FILE *f, const char *name, const char *text)
     json_decref(s);
 }
 
-/* The template's pieces in the tokenizer's own marks, with the space that follows the system line.
- */
+/* The template's pieces in the tokenizer's own marks: what begins an episode, what stands between
+ * its turns, and these. */
 static lcl_status write_words(FILE *f, const struct lcl_env *e, const struct lcl_config *c)
 {
-    const struct lcl_template *t = lcl_template_get((enum lcl_layout)c->data_layout);
-    const char *names[] = {"SYSTEM", "SHOT", "QUESTION"};
-    const char *texts[] = {t->system, t->support, t->query};
-    for (int i = 0; i < 3; i++) {
-        char *spelled = lcl_template_spell(e->tokenizer, texts[i], strlen(texts[i]));
-        char *line = spelled && i == 0 && *spelled ? lcl_strdupf("%s ", spelled) : NULL;
-        if (spelled) assign(f, names[i], line ? line : spelled);
+    struct lcl_template t;
+    LCL_TRY(lcl_template_for(c, &t));
+    char *begin = lcl_strdupf("%s%s", t.system, t.first);
+    const char *names[] = {"SYSTEM", "NEXT", "SHOT", "QUESTION"};
+    const char *texts[] = {begin, t.next, t.support, t.query};
+    lcl_status status = LCL_OK;
+    for (int i = 0; i < 4 && status == LCL_OK; i++) {
+        char *spelled =
+            texts[i] ? lcl_template_spell(e->tokenizer, texts[i], strlen(texts[i])) : NULL;
+        if (spelled) assign(f, names[i], spelled);
+        if (!spelled) status = LCL_FAIL(LCL_MEMORY, "no memory for the words of an example");
         free(spelled);
-        free(line);
-        if (!spelled) return LCL_FAIL(LCL_MEMORY, "no memory for the words of an example");
     }
-    return LCL_OK;
+    free(begin);
+    lcl_template_free(&t);
+    return status;
 }
 
 static lcl_status write_constants(FILE *f, const struct export_request *r, const struct lcl_env *e,

@@ -71,8 +71,7 @@ lcl_status inspect_episodes(const struct lcl_config *config, int64_t n, bool jso
     LCL_TRY_GOTO(lcl_env_open_data(&env, config));
     LCL_TRY_GOTO(lcl_tokenizer_for_config(config, &env.tokenizer));
     LCL_TRY_GOTO(tokens_per_image(config, env.tokenizer, &slots));
-    LCL_TRY_GOTO(lcl_batch_builder_create(env.tokenizer, (enum lcl_layout)config->data_layout,
-                                          slots, &builder));
+    LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &builder));
     LCL_TRY_GOTO(lcl_sampler_init(&sampler, config, &env.pack,
                                   env.has_neighbors ? &env.neighbors : NULL, LCL_SPLIT_TRAIN));
     int64_t a_step =

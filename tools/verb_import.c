@@ -9,6 +9,8 @@ static const struct kind {
     lcl_status (*run)(int argc, char **argv); /* argv[0] is "import NAME" */
 } kinds[] = {
     {"gguf", "a language model in a GGUF file", import_gguf},
+    {"templates", "the texts of the official LCL layout, from a clone of its code",
+     import_templates},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

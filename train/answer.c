@@ -166,8 +166,8 @@ lcl_status lcl_answerer_open(struct lcl_answerer *a, const struct lcl_gallery *g
     *a = (struct lcl_answerer){
         .config = c, .gallery = g, .pass = {.exec = &e->exec, .model = &e->model}};
     lcl_generator_init(&a->generator, &e->exec, &e->model);
-    return lcl_batch_builder_create(e->tokenizer, (enum lcl_layout)c->data_layout,
-                                    lcl_tokens_per_image(&e->model.config), &a->builder);
+    return lcl_batch_builder_for(c, e->tokenizer, lcl_tokens_per_image(&e->model.config),
+                                 &a->builder);
 }
 
 void lcl_answerer_close(struct lcl_answerer *a)

@@ -314,8 +314,8 @@ static lcl_status open_workers(struct eval *v)
         struct worker *w = &v->worker[i];
         w->pass = (struct lcl_pass){.exec = &v->env->exec, .model = &v->env->model};
         lcl_generator_init(&w->generator, &v->env->exec, &v->env->model);
-        LCL_TRY(lcl_batch_builder_create(v->env->tokenizer, (enum lcl_layout)v->config->data_layout,
-                                         lcl_tokens_per_image(&v->env->model.config), &w->builder));
+        LCL_TRY(lcl_batch_builder_for(v->config, v->env->tokenizer,
+                                      lcl_tokens_per_image(&v->env->model.config), &w->builder));
     }
     return LCL_OK;
 }

@@ -52,8 +52,8 @@ lcl_status lcl_lane_create(struct lcl_lane *lane, const struct lcl_source *s)
             return LCL_FAIL(LCL_MEMORY, "no memory for a lane");
         return LCL_OK;
     }
-    return lcl_batch_builder_create(s->env->tokenizer, (enum lcl_layout)s->config->data_layout,
-                                    lcl_tokens_per_image(&s->env->model.config), &lane->builder);
+    return lcl_batch_builder_for(s->config, s->env->tokenizer,
+                                 lcl_tokens_per_image(&s->env->model.config), &lane->builder);
 }
 
 void lcl_lane_free(struct lcl_lane *lane)

@@ -91,8 +91,8 @@ static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, int
         status = LCL_FAIL(LCL_MEMORY, "no memory for an episode of %lld shots", (long long)shots);
         goto out;
     }
-    LCL_TRY_GOTO(lcl_batch_builder_create(e->tokenizer, (enum lcl_layout)c->data_layout,
-                                          lcl_tokens_per_image(&e->model.config), &builder));
+    LCL_TRY_GOTO(
+        lcl_batch_builder_for(c, e->tokenizer, lcl_tokens_per_image(&e->model.config), &builder));
     longest_episode(c, shots, ways, queries, episode);
     for (int64_t i = 0; i < episodes; i++) {
         LCL_TRY_GOTO(lcl_batch_append_episode(builder, episode, mode,

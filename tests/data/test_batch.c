@@ -135,9 +135,18 @@ static void check_ids_are_the_text(enum lcl_layout layout)
     assert_int_equal(ids.n, m->T);
     assert_memory_equal(ids.v, m->id_T, (size_t)ids.n * sizeof *ids.v);
     assert_non_null(strstr(text, "<image>"));
-    bool terse = layout == LCL_LAYOUT_TERSE;
-    assert_non_null(strstr(text, terse ? "<image> is \"kit fox\".</s><image>"
-                                       : "there is \"kit fox\" in the image.</s>USER:"));
+    static const char *const next[] = {"</s>USER:",
+                                       "</s>USER:",
+                                       "</s><image> is",
+                                       " </s><s>[INST] Example",
+                                       "</s><|start_header_id|>user",
+                                       "</s>\n<|im_start|>user\n"};
+    const char *label = layout == LCL_LAYOUT_TERSE ? "<image> is \"kit fox\"."
+                                                   : "there is \"kit fox\" in the image.";
+    const char *said = strstr(text, label);
+    assert_non_null(said);
+    said += strlen(label);
+    assert_memory_equal(said, next[layout], strlen(next[layout]));
     free(text);
     lcl_ids_free(&ids);
     tear_down(&s);
@@ -149,6 +158,9 @@ static void test_ids_are_the_text(void **state)
     check_ids_are_the_text(LCL_LAYOUT_PLAIN);
     check_ids_are_the_text(LCL_LAYOUT_VICUNA);
     check_ids_are_the_text(LCL_LAYOUT_TERSE);
+    check_ids_are_the_text(LCL_LAYOUT_LLAMA_2);
+    check_ids_are_the_text(LCL_LAYOUT_LLAMA_3);
+    check_ids_are_the_text(LCL_LAYOUT_CHATML);
 }
 
 static void test_repeats(void **state)

@@ -168,7 +168,7 @@ static void test_json_of_a_long_episode(void **state)
     tear_down(&d);
 }
 
-/* Both layouts end a shot with the same answer, and the plain one's words are few tokens. */
+/* The first layouts end a shot with the same answer, and the plain one's words are few tokens. */
 static void test_templates(void **state)
 {
     (void)state;

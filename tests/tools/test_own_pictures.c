@@ -384,6 +384,50 @@ static void an_hf_folder_prepares_its_pictures(void **state)
 #undef ASK
 }
 
+/* A clone with texts of its own in the places where the official code keeps them. */
+static void templates_are_imported(void **state)
+{
+    (void)state;
+    static const char code[] =
+        "SYSTEM = ('Find the causal link in each example ' # and so on\n  'and say it.')\n"
+        "begin = '[BEGIN EXAMPLE] ' + 'What is the image <image>?'\n"
+        "answer = f'there is \"{name}\" in the image. [END EXAMPLE]'\n"
+        "last = '[FINAL QUESTION]' + ': '\n";
+    static const char questions[] = "[\"So what is <image>?\", \"Now <image>?\"]";
+    write_file("clone/other.json", "[\"no\"]", 6);
+    assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 1);
+    says("not found in its 1 Python and JSON files: system line, begin-example mark");
+    write_file("clone/mllm/data.py", code, strlen(code));
+    assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 1);
+    says("files: list of questions\nhint: ");
+    write_file("clone/template/ICL.json", questions, strlen(questions));
+    assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 0);
+    says("data.py:1:\n  Find the causal link in each example and say it.\n");
+    says("2 questions: ");
+    assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 1);
+    says("t.json exists\nhint: --force");
+    char text[500], *made;
+    size_t size;
+    snprintf(text, sizeof text, "%s/t.json", dir);
+    ASSERT_OK(lcl_fs_read(text, 1 << 16, &made, &size));
+    json_t *root = json_loadb(made, size, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(root, "support")),
+                        "USER: [BEGIN EXAMPLE] What is the image <image>? ASSISTANT: there is "
+                        "\"{label}\" in the image. [END EXAMPLE]</s>");
+    assert_string_equal(json_string_value(json_object_get(root, "query")),
+                        "[FINAL QUESTION]:  USER: {question} ASSISTANT:");
+    assert_string_equal(json_string_value(json_object_get(root, "answer")),
+                        " there is \"{label}\" in the image.</s>");
+    json_decref(root);
+    free(made);
+    assert_int_equal(
+        lcl("%s", here("generate --model DIR/run --set data.template=DIR/t.json --support "
+                       "fox=DIR/few/Red_Fox/1.png --support ant=DIR/new/a.png --query "
+                       "DIR/few/Red_Fox/2.png")),
+        0);
+    says("answer: ");
+}
+
 static void a_plan_is_printed_or_refused(void **state)
 {
     (void)state;
@@ -421,6 +465,7 @@ int main(void)
         cmocka_unit_test(classify_writes_a_table),
         cmocka_unit_test(an_hf_folder_answers_too),
         cmocka_unit_test(an_hf_folder_prepares_its_pictures),
+        cmocka_unit_test(templates_are_imported),
         cmocka_unit_test(a_plan_is_printed_or_refused),
     };
     return cmocka_run_group_tests(tests, make_run, NULL);
