@@ -7,8 +7,6 @@
 #include "checkpoint/hf_export.h"
 #include "core/log.h"
 
-static const size_t default_shard_bytes = 5000000000u;
-
 void lcl_hf_export_free(struct lcl_hf_export *e)
 {
     for (int i = 0; i < e->n_made; i++) free(e->made[i]);
@@ -269,7 +267,7 @@ lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
     LCL_TRY_GOTO(lcl_hf_config_write(m, o.dtype, &probe)); /* refuses before anything is written */
     LCL_TRY_GOTO(lcl_hf_export_collect(t, m, o.dtype, o.llava_v1, &e));
     LCL_TRY_GOTO(lcl_fs_mkdirs(dir));
-    size_t shard_bytes = o.max_shard_bytes ? o.max_shard_bytes : default_shard_bytes;
+    size_t shard_bytes = o.max_shard_bytes ? o.max_shard_bytes : LCL_ST_SHARD_BYTES;
     if (o.llava_v1) {
         status = save_v1(dir, &e, &o, shard_bytes);
         goto out;

@@ -70,6 +70,8 @@ struct lcl_st_reader {
 /* One file, atomically. metadata: pairs key, value, ..., NULL; NULL for {"format": "pt"}. */
 LCL_CHECKED lcl_status lcl_st_write(const char *path, const struct lcl_st_item *items, size_t n,
                                     const char *const *metadata);
+#define LCL_ST_SHARD_BYTES \
+    ((size_t)5000000000u) /* a file's size where none is asked for: transformers' */
 /* dir/model.safetensors, or model-00001-of-0000N.safetensors and the index where one file would
  * hold more than max_shard_bytes (0: never). Weights of an earlier save are removed. */
 LCL_CHECKED lcl_status lcl_st_write_folder(const char *dir, const struct lcl_st_item *items,

@@ -139,6 +139,24 @@ static lcl_status set_float(const struct cli_option *o, const char *value)
     return LCL_OK;
 }
 
+static lcl_status set_size(const struct cli_option *o, const char *value)
+{
+    static const struct {
+        const char *name;
+        double bytes;
+    } units[] = {{"", 1},      {"B", 1},         {"KB", 1e3},      {"MB", 1e6},     {"GB", 1e9},
+                 {"TB", 1e12}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
+    char *end;
+    double v = strtod(value, &end), bytes = -1;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (end != value && strcasecmp(end, units[i].name) == 0) bytes = v * units[i].bytes;
+    if (!(bytes >= 1 && bytes <= 1e15))
+        return LCL_FAIL_HINT(LCL_CONFIG, "give a size, for example 500MB or 2GiB",
+                             "%s: \"%s\" is not a size of 1 byte or more", o->name, value);
+    *(size_t *)o->target = (size_t)bytes;
+    return LCL_OK;
+}
+
 static lcl_status set_choice(const struct cli_option *o, const char *value)
 {
     size_t n = strlen(value);
@@ -173,6 +191,8 @@ static lcl_status set_option(const struct cli_option *o, const char *value)
         return set_int(o, value);
     case CLI_FLOAT:
         return set_float(o, value);
+    case CLI_SIZE:
+        return set_size(o, value);
     case CLI_STR:
         *(const char **)o->target = value;
         return LCL_OK;

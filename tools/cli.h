@@ -42,6 +42,7 @@ enum cli_kind {
     CLI_FLAG,   /* bool: true when given */
     CLI_INT,    /* int64_t within [low, high] */
     CLI_FLOAT,  /* double within [low, high] */
+    CLI_SIZE,   /* size_t: bytes, with KB, MB, GB or KiB, MiB, GiB */
     CLI_STR,    /* const char * */
     CLI_CHOICE, /* int: index of one of `words` ("a|b|c") */
     CLI_LIST,   /* struct cli_list: may be given many times */
@@ -77,6 +78,13 @@ struct cli_option {
     {                                                                                           \
         .name = "--device", .kind = CLI_DEVICE, .target = (list), .value = "cpu|cuda",          \
         .doc = "what computes: short for --set device=..."                                      \
+    }
+
+/* Of the weights' files of an HF folder. */
+#define CLI_SHARD_OPTION(bytes)                                                       \
+    {                                                                                 \
+        .name = "--shard-size", .kind = CLI_SIZE, .target = (bytes), .value = "SIZE", \
+        .doc = "most bytes in a file of weights: 500MB, 2GiB (default 5GB)"           \
     }
 
 /* For lcl_hf_use_tower. */

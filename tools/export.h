@@ -10,6 +10,7 @@ enum export_to { EXPORT_HF, EXPORT_GGUF, EXPORT_LLAVA_V1, EXPORT_PEFT };
 struct export_request {
     const char *from, *out;
     int to, dtype; /* indices of the options' words: enum export_to, export_dtype_name */
+    size_t shard_bytes; /* 0: as usual */
     bool force, text_only;
     bool is_text; /* `from` is an HF LlamaForCausalLM folder */
     struct cli_list sets;

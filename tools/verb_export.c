@@ -120,6 +120,7 @@ static lcl_status write_hf(const struct export_request *r, const struct lcl_env 
 {
     struct lcl_hf_save_options o = {.dtype = dtypes[r->dtype],
                                     .pad_to_square = e->preprocess.mode == LCL_RESIZE_PAD,
+                                    .max_shard_bytes = r->shard_bytes,
                                     .llava_v1 = r->to == EXPORT_LLAVA_V1};
     bool is_hf = !lcl_checkpoint_is_folder(r->from), jinja = false;
     const char *origin = is_hf ? r->from : c->init_from;
@@ -258,6 +259,7 @@ static lcl_status run(int argc, char **argv)
         {"--out", CLI_STR, &r.out, .value = "DIR", .required = true, .doc = "folder to make"},
         {"--dtype", CLI_CHOICE, &r.dtype, .words = "f32|bf16|f16|q8_0",
          .doc = "type of the weights"},
+        CLI_SHARD_OPTION(&r.shard_bytes),
         {"--text-only", CLI_FLAG, &r.text_only, .doc = "of GGUF: the decoder without its tower"},
         {"--force", CLI_FLAG, &r.force, .doc = "replace the export that DIR holds"},
         CLI_TOWER_OPTION(&tower),
@@ -284,6 +286,8 @@ static lcl_status run(int argc, char **argv)
     lcl_hf_use_tower(tower);
     if (r.to != EXPORT_GGUF && (r.text_only || dtypes[r.dtype] == LCL_DTYPE_COUNT))
         return LCL_FAIL(LCL_CONFIG, "--text-only and --dtype q8_0 go with --to gguf");
+    if (r.shard_bytes && r.to != EXPORT_HF && r.to != EXPORT_LLAVA_V1)
+        return LCL_FAIL(LCL_CONFIG, "--shard-size goes with --to hf and llava-v1");
     r.from = args.v[0];
     return r.to == EXPORT_PEFT ? export_adapters(&r) : export_model(&r);
 }

@@ -173,6 +173,39 @@ static void exports_say_what_they_are(void **state)
     file_says(at("retold-hf/README.md"), "Not by lcl: it was read from `");
 }
 
+/* Files of the size that is asked for, under either kind of unit. */
+static void shards_of_a_size(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("sharded", "");
+    char path[500];
+    struct lcl_safetensors st;
+    SUCCEEDS("export %s --out %s --shard-size 20KB", run, at("shards"));
+    ASSERT_OK(lcl_st_open(at("shards"), &st));
+    assert_true(st.n_shards > 2);
+    for (int i = 0; i < st.n_shards; i++) {
+        size_t bytes = 0;
+        int tensors = 0;
+        for (size_t k = 0; k < st.n_tensors; k++) {
+            if (st.tensors[k].shard != i) continue;
+            bytes += st.tensors[k].bytes;
+            tensors++;
+        }
+        assert_true(bytes <= 20000 || tensors == 1);
+    }
+    lcl_st_close(&st);
+    snprintf(path, sizeof path, "%s/model.safetensors", at("shards"));
+    assert_false(lcl_fs_exists(path));
+    SUCCEEDS("export %s --out %s --shard-size 1MiB --force", run, at("shards"));
+    assert_true(lcl_fs_exists(path));
+    FAILS("--shard-size: \"ten\" is not a size", "export %s --out %s --shard-size ten", run,
+          at("never"));
+    FAILS("--shard-size: \"5XB\"", "export %s --out %s --shard-size 5XB", run, at("never"));
+    FAILS("--shard-size: \"0\"", "export %s --out %s --shard-size 0", run, at("never"));
+    FAILS("--shard-size goes with", "export %s --to gguf --out %s --shard-size 1MB", run,
+          at("never"));
+}
+
 static void pooled_models_are_refused(void **state)
 {
     (void)state;
@@ -306,6 +339,7 @@ int main(void)
                                        cmocka_unit_test(a_template_is_named),
                                        cmocka_unit_test(folded_models_compute_the_same),
                                        cmocka_unit_test(exports_say_what_they_are),
+                                       cmocka_unit_test(shards_of_a_size),
                                        cmocka_unit_test(pooled_models_are_refused),
                                        cmocka_unit_test(adapters_go_out_and_in),
                                        cmocka_unit_test(adapters_are_folded_with_the_projector),
