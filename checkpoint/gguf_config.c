@@ -256,15 +256,7 @@ void lcl_gguf_least_text(const struct lcl_gguf *g, struct lcl_model_config *m)
 {
     const struct lcl_gguf_tensor *last = lcl_gguf_tensor(g, "mm.2.weight");
     int64_t C = last && last->n_dims == 2 ? last->shape[0] : 4;
-    m->text = (struct lcl_text_config){.C = C,
-                                       .F = 4,
-                                       .n_layers = 1,
-                                       .H = 1,
-                                       .G = 1,
-                                       .D = 4,
-                                       .V = 4,
-                                       .rope_theta = 10000,
-                                       .max_positions = 1};
+    lcl_model_config_vision_only(m, C);
 }
 
 static bool is_true(struct reader *r, const char *key) { return whole(r, key, 0, 0, 1) == 1; }

@@ -15,15 +15,35 @@ bool lcl_hf_is_folder(const char *dir)
     return there;
 }
 
-bool lcl_hf_is_text_folder(const char *dir)
+static bool is_of_type(const char *dir, const char *const *types)
 {
     char *path = lcl_strdupf("%s/config.json", dir);
     json_t *root = path && lcl_hf_is_folder(dir) ? json_load_file(path, 0, NULL) : NULL;
     const char *type = json_string_value(json_object_get(root, "model_type"));
-    bool text = type && strcmp(type, "llama") == 0;
+    bool is = false;
+    for (; type && *types; types++) is |= strcmp(type, *types) == 0;
     json_decref(root);
     free(path);
-    return text;
+    return is;
+}
+
+bool lcl_hf_is_text_folder(const char *dir)
+{
+    static const char *const types[] = {"llama", NULL};
+    return is_of_type(dir, types);
+}
+
+bool lcl_hf_is_tower_folder(const char *dir)
+{
+    static const char *const types[] = {"clip", "clip_vision_model", NULL};
+    return is_of_type(dir, types);
+}
+
+unsigned lcl_hf_parts(const char *dir)
+{
+    if (lcl_hf_is_text_folder(dir)) return 1u << LCL_PART_TEXT;
+    if (lcl_hf_is_tower_folder(dir)) return 1u << LCL_PART_VISION;
+    return 1u << LCL_PART_VISION | 1u << LCL_PART_PROJECTOR | 1u << LCL_PART_TEXT;
 }
 
 static bool is_vision(const char *on_disk)
@@ -63,13 +83,13 @@ lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m)
 
 struct matching {
     const char *dir;
-    struct lcl_safetensors st;
+    const struct lcl_safetensors *st;
     struct lcl_model_config config;
     const struct lcl_st_tensor **of_row; /* [n_rows] */
     struct lcl_misfits bad;
 };
 
-static bool is_buffer(const char *name)
+bool lcl_hf_is_buffer(const char *name)
 {
     static const char *const ends[] = {".position_ids", ".rotary_emb.inv_freq"};
     size_t n = strlen(name);
@@ -86,12 +106,29 @@ bool lcl_hf_is_own_row(const struct lcl_param *p)
            strncmp(p->name, "image_standardize.", 18) == 0;
 }
 
-static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigned parts,
+/* By the first word of a tensor's table name; false for those of no part. */
+static bool is_of_parts(const char *name, unsigned parts)
+{
+    static const struct {
+        const char *prefix;
+        enum lcl_part part;
+    } words[] = {{"vision_tower.", LCL_PART_VISION},
+                 {"multi_modal_projector.", LCL_PART_PROJECTOR},
+                 {"language_model.", LCL_PART_TEXT}};
+    if (parts == LCL_ALL_PARTS) return true;
+    for (int i = 0; i < 3; i++)
+        if (parts >> words[i].part & 1u &&
+            strncmp(name, words[i].prefix, strlen(words[i].prefix)) == 0)
+            return true;
+    return false;
+}
+
+static lcl_status match_tensor(struct matching *m, const struct lcl_params *t, unsigned parts,
                                const struct lcl_st_tensor *tensor)
 {
     char name[LCL_PARAM_NAME_BYTES];
     LCL_TRY(lcl_hf_table_name(tensor->name, name));
-    const struct lcl_param *p = lcl_params_find(t, name);
+    const struct lcl_param *p = lcl_params_find((struct lcl_params *)(uintptr_t)t, name);
     if (p) {
         const struct lcl_st_tensor **slot = &m->of_row[p - t->rows];
         if (*slot)
@@ -104,7 +141,7 @@ static lcl_status match_tensor(struct matching *m, struct lcl_params *t, unsigne
         return LCL_OK; /* an identity: lcl_hf_config_read looked */
     if (m->config.text.tied && strcmp(name, "language_model.lm_head.weight") == 0)
         return LCL_OK; /* equal to the embedding: the same */
-    if (parts == LCL_ALL_PARTS && !is_buffer(tensor->name))
+    if (is_of_parts(name, parts) && !lcl_hf_is_buffer(tensor->name))
         lcl_misfits_add(&m->bad, "left over: %.200s", tensor->name);
     return LCL_OK;
 }
@@ -122,19 +159,34 @@ static void check_row(struct matching *m, const struct lcl_param *p,
                         tensor->stored);
 }
 
-static lcl_status match_all(struct matching *m, struct lcl_params *t, unsigned parts)
+static lcl_status match_open(struct matching *m, const struct lcl_params *t, unsigned parts)
 {
-    LCL_TRY(lcl_hf_open(m->dir, &m->st));
-    LCL_TRY(lcl_hf_config_read(m->dir, &m->st, &m->config));
     m->of_row = calloc((size_t)t->n_rows + 1, sizeof *m->of_row);
     if (!m->of_row) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", m->dir);
-    for (size_t i = 0; i < m->st.n_tensors; i++)
-        LCL_TRY(match_tensor(m, t, parts, &m->st.tensors[i]));
+    for (size_t i = 0; i < m->st->n_tensors; i++)
+        LCL_TRY(match_tensor(m, t, parts, &m->st->tensors[i]));
     for (int i = 0; i < t->n_rows; i++)
         if (parts >> t->rows[i].part & 1u && !lcl_hf_is_own_row(&t->rows[i]))
             check_row(m, &t->rows[i], m->of_row[i]);
+    return LCL_OK;
+}
+
+static lcl_status refuse_misfits(const struct matching *m)
+{
     return lcl_misfits_refuse(
         &m->bad, m->dir, "the weights and config.json, or the model that is asked for, differ");
+}
+
+lcl_status lcl_hf_match(const char *where, const struct lcl_safetensors *st,
+                        const struct lcl_model_config *config, const struct lcl_params *t,
+                        unsigned parts, const struct lcl_st_tensor ***of_row)
+{
+    struct matching m = {.dir = where, .st = st, .config = *config};
+    lcl_status status = match_open(&m, t, parts);
+    if (status == LCL_OK) status = refuse_misfits(&m);
+    if (status != LCL_OK) free(m.of_row);
+    *of_row = status == LCL_OK ? m.of_row : NULL;
+    return status;
 }
 
 /* ---- filling ---- */
@@ -174,16 +226,54 @@ static lcl_status keep_names(const struct matching *m, const struct lcl_params *
 lcl_status lcl_hf_load(const char *dir, struct lcl_params *t, unsigned parts,
                        struct lcl_hf_names *names)
 {
-    struct matching *m = calloc(1, sizeof *m);
+    struct lcl_safetensors st = {0};
+    struct matching m = {.dir = dir, .st = &st};
+    lcl_status status;
     if (names) *names = (struct lcl_hf_names){0};
-    if (!m) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", dir);
-    m->dir = dir;
-    lcl_status status = match_all(m, t, parts);
-    if (status == LCL_OK && names) status = keep_names(m, t, names);
-    if (status == LCL_OK) status = fill(m, t, parts);
+    LCL_TRY_GOTO(lcl_hf_open(dir, &st));
+    LCL_TRY_GOTO(lcl_hf_config_read(dir, &st, &m.config));
+    LCL_TRY_GOTO(match_open(&m, t, parts));
+    LCL_TRY_GOTO(refuse_misfits(&m));
+    if (names) LCL_TRY_GOTO(keep_names(&m, t, names));
+    status = fill(&m, t, parts);
+out:
     if (status != LCL_OK && names) lcl_hf_names_free(names);
-    lcl_st_close(&m->st);
-    free(m->of_row);
-    free(m);
+    lcl_st_close(&st);
+    free(m.of_row);
+    return status;
+}
+
+lcl_status lcl_hf_match_projector(const char *file, const struct lcl_safetensors *st,
+                                  const struct lcl_params *t, const struct lcl_st_tensor ***of_row)
+{
+    struct matching m = {.dir = file, .st = st, .config = {.projector = LCL_PROJECTOR_MLP2}};
+    char name[LCL_PARAM_NAME_BYTES];
+    *of_row = NULL;
+    lcl_status status = match_open(&m, t, 1u << LCL_PART_PROJECTOR);
+    for (size_t i = 0; i < st->n_tensors && status == LCL_OK; i++) {
+        status = lcl_hf_table_name(st->tensors[i].name, name);
+        if (status == LCL_OK && !is_of_parts(name, 1u << LCL_PART_PROJECTOR))
+            lcl_misfits_add(&m.bad, "of no projector: %.200s", st->tensors[i].name);
+    }
+    if (status == LCL_OK)
+        status = lcl_misfits_refuse(&m.bad, file,
+                                    "mm_projector_type says which kind of projector the model has");
+    if (status == LCL_OK)
+        *of_row = m.of_row;
+    else
+        free(m.of_row);
+    return status;
+}
+
+lcl_status lcl_hf_load_projector(const char *file, struct lcl_params *t)
+{
+    const unsigned projector = 1u << LCL_PART_PROJECTOR;
+    struct lcl_safetensors st;
+    struct matching m = {.dir = file, .st = &st};
+    LCL_TRY(lcl_st_open(file, &st));
+    lcl_status status = lcl_hf_match_projector(file, &st, t, &m.of_row);
+    if (status == LCL_OK) status = fill(&m, t, projector);
+    lcl_st_close(&st);
+    free(m.of_row);
     return status;
 }

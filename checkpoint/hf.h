@@ -19,6 +19,8 @@ enum { LCL_ALL_PARTS = (1u << LCL_PART_COUNT) - 1u };
 
 /* The table's name of an on-disk spelling. LCL_RANGE when it is too long for the table. */
 LCL_CHECKED lcl_status lcl_hf_table_name(const char *on_disk, char name[LCL_PARAM_NAME_BYTES]);
+/* A buffer of old checkpoints that models compute themselves (position_ids, inv_freq). */
+bool lcl_hf_is_buffer(const char *on_disk);
 /* The tensor whose table name is `name`, NULL when there is none. */
 const struct lcl_st_tensor *lcl_hf_find(const struct lcl_safetensors *st, const char *name);
 
@@ -34,6 +36,10 @@ void lcl_hf_names_free(struct lcl_hf_names *names);
 bool lcl_hf_is_folder(const char *dir);
 /* True where its config.json is that of a LlamaForCausalLM: a decoder without a tower. */
 bool lcl_hf_is_text_folder(const char *dir);
+/* True where it is that of a CLIPModel or CLIPVisionModel: a tower without a decoder. */
+bool lcl_hf_is_tower_folder(const char *dir);
+/* The parts (bits 1 << enum lcl_part) that a folder of its kind holds. */
+unsigned lcl_hf_parts(const char *dir);
 /* The vision tower's folder in place of what mm_vision_tower names, for every folder of the
  * original LLaVA layout that is read from now on (LLaVA's own configs name a model of a hub). The
  * text is kept by the caller; NULL: as config.json says. Set before threads read. */
@@ -45,11 +51,26 @@ LCL_CHECKED lcl_status lcl_hf_open(const char *dir, struct lcl_safetensors *st);
 LCL_CHECKED lcl_status lcl_hf_load_config(const char *dir, struct lcl_model_config *m);
 /* Fills the values of the rows whose part is in `parts` (bits 1 << enum lcl_part) from f32, f16 or
  * bf16 tensors; other rows stay as they are. LCL_SHAPE / LCL_NOT_FOUND listing every tensor that is
- * missing, misshapen, of a type that is not floating, or (with all parts) left over; then nothing
- * was written. image_standardize.* become 0 and 1 and the warm-up's classifier is left alone: no
+ * missing, misshapen, of a type that is not floating, or left over of these parts; then nothing was
+ * written. image_standardize.* become 0 and 1 and the warm-up's classifier is left alone: no
  * HF folder has them. names may be NULL. */
 LCL_CHECKED lcl_status lcl_hf_load(const char *dir, struct lcl_params *t, unsigned parts,
                                    struct lcl_hf_names *names);
+
+/* The tensor of each row of `parts`, of the open weights `st` that `config` describes: *of_row
+ * [n_rows] malloc'd, NULL where a row has none. Fails as lcl_hf_load does; `where` names the
+ * weights in messages. */
+LCL_CHECKED lcl_status lcl_hf_match(const char *where, const struct lcl_safetensors *st,
+                                    const struct lcl_model_config *config,
+                                    const struct lcl_params *t, unsigned parts,
+                                    const struct lcl_st_tensor ***of_row);
+/* The same of a projector by itself: mm_projector.bin, as LLaVA's first stage saves it. All it
+ * holds must be the projector of the model's kind. */
+LCL_CHECKED lcl_status lcl_hf_match_projector(const char *file, const struct lcl_safetensors *st,
+                                              const struct lcl_params *t,
+                                              const struct lcl_st_tensor ***of_row);
+/* Fills the projector's rows from such a file. */
+LCL_CHECKED lcl_status lcl_hf_load_projector(const char *file, struct lcl_params *t);
 
 struct lcl_hf_save_options {
     lcl_dtype dtype;                   /* LCL_F32, LCL_BF16 or LCL_F16 */
@@ -68,5 +89,8 @@ struct lcl_hf_save_options {
 LCL_CHECKED lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
                                    const struct lcl_model_config *m,
                                    const struct lcl_hf_save_options *options);
+/* The files beside the weights alone. */
+LCL_CHECKED lcl_status lcl_hf_save_settings(const char *dir, const struct lcl_model_config *m,
+                                            const struct lcl_hf_save_options *o);
 
 #endif

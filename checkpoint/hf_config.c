@@ -391,6 +391,19 @@ static void read_decoder(const struct reader *root, struct lcl_model_config *m)
     m->text.tied = flag(root, "tie_word_embeddings", false);
 }
 
+/* CLIPModel and CLIPVisionModel: a tower that a run may take (init_parts: vision). */
+static void read_clip(const struct reader *root, struct lcl_model_config *m)
+{
+    const struct reader section = inside(root, "vision_config", "vision_config.");
+    lcl_model_config_vision_only(m, 4);
+    if (section.object)
+        read_vision(&section, &m->vision);
+    else if (strcmp(word(root, "model_type", ""), "clip") != 0)
+        read_vision(root, &m->vision);
+    else
+        fail_value(root, "vision_config", "an object with the tower's sizes");
+}
+
 /* ---- the HF layout ---- */
 
 static void read_hf(const struct reader *root, struct lcl_model_config *m)
@@ -438,6 +451,15 @@ static lcl_status read_generation(const char *dir, struct lcl_model_config *m)
     return status;
 }
 
+/* Of transformers, of LLaVA's own code, and of Shikra's, which LCL is built on. */
+static bool is_llava(const char *type)
+{
+    static const char *const types[] = {"llava", "llava_llama", "shikra"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(type, types[i]) == 0) return true;
+    return false;
+}
+
 lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
                               struct lcl_model_config *m)
 {
@@ -451,16 +473,19 @@ lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
     const struct reader root = {path, "", object, &status};
     const char *type = word(&root, "model_type", "llava");
     bool decoder = strcmp(type, "llama") == 0;
-    if (!decoder && strcmp(type, "llava") != 0 && strcmp(type, "llava_llama") != 0)
-        refuse(&root, "model_type", type, "llava and llama");
+    bool tower = strcmp(type, "clip") == 0 || strcmp(type, "clip_vision_model") == 0;
+    if (!decoder && !tower && !is_llava(type))
+        refuse(&root, "model_type", type, "llava, shikra, llama and clip");
     bool v1 = !get(&root, "text_config") && get(&root, "hidden_size");
     if (decoder)
         read_decoder(&root, m);
+    else if (tower)
+        read_clip(&root, m);
     else if (v1)
         read_v1(&root, dir, m);
     else
         read_hf(&root, m);
-    if (!decoder) read_projector(&root, st, m);
+    if (!decoder && !tower) read_projector(&root, st, m);
     read_id(&root, "image_token_id", &m->image_token);
     read_id(&root, "image_token_index", &m->image_token);
     read_special_tokens(&root, m);

@@ -7,10 +7,11 @@
 
 /* Reads dir/config.json (HF LlavaForConditionalGeneration with old or new key names, or the
  * original LLaVA-v1 layout), or of a LlamaForCausalLM, whose tower is then the least there can be
- * (lcl_model_config_text_only). What it leaves out is as in transformers' LlavaConfig,
- * CLIPVisionConfig and LlamaConfig; special tokens that it leaves out come from
- * generation_config.json. `st`, the folder's open weights, tells the projector's kind; NULL: the
- * kind that the config names. LCL_UNSUPPORTED for what the model cannot compute, naming the key. */
+ * (lcl_model_config_text_only), or of a CLIPModel or CLIPVisionModel (..._vision_only). What it
+ * leaves out is as in transformers' LlavaConfig, CLIPVisionConfig and LlamaConfig; special tokens
+ * that it leaves out come from generation_config.json. `st`, the folder's open weights, tells the
+ * projector's kind; NULL: the kind that the config names. LCL_UNSUPPORTED for what the model cannot
+ * compute, naming the key. */
 LCL_CHECKED lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
                                           struct lcl_model_config *m);
 /* The folder of mm_vision_tower of dir/config.json, where it is one: below dir, absolute, or from

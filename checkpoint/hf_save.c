@@ -253,6 +253,14 @@ static lcl_status write_config(const char *dir, const struct lcl_model_config *m
     return status;
 }
 
+lcl_status lcl_hf_save_settings(const char *dir, const struct lcl_model_config *m,
+                                const struct lcl_hf_save_options *o)
+{
+    LCL_TRY(write_generation(dir, m));
+    LCL_TRY(write_preprocessor(dir, m, o));
+    return write_config(dir, m, o->dtype);
+}
+
 lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
                        const struct lcl_model_config *m, const struct lcl_hf_save_options *options)
 {
@@ -273,9 +281,7 @@ lcl_status lcl_hf_save(const char *dir, const struct lcl_params *t,
         goto out;
     }
     LCL_TRY_GOTO(lcl_st_write_folder(dir, e.items, e.n, shard_bytes));
-    LCL_TRY_GOTO(write_generation(dir, m));
-    LCL_TRY_GOTO(write_preprocessor(dir, m, &o));
-    status = write_config(dir, &e.config, o.dtype);
+    status = lcl_hf_save_settings(dir, &e.config, &o);
 out:
     free(probe);
     lcl_hf_export_free(&e);

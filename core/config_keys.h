@@ -9,9 +9,10 @@
     S("Run", "What is run and where its output goes.")                                             \
     E("task", task, "link-context", "link-context|vision|language", "what a stage trains: link-context episodes; a cosine classifier over the train classes on the vision tower; next tokens of repeating random sequences") \
     K(STR, "output_dir", output_dir, "", 0, 0, "run folder; holds checkpoint-STEP/, metrics.jsonl, runs/, config.yaml") \
-    K(STR, "init_from", init_from, "", 0, 0, "run folder or HF LLaVA folder whose parameters this run begins with; with init_parts they may be some of them") \
+    K(STR, "init_from", init_from, "", 0, 0, "run folder or HF folder (LLaVA; with init_parts, LLaMA or CLIP too) whose parameters this run begins with") \
     K(STR, "init_parts", init_parts, "all", 0, 0, "parts taken from init_from: all, or a comma list of vision, projector, text") \
     K(STR, "init_vision_from", init_vision_from, "", 0, 0, "run folder, HF LLaVA folder or CLIP folder whose vision tower, read at the layer that it says, this run begins with instead: joins a tower and a language model; mm_image_pool stays this config's") \
+    K(STR, "pretrain_mm_mlp_adapter", pretrain_mm_mlp_adapter, "", 0, 0, "mm_projector.bin (or safetensors) of LLaVA's first stage: the projector's values, in place of init_from's; mm_projector_type says its kind") \
     K(STR, "resume_from_checkpoint", resume_from_checkpoint, "", 0, 0, "checkpoint to go on from; auto: the newest good one of output_dir") \
     K(INT, "seed", seed, 1, 0, 4294967295, "seed of initialisation, episodes and augmentation") \
     E("device", device, "cpu", "cpu|cuda", "backend that computes: the processor, or an NVIDIA GPU (where lcl was built with CUDA)") \

@@ -16,6 +16,14 @@ LCL_CHECKED lcl_status lcl_tokenizer_load_folder(const char *from, struct lcl_to
 void lcl_tokenizer_free(struct lcl_tokenizer *t);
 /* Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json in a folder. */
 LCL_CHECKED lcl_status lcl_tokenizer_save(const struct lcl_tokenizer *t, const char *dir);
+struct lcl_special_token {
+    const char *text, *key; /* "<image>", and what tokenizer_config.json calls it: "image_token" */
+};
+/* The same tokenizer with special tokens: those that its vocabulary lacks get the ids behind it. A
+ * key that names another token already stays. */
+LCL_CHECKED lcl_status lcl_tokenizer_with_tokens(const struct lcl_tokenizer *t,
+                                                 const struct lcl_special_token *tokens, int n,
+                                                 struct lcl_tokenizer **out);
 /* Makes a small byte-level BPE (GPT-2's splitting) whose words are those of `texts`: each becomes
  * one token, most frequent first while vocab_size lasts, but for lower-case words that follow no
  * space, so that the letters of labels (which follow a quote) stay single. Specials <unk> <s> </s>

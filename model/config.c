@@ -59,6 +59,23 @@ void lcl_model_config_text_only(struct lcl_model_config *m)
     m->image_token = -1;
 }
 
+void lcl_model_config_vision_only(struct lcl_model_config *m, int64_t C)
+{
+    m->text = (struct lcl_text_config){.C = C,
+                                       .F = 4,
+                                       .n_layers = 1,
+                                       .H = 1,
+                                       .G = 1,
+                                       .D = 4,
+                                       .V = 4,
+                                       .rope_theta = 10000,
+                                       .max_positions = 1};
+    m->projector = LCL_PROJECTOR_LINEAR;
+    m->projector_bias = false;
+    m->select_layer = -1;
+    m->image_token = -1;
+}
+
 int64_t lcl_tokens_per_image(const struct lcl_model_config *m)
 {
     return lcl_image_pool_tokens(m->pool, lcl_vision_tokens(&m->vision), m->keep_class ? 0 : 1);

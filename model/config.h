@@ -65,6 +65,8 @@ LCL_CHECKED lcl_status lcl_model_config_check(const struct lcl_model_config *m);
 
 /* A vision tower and projector of the least size, for what needs the decoder alone. */
 void lcl_model_config_text_only(struct lcl_model_config *m);
+/* A decoder of the least size and of width C, for what needs the tower alone. */
+void lcl_model_config_vision_only(struct lcl_model_config *m, int64_t C);
 /* Rotary frequencies of the D / 2 pairs of a head (Su et al. 2021), in radians a position; scaled
  * as transformers' rope types "linear" and "llama3" do. */
 void lcl_text_inv_freq(const struct lcl_text_config *t, float *inv_freq);

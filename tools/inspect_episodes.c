@@ -26,7 +26,12 @@ static lcl_status tokens_per_image(const struct lcl_config *c, const struct lcl_
         LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
         LCL_TRY(lcl_checkpoint_load_config(path, &m));
     } else if (from[0] && vision && lcl_hf_is_folder(from)) {
-        LCL_TRY(lcl_hf_load_config(from, &m));
+        struct lcl_model_config folder;
+        LCL_TRY(lcl_hf_load_config(from, &folder));
+        if (lcl_hf_is_tower_folder(from))
+            m.vision = folder.vision;
+        else
+            m = folder;
     }
     if (joined) m.pool = pool;
     *n = lcl_tokens_per_image(&m);

@@ -61,16 +61,20 @@ static json_t *shape_json(int n_dims, const int64_t *shape)
 
 /* ---- architecture ---- */
 
-static void describe_vision(const struct lcl_model_config *m, json_t *a)
+static const char *const gelus[] = {"gelu", "quick_gelu", "gelu_tanh"};
+
+static void describe_vision(const struct lcl_vision_config *v, json_t *a)
 {
-    static const char *const gelus[] = {"gelu", "quick_gelu", "gelu_tanh"};
-    static const char *const pools[] = {"", ", mean-pooled", ", 2x2-pooled"};
-    const struct lcl_vision_config *v = &m->vision;
     set_text(a, "vision",
              "CLIP ViT, %lld px, patch %lld, width %lld, %lld layers, %lld heads, feed-forward "
              "%lld, %s",
              (long long)v->image_size, (long long)v->patch_size, (long long)v->C,
              (long long)v->n_layers, (long long)v->H, (long long)v->F, gelus[v->act]);
+}
+
+static void describe_projector(const struct lcl_model_config *m, json_t *a)
+{
+    static const char *const pools[] = {"", ", mean-pooled", ", 2x2-pooled"};
     set_text(a, "image_features", "hidden state %lld%s, %lld tokens a picture%s%s",
              (long long)m->select_layer, m->keep_class ? " with its class token" : "",
              (long long)lcl_tokens_per_image(m), pools[m->pool],
@@ -94,13 +98,16 @@ static void describe_text(const struct lcl_text_config *t, json_t *a)
              ropes[t->rope_scaling]);
 }
 
-void inspect_model_config(const struct lcl_model_config *m, json_t *out)
+/* parts: those that there are (bits 1 << enum lcl_part). */
+static void describe_parts(const struct lcl_model_config *m, unsigned parts, json_t *out)
 {
     json_t *a = json_object();
-    describe_vision(m, a);
-    describe_text(&m->text, a);
-    set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,
-             m->bos_token, m->eos_token, m->pad_token);
+    if (parts >> LCL_PART_VISION & 1u) describe_vision(&m->vision, a);
+    if (parts >> LCL_PART_PROJECTOR & 1u) describe_projector(m, a);
+    if (parts >> LCL_PART_TEXT & 1u) describe_text(&m->text, a);
+    if (parts >> LCL_PART_TEXT & 1u)
+        set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,
+                 m->bos_token, m->eos_token, m->pad_token);
     if (m->lora.rank > 0)
         set_text(a, "adapters", "LoRA of rank %lld, alpha %g, on %s", (long long)m->lora.rank,
                  m->lora.alpha, m->lora.targets);
@@ -110,6 +117,11 @@ void inspect_model_config(const struct lcl_model_config *m, json_t *out)
         json_object_set_new(out, "config", json_loads(text, 0, NULL));
         free(text);
     }
+}
+
+void inspect_model_config(const struct lcl_model_config *m, json_t *out)
+{
+    describe_parts(m, LCL_ALL_PARTS, out);
 }
 
 /* ---- safetensors ---- */
@@ -132,6 +144,33 @@ static void describe_tensors(const struct lcl_safetensors *st, json_t *out)
     json_object_set_new(out, "tensors", tensors);
 }
 
+/* mm_projector.bin: a projector by itself, and what it lacks. */
+static void describe_lone_projector(const struct lcl_safetensors *st, json_t *out)
+{
+    static const char *const names[] = {
+        "multi_modal_projector.linear_1.weight", "multi_modal_projector.linear_1.bias",
+        "multi_modal_projector.linear_2.weight", "multi_modal_projector.linear_2.bias"};
+    const struct lcl_st_tensor *t[4];
+    char name[LCL_PARAM_NAME_BYTES];
+    for (size_t i = 0; i < st->n_tensors; i++)
+        if (lcl_hf_table_name(st->tensors[i].name, name) != LCL_OK ||
+            strncmp(name, "multi_modal_projector.", 22) != 0)
+            return;
+    for (int i = 0; i < 4; i++) t[i] = lcl_hf_find(st, names[i]);
+    if (st->n_tensors == 0) return;
+    json_t *missing = json_array();
+    bool two = t[2] || t[3];
+    if (!t[0]) json_array_append_new(missing, json_string(names[0]));
+    if (two && !t[2]) json_array_append_new(missing, json_string(names[2]));
+    if (two && !t[1] != !t[3]) json_array_append_new(missing, json_string(names[t[1] ? 3 : 1]));
+    json_t *a = json_object();
+    if (t[0] && t[0]->n_dims == 2)
+        set_text(a, "projector", "%s, from width %lld to %lld%s", two ? "mlp2x_gelu" : "linear",
+                 (long long)t[0]->shape[1], (long long)t[0]->shape[0], t[1] ? ", with biases" : "");
+    json_object_set_new(out, "architecture", a);
+    json_object_set_new(out, "missing", missing);
+}
+
 lcl_status inspect_safetensors(const char *path, json_t *out)
 {
     struct lcl_safetensors st;
@@ -139,6 +178,7 @@ lcl_status inspect_safetensors(const char *path, json_t *out)
     set_text(out, "kind", "%s",
              lcl_torch_is_file(&st.shards[0].map) ? "PyTorch file" : "safetensors");
     if (st.metadata) json_object_set_new(out, "metadata", json_loads(st.metadata, 0, NULL));
+    describe_lone_projector(&st, out);
     describe_tensors(&st, out);
     lcl_st_close(&st);
     return LCL_OK;
@@ -155,7 +195,8 @@ static bool same_shape(const struct lcl_st_tensor *t, const struct lcl_param *p)
 
 /* Parameters of each part as the config makes them, and what the files lack. */
 static lcl_status compare_with_table(const struct lcl_safetensors *st,
-                                     const struct lcl_model_config *config, json_t *out)
+                                     const struct lcl_model_config *config, unsigned parts,
+                                     json_t *out)
 {
     struct lcl_model m;
     LCL_TRY(lcl_model_create(&m, config));
@@ -164,6 +205,7 @@ static lcl_status compare_with_table(const struct lcl_safetensors *st,
     for (int i = 0; i < m.params.n_rows; i++) {
         const struct lcl_param *p = &m.params.rows[i];
         const struct lcl_st_tensor *t = lcl_hf_find(st, p->name);
+        if (!(parts >> p->part & 1u)) continue;
         count[p->part] += (int64_t)p->count;
         if (!t)
             json_array_append_new(missing, json_string(p->name));
@@ -177,27 +219,64 @@ static lcl_status compare_with_table(const struct lcl_safetensors *st,
     return LCL_OK;
 }
 
-lcl_status inspect_hf_folder(const char *dir, json_t *out)
+/* Files beside the weights that a folder of these parts lacks. */
+static json_t *missing_files(const char *dir, unsigned parts)
 {
-    static const char *const others[] = {"tokenizer.json", "generation_config.json",
-                                         "preprocessor_config.json"};
-    struct lcl_safetensors st;
-    struct lcl_model_config config;
-    LCL_TRY(lcl_hf_open(dir, &st));
-    lcl_status status = lcl_hf_config_read(dir, &st, &config);
-    set_text(out, "kind", "HF LLaVA folder");
-    if (status == LCL_OK) status = lcl_hf_image_token(dir, &config);
-    if (status == LCL_OK) {
-        inspect_model_config(&config, out);
-        status = compare_with_table(&st, &config, out);
-    }
+    static const struct {
+        const char *name, *or_name;
+        enum lcl_part of;
+    } wanted[] = {{"tokenizer.json", "tokenizer.model", LCL_PART_TEXT},
+                  {"generation_config.json", NULL, LCL_PART_TEXT},
+                  {"preprocessor_config.json", NULL, LCL_PART_VISION}};
     json_t *absent = json_array();
     for (int i = 0; i < 3; i++) {
-        char *path = lcl_strdupf("%s/%s", dir, others[i]);
-        if (path && !lcl_fs_exists(path)) json_array_append_new(absent, json_string(others[i]));
+        const char *other = wanted[i].or_name ? wanted[i].or_name : wanted[i].name;
+        char *path = lcl_strdupf("%s/%s", dir, wanted[i].name);
+        char *instead = lcl_strdupf("%s/%s", dir, other);
+        if (path && instead && parts >> wanted[i].of & 1u && !lcl_fs_exists(path) &&
+            !lcl_fs_exists(instead))
+            json_array_append_new(absent, json_string(wanted[i].name));
         free(path);
+        free(instead);
     }
-    json_object_set_new(out, "missing_files", absent);
+    return absent;
+}
+
+/* A norm's weights stand near 1; in what is added to a model's they stand near 0. */
+static bool looks_like_delta(const struct lcl_safetensors *st)
+{
+    const struct lcl_st_tensor *norm = lcl_hf_find(st, "language_model.model.norm.weight");
+    double sum = 0;
+    if (!norm || norm->dtype > LCL_F64 || norm->count == 0) return false;
+    for (size_t i = 0; i < norm->count; i++) {
+        float x;
+        if (lcl_st_read(norm, i, 1, LCL_F32, &x) != LCL_OK) return false;
+        sum += fabs((double)x);
+    }
+    return sum / (double)norm->count < 0.1;
+}
+
+lcl_status inspect_hf_folder(const char *dir, json_t *out)
+{
+    struct lcl_safetensors st;
+    struct lcl_model_config config;
+    const unsigned parts = lcl_hf_parts(dir);
+    LCL_TRY(lcl_hf_open(dir, &st));
+    lcl_status status = lcl_hf_config_read(dir, &st, &config);
+    set_text(out, "kind", "%s",
+             lcl_hf_is_text_folder(dir)    ? "HF LLaMA folder"
+             : lcl_hf_is_tower_folder(dir) ? "HF CLIP folder"
+                                           : "HF LLaVA folder");
+    if (looks_like_delta(&st))
+        set_text(out, "note",
+                 "norm weights near 0, as in a weight delta: lcl import delta adds "
+                 "it to its base");
+    if (status == LCL_OK && parts >> LCL_PART_TEXT & 1u) status = lcl_hf_image_token(dir, &config);
+    if (status == LCL_OK) {
+        describe_parts(&config, parts, out);
+        status = compare_with_table(&st, &config, parts, out);
+    }
+    json_object_set_new(out, "missing_files", missing_files(dir, parts));
     if (status == LCL_OK) describe_tensors(&st, out);
     lcl_st_close(&st);
     return status;
@@ -274,10 +353,12 @@ static lcl_status describe_gguf_model(const struct lcl_gguf *g, json_t *out)
         set_text(out, "cannot_be_computed", "%s", lcl_error_message());
         return LCL_OK;
     }
-    if (clip)
-        describe_vision(&c, a);
-    else
+    if (clip) {
+        describe_vision(&c.vision, a);
+        describe_projector(&c, a);
+    } else {
         describe_text(&c.text, a);
+    }
     if (!clip) json_object_set_new(out, "missing_metadata", missing_keys(g));
     unsigned parts = clip ? 1u << LCL_PART_VISION | 1u << LCL_PART_PROJECTOR : 1u << LCL_PART_TEXT;
     lcl_gguf_check_fit(g, &m.params, parts, &fit);

@@ -41,10 +41,7 @@ static lcl_status round_hf(struct lcl_params *t, const struct export_request *r)
 
 /* ---- the folder ---- */
 
-/* The template of DIR/tokenizer_config.json, where programs that read the tokenizer alone look for
- * it, and in chat_template.jinja, where processors do; that of chat.template where there is none,
- * or where that names one. */
-static lcl_status add_chat_template(const char *dir, const struct lcl_config *c,
+lcl_status export_add_chat_template(const char *dir, const struct lcl_config *c,
                                     const struct lcl_tokenizer *t)
 {
     lcl_status status = LCL_OK;
@@ -80,8 +77,7 @@ out:
     return status;
 }
 
-/* Copies FROM/name where it is there; *found may be NULL. */
-static lcl_status carry_over(const char *from, const char *dir, const char *name, bool *found)
+lcl_status export_carry_over(const char *from, const char *dir, const char *name, bool *found)
 {
     char *source = lcl_strdupf("%s/%s", from, name), *path = lcl_strdupf("%s/%s", dir, name);
     char *text = NULL;
@@ -97,11 +93,10 @@ static lcl_status carry_over(const char *from, const char *dir, const char *name
     return status;
 }
 
-/* Where LlavaProcessor finds how many placeholders a picture takes. */
-static lcl_status write_processor(const char *dir, const struct lcl_env *e)
+lcl_status export_write_processor(const char *dir, const struct lcl_tokenizer *t,
+                                  const struct lcl_model_config *m)
 {
-    const struct lcl_model_config *m = &e->model.config;
-    const char *image = lcl_tokenizer_token(e->tokenizer, m->image_token);
+    const char *image = lcl_tokenizer_token(t, m->image_token);
     json_t *root =
         json_pack("{s:s, s:I, s:s, s:i, s:s}", "processor_class", "LlavaProcessor", "patch_size",
                   (json_int_t)m->vision.patch_size, "vision_feature_select_strategy",
@@ -127,11 +122,11 @@ static lcl_status write_hf(const struct export_request *r, const struct lcl_env 
     memcpy(o.background, e->preprocess.background, sizeof o.background);
     LCL_TRY(lcl_hf_save(dir, &e->model.params, &e->model.config, &o));
     LCL_TRY(lcl_tokenizer_save(e->tokenizer, dir));
-    if (r->to == EXPORT_HF) LCL_TRY(write_processor(dir, e));
-    if (is_hf) LCL_TRY(carry_over(r->from, dir, "preprocessor_config.json", NULL));
+    if (r->to == EXPORT_HF) LCL_TRY(export_write_processor(dir, e->tokenizer, &e->model.config));
+    if (is_hf) LCL_TRY(export_carry_over(r->from, dir, "preprocessor_config.json", NULL));
     if (c->chat_template == LCL_CHAT_AUTO)
-        LCL_TRY(carry_over(origin, dir, "chat_template.jinja", &jinja));
-    return jinja ? LCL_OK : add_chat_template(dir, c, e->tokenizer);
+        LCL_TRY(export_carry_over(origin, dir, "chat_template.jinja", &jinja));
+    return jinja ? LCL_OK : export_add_chat_template(dir, c, e->tokenizer);
 }
 
 static lcl_status read_back_hf(const struct export_request *r, const struct lcl_config *c,

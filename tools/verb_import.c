@@ -8,7 +8,8 @@ static const struct kind {
     const char *name, *summary;
     lcl_status (*run)(int argc, char **argv); /* argv[0] is "import NAME" */
 } kinds[] = {
-    {"gguf", "a language model in a GGUF file", import_gguf},
+    {"join", "a vision tower and a language model, with a fresh projector between", import_join},
+    {"gguf", "a language model in a GGUF file, or with its tower in another", import_gguf},
     {"templates", "the texts of the official LCL layout, from a clone of its code",
      import_templates},
 };

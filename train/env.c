@@ -71,7 +71,7 @@ lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
 
 /* Where values are read from: a checkpoint (its path) or an HF folder. */
 struct origin {
-    bool hf;
+    bool hf, tower_alone; /* a CLIP folder says nothing of how it is read */
     char path[LCL_CHECKPOINT_PATH_BYTES];
 };
 
@@ -79,6 +79,7 @@ static lcl_status find_origin(const char *from, struct origin *o, struct lcl_mod
 {
     *o = (struct origin){.hf = !lcl_checkpoint_is_folder(from) && lcl_hf_is_folder(from)};
     if (o->hf) {
+        o->tower_alone = lcl_hf_is_tower_folder(from);
         snprintf(o->path, sizeof o->path, "%s", from);
         return lcl_hf_folder_config(from, m);
     }
@@ -187,9 +188,11 @@ struct origins {
     unsigned parts;
 };
 
-static void take_tower(const struct lcl_model_config *loaded, struct lcl_model_config *m)
+static void take_tower(const struct origin *o, const struct lcl_model_config *loaded,
+                       struct lcl_model_config *m)
 {
     m->vision = loaded->vision;
+    if (o->tower_alone) return;
     m->select_layer = loaded->select_layer;
     m->keep_class = loaded->keep_class;
 }
@@ -204,14 +207,15 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
     *o = (struct origins){0};
     LCL_TRY(parse_parts(c->init_parts, &o->parts));
     if (c->init_vision_from[0]) o->parts &= ~(1u << LCL_PART_VISION);
+    if (c->pretrain_mm_mlp_adapter[0]) o->parts &= ~(1u << LCL_PART_PROJECTOR);
     parts = o->parts;
     if (from[0]) LCL_TRY(find_origin(from, &o->from, &loaded));
     LCL_TRY(lcl_tokenizer_for_config(c, &e->tokenizer));
     lcl_model_config_from(c, lcl_tokenizer_vocab_size(e->tokenizer), &m);
     if (from[0]) {
         if (parts & 1u << LCL_PART_VISION) {
-            take_tower(&loaded, &m);
-            m.pool = loaded.pool;
+            take_tower(&o->from, &loaded, &m);
+            if (!o->from.tower_alone) m.pool = loaded.pool;
         }
         if (parts & 1u << LCL_PART_PROJECTOR) {
             m.projector = loaded.projector;
@@ -224,8 +228,10 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
     }
     if (c->init_vision_from[0]) {
         LCL_TRY(find_origin(c->init_vision_from, &o->vision, &loaded));
-        take_tower(&loaded, &m);
+        take_tower(&o->vision, &loaded, &m);
     }
+    if (c->pretrain_mm_mlp_adapter[0])
+        m.standardize = false; /* it takes the features as they are */
     LCL_TRY(adapters_to_begin_with(c, &m.lora));
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;
@@ -250,6 +256,8 @@ lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c, boo
     lcl_params_initialise(&e->model.params, (uint64_t)c->seed);
     if (c->init_from[0] && origins.parts) LCL_TRY(load_parts(e, &origins.from, origins.parts));
     if (c->init_vision_from[0]) LCL_TRY(load_parts(e, &origins.vision, 1u << LCL_PART_VISION));
+    if (c->pretrain_mm_mlp_adapter[0])
+        LCL_TRY(lcl_hf_load_projector(c->pretrain_mm_mlp_adapter, &e->model.params));
     if (c->lora_adapter[0]) LCL_TRY(lcl_peft_load(c->lora_adapter, &e->model.params));
     lcl_params_changed(&e->model.params);
     return LCL_OK;

@@ -19,5 +19,6 @@ lcl_status lcl_hf_image_token(const char *dir, struct lcl_model_config *m)
 lcl_status lcl_hf_folder_config(const char *dir, struct lcl_model_config *m)
 {
     LCL_TRY(lcl_hf_load_config(dir, m));
+    if (lcl_hf_is_tower_folder(dir)) return LCL_OK; /* a tokenizer there is CLIP's */
     return lcl_hf_image_token(dir, m);
 }

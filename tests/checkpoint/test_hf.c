@@ -365,6 +365,10 @@ static void what_cannot_be_computed_is_refused(void **state)
         {"{\"text_config\":{\"num_attention_heads\":99999999999}}", LCL_FORMAT, "99999999999"},
         {"{\"text_config\":7}", LCL_FORMAT, "text_config is 7"},
         {"{\"hidden_size\":64,\"mm_vision_tower\":\"google/x\"}", LCL_UNSUPPORTED, "google/x"},
+        {"{\"model_type\":\"clip\"}", LCL_FORMAT, "vision_config"},
+        {"{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"relu\"}}", LCL_UNSUPPORTED,
+         "relu"},
+        {"{\"model_type\":\"clip_vision_model\",\"patch_size\":0}", LCL_FORMAT, "patch_size is 0"},
         {"{\"vision_feature_layer\":-99}", LCL_CONFIG, "config.json"},
         {"[1]", LCL_FORMAT, "no JSON object"},
         {"{", LCL_FORMAT, "config.json:1"}};

@@ -204,6 +204,39 @@ static void test_save_and_load_of_a_trained_one(void **state)
     lcl_tokenizer_free(u);
 }
 
+/* <pad> is there; the others get the ids behind, are one token inside text, and are saved. */
+static void test_tokens_are_added(void **state)
+{
+    (void)state;
+    static const struct lcl_special_token tokens[] = {
+        {"<a>", "a_token"}, {"<pad>", "pad_token"}, {"<b>", "image_token"}};
+    char dir[512];
+    struct lcl_tokenizer *t = train(), *more, *saved;
+    const int32_t n = lcl_tokenizer_vocab_size(t);
+    struct lcl_ids ids = {0};
+    ASSERT_OK(lcl_tokenizer_with_tokens(t, tokens, 3, &more));
+    assert_int_equal(lcl_tokenizer_vocab_size(more), n + 2);
+    assert_int_equal(lcl_tokenizer_id(more, "<a>"), n);
+    assert_int_equal(lcl_tokenizer_id(more, "<b>"), n + 1);
+    assert_int_equal(lcl_tokenizer_id(more, "<pad>"), lcl_tokenizer_id(t, "<pad>"));
+    snprintf(dir, sizeof dir, "%s/more", temp_dir());
+    ASSERT_OK(lcl_tokenizer_save(more, dir));
+    ASSERT_OK(lcl_tokenizer_load_folder(dir, &saved));
+    ASSERT_OK(lcl_tokenizer_encode(saved, "no<b>no", false, &ids));
+    int found = 0;
+    for (int64_t i = 0; i < ids.n; i++) found += ids.v[i] == n + 1;
+    assert_int_equal(found, 1);
+    /* A saved one names its tokens; a key that says nothing yet is set, another stays. */
+    lcl_tokenizer_free(more);
+    ASSERT_OK(lcl_tokenizer_with_tokens(saved, tokens, 3, &more));
+    assert_int_equal(lcl_tokenizer_vocab_size(more), n + 2);
+    assert_int_equal(lcl_tokenizer_image(more), lcl_tokenizer_id(more, "<image>"));
+    lcl_ids_free(&ids);
+    lcl_tokenizer_free(t);
+    lcl_tokenizer_free(more);
+    lcl_tokenizer_free(saved);
+}
+
 /* Loads a tokenizer.json given as text. */
 static lcl_status load_text(const char *json, struct lcl_tokenizer **out)
 {
@@ -446,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_trained_words),
         cmocka_unit_test(test_any_text_round_trips),
         cmocka_unit_test(test_save_and_load_of_a_trained_one),
+        cmocka_unit_test(test_tokens_are_added),
         cmocka_unit_test(test_metaspace_and_split_layouts),
         cmocka_unit_test(test_plain_text_holds_no_special_tokens),
         cmocka_unit_test(test_hostile_files),

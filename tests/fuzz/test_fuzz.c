@@ -385,6 +385,44 @@ static void model_configs(void **state)
     fuzz("model-config.json", seeds, 1, read_model_config);
 }
 
+/* config.json of a folder, whichever model it is of. */
+static lcl_status read_hf_config(const char *path, const struct file *f)
+{
+    struct lcl_model_config m;
+    char dir[200];
+    (void)f;
+    snprintf(dir, sizeof dir, "%.*s", (int)(lcl_fs_basename(path) - path), path);
+    return lcl_hf_config_read(dir, NULL, &m);
+}
+
+static void hf_configs(void **state)
+{
+    (void)state;
+    static const char clip[] =
+        "{\"model_type\":\"clip\",\"vision_config\":{\"model_type\":\"clip_vision_model\","
+        "\"image_size\":16,\"patch_size\":8,\"hidden_size\":12,\"num_attention_heads\":3,"
+        "\"num_hidden_layers\":2,\"intermediate_size\":20,\"hidden_act\":\"quick_gelu\"}}";
+    struct lcl_config c;
+    struct lcl_model_config m;
+    char *llava, *llama, *v1, *tower;
+    tiny_config(&c, "");
+    lcl_model_config_from(&c, 300, &m);
+    m.text.rope_scaling = LCL_ROPE_LLAMA3;
+    m.text.rope_factor = m.text.rope_low_freq_factor = 2;
+    m.text.rope_high_freq_factor = 4;
+    m.text.rope_original_positions = 4;
+    ASSERT_OK(lcl_hf_config_write(&m, LCL_F32, &llava));
+    ASSERT_OK(lcl_hf_text_config_write(&m, LCL_F32, &llama));
+    ASSERT_OK(lcl_hf_config_write_v1(&m, LCL_F32, "clip-vit-base-patch32", &v1, &tower));
+    struct file seeds[] = {text(llava), text(llama), text(v1), text(tower), text(clip)};
+    ASSERT_OK(lcl_fs_mkdirs("build/fuzz/hf"));
+    fuzz("hf/config.json", seeds, 5, read_hf_config);
+    free(llava);
+    free(llama);
+    free(v1);
+    free(tower);
+}
+
 /* ---- weights ---- */
 
 static lcl_status read_safetensors(const char *path, const struct file *f)
@@ -612,12 +650,19 @@ static int quiet(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures),      cmocka_unit_test(configs),
-        cmocka_unit_test(tokenizers),    cmocka_unit_test(metrics),
-        cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
-        cmocka_unit_test(adapters),      cmocka_unit_test(packs),
-        cmocka_unit_test(torch_files),   cmocka_unit_test(sentencepiece_models),
-        cmocka_unit_test(preprocessing), cmocka_unit_test(gguf),
+        cmocka_unit_test(pictures),
+        cmocka_unit_test(configs),
+        cmocka_unit_test(tokenizers),
+        cmocka_unit_test(metrics),
+        cmocka_unit_test(model_configs),
+        cmocka_unit_test(safetensors),
+        cmocka_unit_test(hf_configs),
+        cmocka_unit_test(adapters),
+        cmocka_unit_test(packs),
+        cmocka_unit_test(torch_files),
+        cmocka_unit_test(sentencepiece_models),
+        cmocka_unit_test(preprocessing),
+        cmocka_unit_test(gguf),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }
