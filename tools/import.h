@@ -4,6 +4,7 @@
 
 #include "tools/cli.h"
 
+LCL_CHECKED lcl_status import_delta(int argc, char **argv);
 LCL_CHECKED lcl_status import_gguf(int argc, char **argv);
 LCL_CHECKED lcl_status import_join(int argc, char **argv);
 LCL_CHECKED lcl_status import_templates(int argc, char **argv);

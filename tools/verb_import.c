@@ -9,6 +9,7 @@ static const struct kind {
     lcl_status (*run)(int argc, char **argv); /* argv[0] is "import NAME" */
 } kinds[] = {
     {"join", "a vision tower and a language model, with a fresh projector between", import_join},
+    {"delta", "a base and what is added to its weights: Vicuna, LLaVA v0, Shikra", import_delta},
     {"gguf", "a language model in a GGUF file, or with its tower in another", import_gguf},
     {"templates", "the texts of the official LCL layout, from a clone of its code",
      import_templates},

@@ -11,6 +11,7 @@
 #include <webp/encode.h>
 
 #include "checkpoint/ckpt.h"
+#include "checkpoint/delta.h"
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/hf_config.h"
@@ -553,6 +554,40 @@ static void gguf(void **state)
     fuzz("case.gguf", seeds, 2, read_gguf);
 }
 
+/* A delta of four tensors against a base that is whole. */
+static lcl_status read_delta(const char *path, const struct file *f)
+{
+    struct lcl_delta_counts n;
+    (void)f;
+    return lcl_delta_apply("build/fuzz/base.safetensors", path, "build/fuzz/sum", 200, &n);
+}
+
+static void deltas(void **state)
+{
+    (void)state;
+    float data[40];
+    fill_normal(data, 40, 1, 3);
+    struct lcl_st_item items[] = {
+        {.name = "lm_head.weight", .n_dims = 2, .shape = {5, 6}},
+        {.name = "model.embed_tokens.weight", .n_dims = 2, .shape = {5, 6}},
+        {.name = "model.norm.weight", .n_dims = 1, .shape = {6}},
+        {.name = "model.mm_projector.weight", .n_dims = 2, .shape = {6, 4}}};
+    for (int i = 0; i < 4; i++) {
+        items[i].dtype = i % 2 ? LCL_F16 : LCL_BF16;
+        items[i].source = LCL_F32;
+        items[i].data = data;
+    }
+    ASSERT_OK(lcl_fs_mkdirs("build/fuzz/sum"));
+    ASSERT_OK(lcl_st_write("build/fuzz/base.safetensors", items, 3, NULL));
+    items[0].shape[0] = items[1].shape[0] = 6; /* an extended vocabulary */
+    ASSERT_OK(lcl_st_write("build/fuzz/seed-delta.safetensors", items, 4, NULL));
+    struct file seeds[] = {whole("build/fuzz/seed-delta.safetensors")};
+    fuzz("delta.safetensors", seeds, 1, read_delta);
+    ASSERT_OK(lcl_fs_remove_tree("build/fuzz/sum"));
+    ASSERT_OK(lcl_fs_remove_tree("build/fuzz/base.safetensors"));
+    ASSERT_OK(lcl_fs_remove_tree("build/fuzz/seed-delta.safetensors"));
+}
+
 static struct lcl_model_config adapted;
 
 /* Both files of an adapter, into a model that has the layers that they name. */
@@ -650,19 +685,13 @@ static int quiet(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures),
-        cmocka_unit_test(configs),
-        cmocka_unit_test(tokenizers),
-        cmocka_unit_test(metrics),
-        cmocka_unit_test(model_configs),
-        cmocka_unit_test(safetensors),
-        cmocka_unit_test(hf_configs),
-        cmocka_unit_test(adapters),
-        cmocka_unit_test(packs),
-        cmocka_unit_test(torch_files),
-        cmocka_unit_test(sentencepiece_models),
-        cmocka_unit_test(preprocessing),
-        cmocka_unit_test(gguf),
+        cmocka_unit_test(pictures),      cmocka_unit_test(configs),
+        cmocka_unit_test(tokenizers),    cmocka_unit_test(metrics),
+        cmocka_unit_test(model_configs), cmocka_unit_test(safetensors),
+        cmocka_unit_test(hf_configs),    cmocka_unit_test(deltas),
+        cmocka_unit_test(adapters),      cmocka_unit_test(packs),
+        cmocka_unit_test(torch_files),   cmocka_unit_test(sentencepiece_models),
+        cmocka_unit_test(preprocessing), cmocka_unit_test(gguf),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }

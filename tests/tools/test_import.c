@@ -1,4 +1,4 @@
-/* Models in, as a user meets them: build/lcl (LCL_BIN) joins, takes projectors by
+/* Models in, as a user meets them: build/lcl (LCL_BIN) joins, adds deltas, takes projectors by
  * themselves and pairs of GGUF files, and shows each. */
 #include "tests/support/command.h"
 
@@ -307,6 +307,32 @@ static void a_projector_by_itself(void **state)
           at("adapted.yaml"), at("refused-run"));
 }
 
+/* The original layout as a delta of the decoder: its projector is the delta's alone. */
+static void a_delta_is_added(void **state)
+{
+    (void)state;
+    size_t n, m;
+    make_models();
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s", at("pair"), at("base"));
+    SUCCEEDS("import delta --base %s --delta %s --out %s --shard-size 30KB", at("base"), at("v1"),
+             at("sum"));
+    says("4 of the delta alone");
+    float *x = values(at("sum"), "language_model.model.layers.1.mlp.up_proj.weight", &n);
+    float *b = values(at("base"), "language_model.model.layers.1.mlp.up_proj.weight", &m);
+    assert_int_equal(n, m);
+    for (size_t i = 0; i < n; i++) assert_true(x[i] == b[i] + b[i]);
+    free(x);
+    free(b);
+    assert_same_part(at("v1"), at("sum"), "multi_modal_projector.");
+    SUCCEEDS("inspect %s --vision-tower %s/vision_tower", at("sum"), at("v1"));
+    says("HF LLaVA folder");
+    drop_tensor(at("v1"), at("less-delta"), "model.norm.weight");
+    copy_file(at("v1"), at("less-delta"), "config.json");
+    FAILS("missing in the delta: model.norm.weight", "import delta --base %s --delta %s --out %s",
+          at("base"), at("less-delta"), at("never"));
+    assert_false(lcl_fs_exists(at("never")));
+}
+
 /* GGUF text and mmproj -> HF LLaVA -> GGUF: the same files; HF -> GGUF -> HF: the same tensors. */
 static void a_pair_of_gguf_files(void **state)
 {
@@ -395,6 +421,7 @@ int main(void)
         cmocka_unit_test(a_tower_and_a_decoder_are_joined),
         cmocka_unit_test(a_part_that_lacks_a_tensor_is_refused),
         cmocka_unit_test(a_projector_by_itself),
+        cmocka_unit_test(a_delta_is_added),
         cmocka_unit_test(a_pair_of_gguf_files),
         cmocka_unit_test(parts_are_shown),
     };
