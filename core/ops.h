@@ -185,7 +185,9 @@ struct lcl_attn_run {
 /* softmax(scale q k^T) v with grouped heads: query head h reads key/value head h / (H / G). D
  * is 4..128, a multiple of 4. q, k, v and their gradients are strided rows (elements), so they may
  * be parts of one packed qkv matrix. Backward WRITES d_q, d_k, d_v rows that some run names as its
- * q or own rows; it needs q rows == own rows in every run. */
+ * q or own rows, of which no two runs share one; it needs q rows == own rows in every run, but
+ * where a run is neither causal nor has a prefix: that may have other keys than queries (cross
+ * attention), if it has queries. */
 struct lcl_attention_args {
     int64_t n_runs, H, G, D;
     int64_t q_stride, kv_stride; /* elements a row, also of d_q and d_k / d_v */

@@ -134,7 +134,9 @@ lcl_status lcl_check_attention_bwd(const struct lcl_attention_args *a)
         last = group_rows(a, i, &begin, &end);
         for (int64_t k = i; k < last; k++) {
             const struct lcl_attn_run *r = &a->runs[k];
-            if (r->q_begin != r->own_begin || r->q_end != r->own_end)
+            bool cross = !a->causal && r->prefix_begin == r->prefix_end &&
+                         (r->q_begin < r->q_end || r->own_begin == r->own_end);
+            if (!cross && (r->q_begin != r->own_begin || r->q_end != r->own_end))
                 return LCL_FAIL(LCL_SHAPE,
                                 "attention backward: run %lld has queries %d..%d but keys %d..%d",
                                 (long long)k, r->q_begin, r->q_end, r->own_begin, r->own_end);

@@ -5,11 +5,12 @@
 #include "core/threads.h"
 #include "tests/support/fd.h"
 
-enum { MAX_RUNS = 80 };
+enum { MAX_RUNS = 80, Q_PAD = 8 };
 
 struct problem {
     int64_t T, H, G, D, pad; /* pad: unused elements at the end of each packed row */
     bool causal;
+    bool cross; /* q and d_q are matrices of their own, [T, H * D + Q_PAD] */
     int n_runs;
     struct lcl_attn_run runs[MAX_RUNS];
     double *qkv, *d_out; /* [T, row], [T, H * D] */
@@ -44,6 +45,24 @@ static void add_episode(struct problem *p, int32_t context, const int32_t *branc
         p->runs[p->n_runs++] = (struct lcl_attn_run){begin, begin + branches[i], b,    b + context,
                                                      begin, begin + branches[i], group};
         p->T = begin + branches[i];
+    }
+}
+
+/* Queries of these numbers that see keys of those: query rows one after another, their keys from
+ * the last run to the first, so that rows of q and rows of k are others. */
+static void add_cross(struct problem *p, const int32_t *queries, const int32_t *keys, int n)
+{
+    int32_t q = 0, k = 0;
+    p->cross = true;
+    for (int i = 0; i < n; i++) k += keys[i];
+    for (int i = 0; i < n; i++) {
+        q += queries[i];
+        k -= keys[i];
+        p->runs[p->n_runs] =
+            (struct lcl_attn_run){q - queries[i], q, 0, 0, k, k + keys[i], p->n_runs};
+        p->n_runs++;
+        if (q > p->T) p->T = q;
+        if (k + keys[i] > p->T) p->T = k + keys[i];
     }
 }
 
@@ -160,6 +179,15 @@ struct run_buffers {
     float *lse;
 };
 
+/* Copies the columns of q from qkv to a matrix of q alone, or back. */
+static void copy_q(const struct problem *p, char *qkv, char *q, size_t element, bool back)
+{
+    size_t bytes = (size_t)(p->H * p->D) * element, pad = Q_PAD * element,
+           width = (size_t)row_width(p) * element;
+    for (int64_t t = 0; t < p->T; t++, qkv += width, q += bytes + pad)
+        memcpy(back ? qkv : q, back ? q : qkv, bytes);
+}
+
 /* Runs the op on the problem's numbers rounded to dtype (which rounds the problem too). */
 static struct run_buffers run_op(struct problem *p, lcl_dtype dtype, bool backward)
 {
@@ -176,9 +204,17 @@ static struct run_buffers run_op(struct problem *p, lcl_dtype dtype, bool backwa
         p->n_runs,          p->H,      p->G, p->D,    width,   width, out_width, dtype, p->causal,
         (float)scale_of(p), p->runs,   qkv,  qkv + k, qkv + v, b.out, b.lse,     d_out, d_qkv,
         d_qkv + k,          d_qkv + v, 0};
+    char *q = NULL, *d_q = NULL;
+    if (p->cross) {
+        b.args.q_stride = out_width + Q_PAD;
+        b.args.q = q = buf_new((size_t)(p->T * b.args.q_stride), dtype);
+        b.args.d_q = d_q = buf_new((size_t)(p->T * b.args.q_stride), dtype);
+        copy_q(p, qkv, q, bytes, false);
+    }
     struct lcl_exec *ex = test_exec();
     ASSERT_OK(ex->ops->attention_fwd(ex, &b.args));
     if (backward) ASSERT_OK(ex->ops->attention_bwd(ex, &b.args));
+    if (p->cross) copy_q(p, d_qkv, d_q, bytes, true);
     buf_check();
     return b;
 }
@@ -244,6 +280,112 @@ static void test_shared_prefix(void **state)
     add_episode(&p, 5, (int32_t[]){2, 2, 2}, 3);
     fill(&p, 5);
     check_against_reference(&p);
+}
+
+/* Rows that no run names as its queries, or as its keys, must be as they were: they become the
+ * reference's zeros. */
+static void check_not_written(const struct problem *p, struct run_buffers *b)
+{
+    int64_t width = row_width(p), of_q = p->H * p->D;
+    bool *named = calloc((size_t)(2 * p->T), sizeof *named), *keys = named + p->T;
+    assert_non_null(named);
+    for (int r = 0; r < p->n_runs; r++) {
+        for (int32_t t = p->runs[r].q_begin; t < p->runs[r].q_end; t++) named[t] = true;
+        for (int32_t t = p->runs[r].own_begin; t < p->runs[r].own_end; t++) keys[t] = true;
+    }
+    bool bf16 = b->args.dtype == LCL_BF16;
+    lcl_bf16 *narrow = b->d_qkv;
+    float *d = b->d_qkv;
+    for (int64_t i = 0; i < p->T * width; i++) {
+        int64_t t = i / width, column = i % width;
+        if (column < of_q ? named[t] : keys[t] && column < width - p->pad) continue;
+        assert_true(isnan(bf16 ? lcl_bf16_to_f32(narrow[i]) : d[i]));
+        if (bf16)
+            narrow[i] = 0;
+        else
+            d[i] = 0;
+    }
+    float *lse = b->lse;
+    for (int64_t i = 0; i < p->T * p->H; i++) {
+        if (named[i / p->H]) continue;
+        assert_true(isnan(lse[i]));
+        lse[i] = 0;
+        for (int64_t c = i * p->D; c < (i + 1) * p->D; c++) {
+            assert_true(
+                isnan(bf16 ? lcl_bf16_to_f32(((lcl_bf16 *)b->out)[c]) : ((float *)b->out)[c]));
+            if (bf16)
+                ((lcl_bf16 *)b->out)[c] = 0;
+            else
+                ((float *)b->out)[c] = 0;
+        }
+    }
+    free(named);
+}
+
+/* On every kernel there is for the type. */
+static void check_cross(struct problem *p, lcl_dtype dtype)
+{
+    bool bf16 = dtype == LCL_BF16;
+    for (int64_t i = 0; bf16 && i < p->T * row_width(p); i++) p->qkv[i] = dbl_bf16(p->qkv[i]);
+    struct result want = reference(p, false, true), plain = {0};
+    if (bf16) plain = reference(p, true, true);
+    size_t out = (size_t)(p->T * p->H * p->D), qkv = (size_t)(p->T * row_width(p));
+    for (int wgmma = 0; wgmma < (bf16 ? 2 : 1); wgmma++) {
+        if (bf16 && !test_backend_wgmma(wgmma)) continue;
+        struct run_buffers b = run_op(p, dtype, true);
+        if (wgmma) assert_true(test_backend_wgmma(false));
+        check_not_written(p, &b);
+        check_close("lse", b.lse, LCL_F32, want.lse, (size_t)(p->T * p->H), bf16 ? 1e-5 : 3e-6);
+        if (bf16) {
+            check_bf16(wgmma ? "out, wgmma" : "out", b.out, plain.out, want.out, out);
+            check_bf16(wgmma ? "d_qkv, wgmma" : "d_qkv", b.d_qkv, plain.d_qkv, want.d_qkv, qkv);
+        } else {
+            check_close("out", b.out, LCL_F32, want.out, out, 3e-6);
+            check_close("d_qkv", b.d_qkv, LCL_F32, want.d_qkv, qkv, 6e-6);
+        }
+    }
+    buf_end();
+}
+
+/* Fewer queries than keys, and more; one query a run alone, which a GPU does as it decodes. */
+static void test_cross(void **state)
+{
+    (void)state;
+    static const int32_t queries[] = {1, 31, 33, 33, 1}, keys[] = {257, 5, 64, 1, 5};
+    static const int32_t ones[] = {1, 1}, long_keys[] = {257, 33};
+    static const int64_t widths[] = {4, 20, 64, 128};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            struct problem p = {.H = w % 2 ? 6 : 2, .G = 2, .D = widths[w], .pad = w % 2 ? 5 : 0};
+            add_cross(&p, queries, keys, 5);
+            fill(&p, 60 + 2 * w);
+            check_cross(&p, dtype ? LCL_BF16 : LCL_F32);
+        }
+    for (int dtype = 0; dtype < 2; dtype++) {
+        struct problem p = {.H = 4, .G = 2, .D = 24};
+        add_cross(&p, ones, long_keys, 2);
+        fill(&p, 70);
+        check_cross(&p, dtype ? LCL_BF16 : LCL_F32);
+        struct problem many = {.H = 3, .G = 1, .D = 16}; /* several tiles of queries */
+        add_cross(&many, (int32_t[]){257, 140}, (int32_t[]){33, 130}, 2);
+        fill(&many, 72);
+        check_cross(&many, dtype ? LCL_BF16 : LCL_F32);
+    }
+}
+
+static void test_cross_finite_differences(void **state)
+{
+    (void)state;
+    for (int dtype = 0; dtype < 2; dtype++) {
+        struct problem p = {.H = 4, .G = 2, .D = 12};
+        add_cross(&p, (int32_t[]){5, 1, 33}, (int32_t[]){7, 33, 3}, 3);
+        fill(&p, 80);
+        struct run_buffers b = run_op(&p, dtype ? LCL_BF16 : LCL_F32, true);
+        check_not_written(&p, &b);
+        fd_check("d_qkv", loss, &p, p.qkv, (size_t)(p.T * row_width(&p)), b.d_qkv, b.args.dtype,
+                 NULL, dtype ? 2e-2 : 2e-5);
+        buf_end();
+    }
 }
 
 static void test_finite_differences(void **state)
@@ -601,6 +743,13 @@ static void test_refuses_bad_shapes(void **state)
     ASSERT_FAILS(ex->ops->attention_fwd(ex, &good), LCL_SHAPE, "sees no key");
     run.own_end = 5;
     ASSERT_FAILS(ex->ops->attention_bwd(ex, &good), LCL_SHAPE, "queries 0..4 but keys 0..5");
+    bad = good; /* cross attention: not causal, without a prefix, with queries */
+    bad.causal = false;
+    run.prefix_end = 2;
+    ASSERT_FAILS(ex->ops->attention_bwd(ex, &bad), LCL_SHAPE, "queries 0..4 but keys 0..5");
+    run.prefix_end = 0;
+    run.q_end = 0;
+    ASSERT_FAILS(ex->ops->attention_bwd(ex, &bad), LCL_SHAPE, "queries 0..0 but keys 0..5");
     run.q_end = -1;
     ASSERT_FAILS(ex->ops->attention_fwd(ex, &good), LCL_SHAPE, "run 0");
 }
@@ -612,6 +761,8 @@ int main(void)
         cmocka_unit_test(test_long_sequences_in_slices),
         cmocka_unit_test(test_shared_prefix),
         cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_cross),
+        cmocka_unit_test(test_cross_finite_differences),
         cmocka_unit_test(test_bf16_as_good_as_plain),
         cmocka_unit_test(test_bf16_widths),
         cmocka_unit_test(test_bf16_masks),
