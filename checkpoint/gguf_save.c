@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/gguf_model.h"
+#include "checkpoint/hf_config.h"
 #include "checkpoint/hf_export.h"
 
 /* Tensors of one file under construction. */
@@ -124,6 +125,7 @@ out:
 static lcl_status check_vision(const struct lcl_model_config *m)
 {
     static const char hint[] = "export with --to hf, or without the tower: --text-only";
+    LCL_TRY(lcl_refuse_qformer(m, "llama.cpp's graph of LLaVA"));
     if (m->pool != LCL_POOL_NONE)
         return LCL_FAIL_HINT(LCL_UNSUPPORTED, hint,
                              "mm_image_pool: llama.cpp's graph feeds every patch to the decoder");

@@ -30,6 +30,9 @@ LCL_CHECKED lcl_status lcl_hf_text_config_write(const struct lcl_model_config *m
 LCL_CHECKED lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dtype,
                                               const char *tower, char **text, char **tower_text);
 
+/* LCL_UNSUPPORTED for models with a Q-Former, which `form` has no place for. */
+LCL_CHECKED lcl_status lcl_refuse_qformer(const struct lcl_model_config *m, const char *form);
+
 /* Every field of the config as JSON, for checkpoints: malloc'd text, and back. */
 LCL_CHECKED lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **text);
 LCL_CHECKED lcl_status lcl_model_config_from_json(const char *text, const char *where,

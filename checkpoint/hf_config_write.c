@@ -76,6 +76,15 @@ static json_t *vision_section(const struct lcl_vision_config *v)
                      (json_int_t)v->C);
 }
 
+lcl_status lcl_refuse_qformer(const struct lcl_model_config *m, const char *form)
+{
+    if (m->projector != LCL_PROJECTOR_QFORMER) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_UNSUPPORTED,
+                         "lcl's own checkpoint is the form of such a model; a text-only export "
+                         "writes its decoder",
+                         "a model with mm_projector_type: qformer: %s has no Q-Former", form);
+}
+
 lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype, char **text)
 {
     *text = NULL;
@@ -84,6 +93,7 @@ lcl_status lcl_hf_config_write(const struct lcl_model_config *m, lcl_dtype dtype
                              "a model with mm_image_pool: %s has no HF form: "
                              "LlavaForConditionalGeneration feeds every patch to the decoder",
                              m->pool == LCL_POOL_MEAN ? "mean" : "2x2");
+    LCL_TRY(lcl_refuse_qformer(m, "LlavaForConditionalGeneration"));
     bool linear = m->projector != LCL_PROJECTOR_MLP2;
     json_t *root = json_pack(
         "{s:[s], s:s, s:s, s:s, s:I, s:s, s:b, s:I, s:s, s:b, s:o, s:o}", "architectures",
@@ -119,6 +129,7 @@ lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dt
 {
     bool linear = m->projector == LCL_PROJECTOR_LINEAR;
     *text = *tower_text = NULL;
+    LCL_TRY(lcl_refuse_qformer(m, "the original LLaVA"));
     if (m->pool != LCL_POOL_NONE || m->projector == LCL_PROJECTOR_LINEAR2 ||
         (!linear && m->projector_act != LCL_GELU_ERF))
         return LCL_FAIL_HINT(LCL_UNSUPPORTED, "export with --to hf, where the model has a form",
@@ -173,7 +184,7 @@ lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dt
     I(text.rope_original_positions, 0, 100000000)             \
     I(text.max_positions, 1, 100000000)                       \
     B(text.tied)                                              \
-    I(projector, LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_LINEAR2) \
+    I(projector, LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_QFORMER) \
     I(projector_act, LCL_GELU_ERF, LCL_GELU_TANH)             \
     B(projector_bias)                                         \
     I(select_layer, -512, 512)                                \
@@ -189,6 +200,16 @@ lcl_status lcl_hf_config_write_v1(const struct lcl_model_config *m, lcl_dtype dt
     F(embed_std)                                              \
     F(head_std)
 
+/* Of models that have one. */
+#define QFORMER_FIELDS(I, F)       \
+    I(qformer.Q, 1, 4096)          \
+    I(qformer.C, 4, 65536)         \
+    I(qformer.F, 4, 262144)        \
+    I(qformer.n_layers, 1, 512)    \
+    I(qformer.H, 1, 512)           \
+    I(qformer.cross_every, 1, 512) \
+    F(qformer.eps)
+
 lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **text)
 {
     json_t *root = json_object();
@@ -196,6 +217,9 @@ lcl_status lcl_model_config_to_json(const struct lcl_model_config *m, char **tex
 #define F(field) json_object_set_new(root, #field, json_real(m->field));
 #define B(field) json_object_set_new(root, #field, json_boolean(m->field));
     MODEL_CONFIG_FIELDS(I, F, B)
+    if (m->projector == LCL_PROJECTOR_QFORMER) {
+        QFORMER_FIELDS(I, F)
+    }
 #undef I
 #undef F
 #undef B
@@ -267,6 +291,9 @@ static lcl_status read_fields(const json_t *root, const char *where, struct lcl_
 #define F(field) LCL_TRY(read_real(root, where, #field, &m->field));
 #define B(field) LCL_TRY(read_bool(root, where, #field, &m->field));
     MODEL_CONFIG_FIELDS(I, F, B)
+    if (m->projector == LCL_PROJECTOR_QFORMER) {
+        QFORMER_FIELDS(I, F)
+    }
 #undef I
 #undef F
 #undef B

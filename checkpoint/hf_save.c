@@ -105,6 +105,7 @@ lcl_status lcl_hf_export_collect(const struct lcl_params *t, const struct lcl_mo
                                      .data = lcl_param_value(t, p)};
         memcpy(item->shape, p->shape, sizeof p->shape);
     }
+    if (m->projector == LCL_PROJECTOR_QFORMER) return LCL_OK; /* for the decoder alone */
     LCL_TRY(fold_standardisation(e, t, dtype));
     /* The original LLaVA has a linear projector; HF's is two layers always. */
     return v1 && e->config.projector == LCL_PROJECTOR_LINEAR ? LCL_OK

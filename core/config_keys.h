@@ -82,10 +82,17 @@
     K(FLOAT, "text.embed_std", text_embed_std, 0, 0, 100, "deviation of the embedding table at the start; 0: 0.02") \
     K(FLOAT, "text.head_std", text_head_std, 0, 0, 100, "deviation of the head at the start; 0: 0.02") \
     E("init_scheme", init_scheme, "normal02", "normal02|fan_in", "weights at the start: N(0, 0.02), or N(0, 1/fan_in) with residual outputs divided by sqrt(2 layers)") \
-    E("mm_projector_type", mm_projector_type, "mlp2x_gelu", "linear|mlp2x_gelu", "projector from image features to token embeddings") \
+    E("mm_projector_type", mm_projector_type, "mlp2x_gelu", "linear|mlp2x_gelu|qformer", "projector from image features to token embeddings; qformer: BLIP-2's, whose learned queries attend to the features and are the picture's tokens") \
+    K(INT, "qformer.num_query_tokens", qformer_num_query_tokens, 32, 1, 4096, "query tokens, and so tokens a picture, of mm_projector_type: qformer") \
+    K(INT, "qformer.hidden_size", qformer_hidden_size, 768, 4, 65536, "width of the Q-Former") \
+    K(INT, "qformer.intermediate_size", qformer_intermediate_size, 3072, 4, 262144, "feed-forward width of the Q-Former") \
+    K(INT, "qformer.num_hidden_layers", qformer_num_hidden_layers, 12, 1, 512, "layers of the Q-Former") \
+    K(INT, "qformer.num_attention_heads", qformer_num_attention_heads, 12, 1, 512, "attention heads of the Q-Former") \
+    K(INT, "qformer.cross_attention_frequency", qformer_cross_attention_frequency, 2, 1, 512, "every so many-th layer attends to the image features, from the first on") \
+    K(FLOAT, "qformer.layer_norm_eps", qformer_layer_norm_eps, 1e-12, 0, 1, "epsilon of its layer norms") \
     K(INT, "mm_vision_select_layer", mm_vision_select_layer, -2, -512, 512, "hidden states that are the image features: -1 the last layer's, -2 those of the one before") \
     E("mm_vision_select_feature", mm_vision_select_feature, "patch", "patch|cls_patch", "patch drops the class token") \
-    E("mm_image_pool", mm_image_pool, "none", "none|mean|2x2", "tokens a picture: every patch, one, or four") \
+    E("mm_image_pool", mm_image_pool, "none", "none|mean|2x2", "image features a picture: every patch, one, or four; each is a token of the decoder, but with a Q-Former") \
     K(BOOL, "mm_standardize", mm_standardize, false, 0, 1, "standardise image features by constants measured on the train pictures (folds into the projector on export)") \
     K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates") \
     K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it; 0: no limit") \

@@ -2,6 +2,17 @@
 
 #include <stdio.h>
 
+static struct lcl_qformer_config qformer_from(const struct lcl_config *c)
+{
+    return (struct lcl_qformer_config){.Q = c->qformer_num_query_tokens,
+                                       .C = c->qformer_hidden_size,
+                                       .F = c->qformer_intermediate_size,
+                                       .n_layers = c->qformer_num_hidden_layers,
+                                       .H = c->qformer_num_attention_heads,
+                                       .cross_every = c->qformer_cross_attention_frequency,
+                                       .eps = c->qformer_layer_norm_eps};
+}
+
 void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
                            struct lcl_model_config *m)
 {
@@ -23,7 +34,8 @@ void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
                  .rope_theta = c->text_rope_theta,
                  .max_positions = c->text_max_position_embeddings,
                  .tied = c->text_tie_word_embeddings},
-        .projector = c->mm_projector_type == 0 ? LCL_PROJECTOR_LINEAR : LCL_PROJECTOR_MLP2,
+        .projector = (enum lcl_projector_kind[]){LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_MLP2,
+                                                 LCL_PROJECTOR_QFORMER}[c->mm_projector_type],
         .projector_act = LCL_GELU_ERF,
         .projector_bias = true,
         .select_layer = c->mm_vision_select_layer,
@@ -39,6 +51,7 @@ void lcl_model_config_from(const struct lcl_config *c, int64_t vocab_size,
         .head_std = c->text_head_std,
         .lora = {.rank = c->lora_rank, .alpha = c->lora_alpha}};
     snprintf(m->lora.targets, sizeof m->lora.targets, "%s", c->lora_targets);
+    if (m->projector == LCL_PROJECTOR_QFORMER) m->qformer = qformer_from(c);
     m->text.G = c->text_num_key_value_heads ? c->text_num_key_value_heads : m->text.H;
     m->text.D = m->text.C / m->text.H;
 }
@@ -76,9 +89,14 @@ void lcl_model_config_vision_only(struct lcl_model_config *m, int64_t C)
     m->image_token = -1;
 }
 
-int64_t lcl_tokens_per_image(const struct lcl_model_config *m)
+int64_t lcl_feature_rows(const struct lcl_model_config *m)
 {
     return lcl_image_pool_tokens(m->pool, lcl_vision_tokens(&m->vision), m->keep_class ? 0 : 1);
+}
+
+int64_t lcl_tokens_per_image(const struct lcl_model_config *m)
+{
+    return m->projector == LCL_PROJECTOR_QFORMER ? m->qformer.Q : lcl_feature_rows(m);
 }
 
 static lcl_status check_heads(const char *what, int64_t C, int64_t H, int64_t D)
@@ -89,6 +107,20 @@ static lcl_status check_heads(const char *what, int64_t C, int64_t H, int64_t D)
                              "%s: head width %lld (width %lld, %lld heads)", what, (long long)D,
                              (long long)C, (long long)H);
     return LCL_OK;
+}
+
+static lcl_status check_qformer(const struct lcl_qformer_config *q)
+{
+    if (q->Q < 1 || q->n_layers < 1 || q->cross_every < 1 || q->H < 1 || q->F < 1)
+        return LCL_FAIL(LCL_CONFIG,
+                        "qformer: %lld query tokens, %lld layers, %lld heads, feed-forward width "
+                        "%lld, cross attention in every %lld-th layer; wanted 1 or more of each",
+                        (long long)q->Q, (long long)q->n_layers, (long long)q->H, (long long)q->F,
+                        (long long)q->cross_every);
+    if (q->C % q->H != 0)
+        return LCL_FAIL(LCL_CONFIG, "qformer: width %lld is not a multiple of %lld heads",
+                        (long long)q->C, (long long)q->H);
+    return check_heads("qformer", q->C, q->H, q->C / q->H);
 }
 
 lcl_status lcl_model_config_check(const struct lcl_model_config *m)
@@ -107,6 +139,7 @@ lcl_status lcl_model_config_check(const struct lcl_model_config *m)
         return LCL_FAIL(LCL_CONFIG,
                         "text: %lld query heads are not a multiple of %lld key/value heads",
                         (long long)t->H, (long long)t->G);
+    if (m->projector == LCL_PROJECTOR_QFORMER) LCL_TRY(check_qformer(&m->qformer));
     int64_t used = lcl_vision_layers_used(m);
     if (used < 0 || used > v->n_layers)
         return LCL_FAIL_HINT(LCL_CONFIG, "-1 is the last layer's output, -2 that of the one before",

@@ -27,7 +27,18 @@ struct lcl_text_config {
 
 /* LINEAR2: two layers with nothing between, as HF folders with projector_hidden_act "linear" have.
  */
-enum lcl_projector_kind { LCL_PROJECTOR_LINEAR, LCL_PROJECTOR_MLP2, LCL_PROJECTOR_LINEAR2 };
+enum lcl_projector_kind {
+    LCL_PROJECTOR_LINEAR,
+    LCL_PROJECTOR_MLP2,
+    LCL_PROJECTOR_LINEAR2,
+    LCL_PROJECTOR_QFORMER
+};
+
+struct lcl_qformer_config {
+    int64_t Q, C, F, n_layers, H; /* query tokens an image, width, feed-forward width */
+    int64_t cross_every;          /* layers 0, cross_every, ... attend to the features */
+    double eps;                   /* layer_norm_eps */
+};
 
 /* Low-rank adapters of linear layers: model/lora.c. */
 enum { LCL_LORA_TARGETS_BYTES = LCL_CONFIG_STR_BYTES };
@@ -43,6 +54,7 @@ struct lcl_model_config {
     enum lcl_projector_kind projector;
     enum lcl_gelu_kind projector_act; /* between the two layers of LCL_PROJECTOR_MLP2 */
     bool projector_bias;
+    struct lcl_qformer_config qformer; /* of LCL_PROJECTOR_QFORMER; else zeros */
     int64_t select_layer; /* hidden state that gives the features: 0 the embeddings, n_layers the
                              last; negative: from the end, -1 the last */
     bool keep_class;      /* features include the class token (select strategy "full") */
@@ -85,7 +97,9 @@ static inline int64_t lcl_vision_layers_used(const struct lcl_model_config *m)
 {
     return m->select_layer >= 0 ? m->select_layer : m->vision.n_layers + 1 + m->select_layer;
 }
-/* Feature rows (and so text slots) of one picture. */
+/* Feature rows of one picture, pooled. */
+int64_t lcl_feature_rows(const struct lcl_model_config *m);
+/* What the projector makes of them: text slots of one picture. */
 int64_t lcl_tokens_per_image(const struct lcl_model_config *m);
 
 #endif

@@ -38,7 +38,7 @@ static lcl_status image_features(struct lcl_pass *p, const struct lcl_batch *b,
     } else {
         LCL_TRY(p->exec->ops->upload_fwd(
             p->exec,
-            &(struct lcl_upload_args){.count = b->n_images * lcl_tokens_per_image(c) * c->vision.C,
+            &(struct lcl_upload_args){.count = b->n_images * lcl_feature_rows(c) * c->vision.C,
                                       .y_dtype = lcl_model_dtype(p->model),
                                       .x = images->features,
                                       .y = p->features}));

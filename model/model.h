@@ -17,11 +17,18 @@ struct lcl_vision_layer_rows {
 struct lcl_text_layer_rows {
     int norm1, qkv_w, o_w, norm2, gate_up_w, down_w;
 };
+struct lcl_qformer_layer_rows { /* q, kv, cross and ln2: -1 where a layer does not cross */
+    int qkv_w, qkv_b, out_w, out_b, ln1_w, ln1_b;
+    int q_w, q_b, kv_w, kv_b, cross_w, cross_b, ln2_w, ln2_b;
+    int fc1_w, fc1_b, fc2_w, fc2_b, ln3_w, ln3_b;
+};
 struct lcl_model_rows {
     int class_embed, patch_w, position, pre_ln_w, pre_ln_b;
     struct lcl_vision_layer_rows *vision; /* [vision.n_layers] */
     int std_mean, std_inv;
-    int proj1_w, proj1_b, proj2_w, proj2_b;
+    int query_tokens, query_norm_w, query_norm_b;
+    struct lcl_qformer_layer_rows *qformer; /* [qformer.n_layers]; NULL: another projector */
+    int proj1_w, proj1_b, proj2_w, proj2_b; /* of a Q-Former: proj1 is what comes after it */
     int embed;
     struct lcl_text_layer_rows *text; /* [text.n_layers] */
     int final_norm, head_w;           /* head_w == embed when tied */
@@ -108,11 +115,38 @@ struct lcl_text_saves {
 };
 
 struct lcl_projector_saves {
-    int64_t R;
-    void *in;        /* [R, Cv] standardised features (or the features themselves) */
+    int64_t M;       /* rows of features */
+    int64_t R;       /* and of out: as many, but of a Q-Former */
+    void *in;        /* [M, Cv] standardised features (or the features themselves) */
     void *mid, *act; /* [R, C] of the first layer, before and after the activation */
     void *out;       /* [R, C] */
-    void *d_out, *d_mid, *d_in;
+    void *d_out, *d_mid;
+};
+
+struct lcl_postnorm_saves {
+    void *sum, *y; /* [N, C] y = norm(sum) */
+    float *mean, *rstd;
+};
+struct lcl_qformer_layer_saves {
+    void *qkv, *attn; /* [N, 3C], [N, C] among the queries */
+    float *lse;       /* [N, H] */
+    struct lcl_postnorm_saves norm1;
+    void *q, *kv, *cross; /* [N, C], [M, 2C], [N, C] to the features */
+    float *cross_lse;
+    struct lcl_postnorm_saves norm2;
+    void *fc1; /* [N, F] before the activation */
+    struct lcl_postnorm_saves norm3;
+};
+struct lcl_qformer_saves {
+    int64_t I, N, M; /* images; query rows and feature rows of all */
+    const void *in;  /* [M, Cv] the projector's */
+    struct lcl_postnorm_saves norm0;
+    struct lcl_qformer_layer_saves *layer; /* [qformer.n_layers] */
+    void *half, *act;                      /* temporaries: [N, C], [N, F] */
+    void *d_x, *d_half, *d_act;            /* backward temporaries: [N, C] twice, [N, F] */
+    void *d_qkv, *d_kv, *d_in;             /* [N, 3C], [M, 2C], [M, Cv] */
+    int32_t *id;                           /* [N] which query a row is */
+    struct lcl_attn_run *runs, *cross_runs;
 };
 
 /* The warm-up's classifier: normalised features [n, Cv] and weights [n_classes, Cv]. */
@@ -141,9 +175,10 @@ struct lcl_pass {
     struct lcl_arena host;  /* index arrays, and results for a person */
     struct lcl_vision_saves vision;
     struct lcl_projector_saves projector;
+    struct lcl_qformer_saves qformer;
     struct lcl_text_saves text;
     struct lcl_classify_saves classify;
-    void *features;          /* [R, Cv] pooled features of the batch's images */
+    void *features;          /* [projector.M, Cv] pooled features of the batch's images */
     void *d_features;        /* their gradient, when the vision tower trains */
     void *d_hidden;          /* [R, C] of text.R */
     void *lora_u, *lora_d_u; /* [rows, rank] between the two halves of an adapter */
@@ -174,7 +209,7 @@ LCL_CHECKED lcl_status lcl_pass_layout_batch(struct lcl_pass *p, const struct lc
 /* ---- forward and backward of the whole ---- */
 
 /* What a batch's pictures come as: pixels [n, 3, S, S] f32, the same as bytes that are still to be
- * normalised (a quarter of the memory to read or to send), or features [n * tokens_per_image, Cv]
+ * normalised (a quarter of the memory to read or to send), or features [n * feature rows, Cv]
  * f32 (after pooling, before standardisation) from a cache. Exactly one is given where the batch
  * has images. */
 struct lcl_images {
@@ -208,15 +243,21 @@ LCL_CHECKED lcl_status lcl_model_classify_step(struct lcl_pass *p, const struct 
                                                float grad_scale, double *loss_sum,
                                                int32_t *argmax_n);
 
-/* ---- parts (model/vision.c, projector.c, text.c) ---- */
+/* ---- parts (model/vision.c, projector.c, qformer.c, text.c) ---- */
 void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training);
 LCL_CHECKED lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images);
 LCL_CHECKED lcl_status lcl_vision_bwd(struct lcl_pass *p,
                                       void *d_out); /* d_out [I*T, C] is overwritten */
-void lcl_projector_layout(struct lcl_pass *p, int64_t R, bool training);
+void lcl_projector_layout(struct lcl_pass *p, int64_t I, bool training);
 LCL_CHECKED lcl_status lcl_projector_fwd(struct lcl_pass *p, const void *features);
 LCL_CHECKED lcl_status lcl_projector_bwd(struct lcl_pass *p,
                                          void *d_features); /* NULL: not wanted */
+/* The projector's part between standardisation and the decoder: features [M, Cv], out [N, text.C].
+ */
+void lcl_qformer_layout(struct lcl_pass *p, int64_t I, bool training);
+LCL_CHECKED lcl_status lcl_qformer_fwd(struct lcl_pass *p, const void *features, void *out);
+LCL_CHECKED lcl_status lcl_qformer_bwd(struct lcl_pass *p, const void *d_out,
+                                       void *d_features); /* NULL: not wanted */
 void lcl_text_layout(struct lcl_pass *p, int64_t T, int64_t R, bool training);
 
 /* Key/value cache for generation: rows of all layers; the caller says which row a token takes. */

@@ -43,9 +43,11 @@ static lcl_status make_layers(struct lcl_pass *p)
 {
     const struct lcl_model_config *c = &p->model->config;
     if (p->vision.layer) return LCL_OK;
+    p->qformer.layer =
+        calloc((size_t)(c->qformer.n_layers ? c->qformer.n_layers : 1), sizeof *p->qformer.layer);
     p->vision.layer = calloc((size_t)c->vision.n_layers, sizeof *p->vision.layer);
     p->text.layer = calloc((size_t)c->text.n_layers, sizeof *p->text.layer);
-    if (!p->vision.layer || !p->text.layer)
+    if (!p->vision.layer || !p->text.layer || !p->qformer.layer)
         return LCL_FAIL(LCL_MEMORY, "no memory for layer tables");
     return LCL_OK;
 }
@@ -55,14 +57,14 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
     const struct lcl_model_config *c = &p->model->config;
     size_t e = lcl_dtype_bytes(lcl_model_dtype(p->model));
     bool training = p->grad != NULL;
-    int64_t R = l->images * lcl_tokens_per_image(c);
+    int64_t R = l->images * lcl_tokens_per_image(c), M = l->images * lcl_feature_rows(c);
     int64_t feature_rows =
-        R > l->images ? R : l->images; /* the classifier pools to one row a picture */
+        M > l->images ? M : l->images; /* the classifier pools to one row a picture */
     p->arena.used_bytes = p->host.used_bytes = 0;
     lcl_lora_layout(
         p, (int64_t[LCL_PART_COUNT]){
                [LCL_PART_VISION] = l->with_vision ? l->images * lcl_vision_tokens(&c->vision) : 0,
-               [LCL_PART_PROJECTOR] = R,
+               [LCL_PART_PROJECTOR] = R > M ? R : M,
                [LCL_PART_TEXT] = l->T});
     p->features = lcl_arena_alloc(&p->arena, (size_t)(feature_rows * c->vision.C), e);
     p->d_features = training && p->train_vision
@@ -89,7 +91,7 @@ void lcl_pass_layout(struct lcl_pass *p, const struct lcl_pass_limits *l)
             .row = LCL_ARENA_NEW(&p->host, int32_t, (size_t)l->images)};
         return;
     }
-    lcl_projector_layout(p, R, training);
+    lcl_projector_layout(p, l->images, training);
     int64_t rows = p->all_rows || l->S > l->T ? l->T : l->S;
     lcl_text_layout(p, l->T, rows, training);
     p->d_hidden = training ? lcl_arena_alloc(&p->arena, (size_t)(rows * c->text.C), e) : NULL;
@@ -101,6 +103,7 @@ static size_t measure(const struct lcl_pass *proto, const struct lcl_pass_limits
 {
     struct lcl_pass p = *proto;
     p.vision.layer = NULL;
+    p.qformer.layer = NULL;
     p.text.layer = NULL;
     lcl_arena_measure(&p.arena, "activations");
     lcl_arena_measure(&p.host, "indices");
@@ -111,6 +114,7 @@ static size_t measure(const struct lcl_pass *proto, const struct lcl_pass_limits
         *host_bytes = p.host.peak_bytes;
     }
     free(p.vision.layer);
+    free(p.qformer.layer);
     free(p.text.layer);
     return bytes;
 }
@@ -139,7 +143,9 @@ void lcl_pass_free(struct lcl_pass *p)
     lcl_arena_free(&p->arena);
     lcl_arena_free(&p->host);
     free(p->vision.layer);
+    free(p->qformer.layer);
     free(p->text.layer);
     p->vision.layer = NULL;
+    p->qformer.layer = NULL;
     p->text.layer = NULL;
 }

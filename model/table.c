@@ -119,6 +119,70 @@ static void vision(struct builder *b, struct lcl_model_rows *r)
     b->unused = false;
 }
 
+/* A linear layer [N, K] and its bias, "<prefix><name>.weight" and ".bias". */
+static void add_linear(struct builder *b, const char *prefix, const char *name, int64_t N,
+                       int64_t K, int *w, int *bias)
+{
+    char full[LCL_PARAM_NAME_BYTES];
+    snprintf(full, sizeof full, "%s.weight", name);
+    *w = add_matrix(b, prefix, full, N, K, weight_std(&b->m->config, K, 0), false);
+    snprintf(full, sizeof full, "%s.bias", name);
+    *bias = add_vector(b, prefix, full, N, LCL_INIT_ZEROS, false);
+}
+
+static void add_norm(struct builder *b, const char *prefix, const char *name, int64_t C, int *w,
+                     int *bias)
+{
+    char full[LCL_PARAM_NAME_BYTES];
+    snprintf(full, sizeof full, "%s.weight", name);
+    *w = add_vector(b, prefix, full, C, LCL_INIT_ONES, false);
+    snprintf(full, sizeof full, "%s.bias", name);
+    *bias = add_vector(b, prefix, full, C, LCL_INIT_ZEROS, false);
+}
+
+static void qformer_layer(struct builder *b, int64_t l, struct lcl_qformer_layer_rows *r)
+{
+    const struct lcl_model_config *c = &b->m->config;
+    int64_t C = c->qformer.C, F = c->qformer.F, Cv = c->vision.C;
+    double std = weight_std(c, C, 0), from_image = weight_std(c, Cv, 0);
+    char p[64];
+    snprintf(p, sizeof p, "qformer.encoder.layer.%lld.", (long long)l);
+    r->qkv_w = add_matrix(b, p, "attention.attention.query.weight", C, C, std, false);
+    add_matrix(b, p, "attention.attention.key.weight", C, C, std, true);
+    add_matrix(b, p, "attention.attention.value.weight", C, C, std, true);
+    r->qkv_b = add_vector(b, p, "attention.attention.query.bias", C, LCL_INIT_ZEROS, false);
+    add_vector(b, p, "attention.attention.key.bias", C, LCL_INIT_ZEROS, true);
+    add_vector(b, p, "attention.attention.value.bias", C, LCL_INIT_ZEROS, true);
+    add_linear(b, p, "attention.output.dense", C, C, &r->out_w, &r->out_b);
+    add_norm(b, p, "attention.output.LayerNorm", C, &r->ln1_w, &r->ln1_b);
+    r->q_w = r->q_b = r->kv_w = r->kv_b = r->cross_w = r->cross_b = r->ln2_w = r->ln2_b = -1;
+    if (l % c->qformer.cross_every == 0) {
+        add_linear(b, p, "crossattention.attention.query", C, C, &r->q_w, &r->q_b);
+        r->kv_w = add_matrix(b, p, "crossattention.attention.key.weight", C, Cv, from_image, false);
+        add_matrix(b, p, "crossattention.attention.value.weight", C, Cv, from_image, true);
+        r->kv_b = add_vector(b, p, "crossattention.attention.key.bias", C, LCL_INIT_ZEROS, false);
+        add_vector(b, p, "crossattention.attention.value.bias", C, LCL_INIT_ZEROS, true);
+        add_linear(b, p, "crossattention.output.dense", C, C, &r->cross_w, &r->cross_b);
+        add_norm(b, p, "crossattention.output.LayerNorm", C, &r->ln2_w, &r->ln2_b);
+    }
+    add_linear(b, p, "intermediate_query.dense", F, C, &r->fc1_w, &r->fc1_b);
+    add_linear(b, p, "output_query.dense", C, F, &r->fc2_w, &r->fc2_b);
+    add_norm(b, p, "output_query.LayerNorm", C, &r->ln3_w, &r->ln3_b);
+}
+
+static void qformer(struct builder *b, struct lcl_model_rows *r)
+{
+    const struct lcl_model_config *c = &b->m->config;
+    r->query_tokens =
+        add(b,
+            (struct lcl_param_spec){
+                .init = LCL_INIT_NORMAL, .init_std = 0.02f, .decay = true, .f32 = true},
+            3, (int64_t[]){1, c->qformer.Q, c->qformer.C}, "query_tokens");
+    add_norm(b, "qformer.", "layernorm", c->qformer.C, &r->query_norm_w, &r->query_norm_b);
+    for (int64_t l = 0; l < c->qformer.n_layers; l++) qformer_layer(b, l, &r->qformer[l]);
+    add_linear(b, "", "language_projection", c->text.C, c->qformer.C, &r->proj1_w, &r->proj1_b);
+}
+
 static void projector(struct builder *b, struct lcl_model_rows *r)
 {
     const struct lcl_model_config *c = &b->m->config;
@@ -132,6 +196,10 @@ static void projector(struct builder *b, struct lcl_model_rows *r)
         r->std_mean = add_vector(b, "image_standardize.", "mean", Cv, LCL_INIT_ZEROS, false);
         r->std_inv = add_vector(b, "image_standardize.", "inv_std", Cv, LCL_INIT_ONES, false);
         b->unused = false;
+    }
+    if (c->projector == LCL_PROJECTOR_QFORMER) {
+        qformer(b, r);
+        return;
     }
     r->proj1_w = add_matrix(b, p, "linear_1.weight", C, Cv, weight_std(c, Cv, 0), false);
     if (c->projector_bias) r->proj1_b = add_vector(b, p, "linear_1.bias", C, LCL_INIT_ZEROS, false);
@@ -206,9 +274,12 @@ lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *
     lcl_params_init(&m->params);
     m->rows.vision = calloc((size_t)config->vision.n_layers, sizeof *m->rows.vision);
     m->rows.text = calloc((size_t)config->text.n_layers, sizeof *m->rows.text);
+    bool queries = config->projector == LCL_PROJECTOR_QFORMER;
+    if (queries)
+        m->rows.qformer = calloc((size_t)config->qformer.n_layers, sizeof *m->rows.qformer);
     m->inv_freq = calloc((size_t)config->text.D / 2, sizeof *m->inv_freq);
     struct builder b = {.m = m};
-    if (!m->rows.vision || !m->rows.text || !m->inv_freq) {
+    if (!m->rows.vision || !m->rows.text || !m->inv_freq || (queries && !m->rows.qformer)) {
         b.status = LCL_FAIL(LCL_MEMORY, "no memory for the model's table");
     } else {
         vision(&b, &m->rows);
@@ -246,6 +317,7 @@ void lcl_model_free(struct lcl_model *m)
     lcl_params_free(&m->params);
     free(m->rows.vision);
     free(m->rows.text);
+    free(m->rows.qformer);
     free(m->inv_freq);
     free(m->adapter);
     *m = (struct lcl_model){0};

@@ -63,6 +63,23 @@ static json_t *shape_json(int n_dims, const int64_t *shape)
 
 static const char *const gelus[] = {"gelu", "quick_gelu", "gelu_tanh"};
 
+static void describe_projector(const struct lcl_model_config *m, json_t *a)
+{
+    const struct lcl_qformer_config *q = &m->qformer;
+    if (m->projector == LCL_PROJECTOR_QFORMER)
+        set_text(a, "projector",
+                 "Q-Former, %lld query tokens, width %lld, %lld layers, %lld heads, feed-forward "
+                 "%lld, cross attention every %lld layers",
+                 (long long)q->Q, (long long)q->C, (long long)q->n_layers, (long long)q->H,
+                 (long long)q->F, (long long)q->cross_every);
+    else
+        set_text(a, "projector", "%s%s",
+                 m->projector == LCL_PROJECTOR_LINEAR    ? "linear"
+                 : m->projector == LCL_PROJECTOR_LINEAR2 ? "two linear layers"
+                                                         : "two layers, ",
+                 m->projector == LCL_PROJECTOR_MLP2 ? gelus[m->projector_act] : "");
+}
+
 static void describe_vision(const struct lcl_vision_config *v, json_t *a)
 {
     set_text(a, "vision",
@@ -72,18 +89,14 @@ static void describe_vision(const struct lcl_vision_config *v, json_t *a)
              (long long)v->n_layers, (long long)v->H, (long long)v->F, gelus[v->act]);
 }
 
-static void describe_projector(const struct lcl_model_config *m, json_t *a)
+static void describe_features(const struct lcl_model_config *m, json_t *a)
 {
     static const char *const pools[] = {"", ", mean-pooled", ", 2x2-pooled"};
     set_text(a, "image_features", "hidden state %lld%s, %lld tokens a picture%s%s",
              (long long)m->select_layer, m->keep_class ? " with its class token" : "",
              (long long)lcl_tokens_per_image(m), pools[m->pool],
              m->standardize ? ", standardised" : "");
-    set_text(a, "projector", "%s%s",
-             m->projector == LCL_PROJECTOR_LINEAR    ? "linear"
-             : m->projector == LCL_PROJECTOR_LINEAR2 ? "two linear layers"
-                                                     : "two layers, ",
-             m->projector == LCL_PROJECTOR_MLP2 ? gelus[m->projector_act] : "");
+    describe_projector(m, a);
 }
 
 static void describe_text(const struct lcl_text_config *t, json_t *a)
@@ -103,7 +116,7 @@ static void describe_parts(const struct lcl_model_config *m, unsigned parts, jso
 {
     json_t *a = json_object();
     if (parts >> LCL_PART_VISION & 1u) describe_vision(&m->vision, a);
-    if (parts >> LCL_PART_PROJECTOR & 1u) describe_projector(m, a);
+    if (parts >> LCL_PART_PROJECTOR & 1u) describe_features(m, a);
     if (parts >> LCL_PART_TEXT & 1u) describe_text(&m->text, a);
     if (parts >> LCL_PART_TEXT & 1u)
         set_text(a, "special_tokens", "image %d, bos %d, eos %d, pad %d (-1: none)", m->image_token,

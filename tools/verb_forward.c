@@ -1,4 +1,5 @@
 /* lcl forward: a reference case through a model. */
+#include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
 #include "core/threads.h"
 #include "cpu/cpu.h"
@@ -14,17 +15,22 @@ static lcl_status forward(const char *model_dir, const char *case_path, const ch
     struct lcl_safetensors st = {0};
     struct lcl_case c = {0};
     struct lcl_exec exec = {0};
+    bool own = lcl_checkpoint_is_folder(model_dir);
+    char path[LCL_CHECKPOINT_PATH_BYTES];
     lcl_status status = LCL_OK;
     LCL_TRY(lcl_threads_start(0));
     LCL_TRY(lcl_cpu_ops(&exec.ops));
-    LCL_TRY(lcl_hf_folder_config(model_dir, &config));
+    if (own) LCL_TRY(lcl_checkpoint_find(model_dir, path, sizeof path));
+    LCL_TRY(own ? lcl_checkpoint_load_config(path, &config)
+                : lcl_hf_folder_config(model_dir, &config));
     LCL_TRY(lcl_model_create(&model, &config));
     LCL_TRY_GOTO(lcl_model_reserve(&model, bf16, true, false));
-    LCL_TRY_GOTO(lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, &names));
+    LCL_TRY_GOTO(own ? lcl_checkpoint_load(path, &model.params, false, NULL)
+                     : lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, &names));
     lcl_params_changed(&model.params);
     LCL_TRY_GOTO(lcl_st_open(case_path, &st));
     LCL_TRY_GOTO(lcl_case_read(&st, case_path, "", &config, &c));
-    LCL_TRY_GOTO(lcl_forward_case(&exec, &model, &names, &c, out));
+    LCL_TRY_GOTO(lcl_forward_case(&exec, &model, own ? NULL : &names, &c, out));
 out:
     lcl_case_free(&c);
     lcl_st_close(&st);
@@ -38,7 +44,8 @@ static lcl_status run(int argc, char **argv)
     const char *tower = NULL, *model = NULL, *case_path = NULL, *out = NULL;
     bool bf16 = false;
     const struct cli_option options[] = {
-        {"--model", CLI_STR, &model, .value = "DIR", .required = true, .doc = "HF LLaVA folder"},
+        {"--model", CLI_STR, &model, .value = "DIR", .required = true,
+         .doc = "HF LLaVA folder, or run folder or checkpoint"},
         {"--case", CLI_STR, &case_path, .value = "FILE", .required = true,
          .doc = "safetensors with input_ids, attention_mask, labels, pixel_values"},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "safetensors to write"},

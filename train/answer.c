@@ -44,8 +44,7 @@ lcl_status lcl_gallery_open(struct lcl_gallery *g, struct lcl_env *e)
 {
     *g = (struct lcl_gallery){.env = e,
                               .pass = {.exec = &e->exec, .model = &e->model},
-                              .row = lcl_tokens_per_image(&e->model.config) *
-                                     e->model.config.vision.C};
+                              .row = lcl_feature_rows(&e->model.config) * e->model.config.vision.C};
     g->pixels = malloc(GALLERY_BATCH * pixels_of(g) * sizeof *g->pixels);
     return g->pixels ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
 }

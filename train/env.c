@@ -221,6 +221,7 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
             m.projector = loaded.projector;
             m.projector_act = loaded.projector_act;
             m.projector_bias = loaded.projector_bias;
+            m.qformer = loaded.qformer;
             m.standardize = loaded.standardize;
         }
         if (parts & 1u << LCL_PART_TEXT) m.text = loaded.text;

@@ -146,10 +146,10 @@ static lcl_status load(struct lcl_features *f, uint64_t key, const char *path)
 lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c,
                              int64_t views, const char *dir)
 {
-    *f = (struct lcl_features){.n_images = e->pack.n_images,
-                               .views = views,
-                               .row = lcl_tokens_per_image(&e->model.config) *
-                                      e->model.config.vision.C};
+    *f =
+        (struct lcl_features){.n_images = e->pack.n_images,
+                              .views = views,
+                              .row = lcl_feature_rows(&e->model.config) * e->model.config.vision.C};
     uint64_t key = cache_key(e, c, views);
     char *path = NULL;
     lcl_status status = LCL_OK;

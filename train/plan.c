@@ -170,7 +170,7 @@ static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c,
 static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
 {
     double S = (double)e->preprocess.size, n = e->has_pack ? (double)e->pack.n_images : 0;
-    double row = (double)(lcl_tokens_per_image(&e->model.config) * e->model.config.vision.C);
+    double row = (double)(lcl_feature_rows(&e->model.config) * e->model.config.vision.C);
     double bytes = n * 3 * S * S, lanes = (double)(c->lanes * c->gradient_accumulation_steps);
     double kept = bytes <= (double)(1 << 30) ? bytes : 0;
     if (c->task == LCL_TASK_LANGUAGE) return;
@@ -200,7 +200,7 @@ static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
     const struct lcl_pass_limits *most = &p->largest;
     double S = (double)e->preprocess.size, tokens = (double)most->T, C = (double)t->C;
     double pixels = (double)most->images * 3 * S * S;
-    double features = (double)(most->images * lcl_tokens_per_image(&e->model.config)) *
+    double features = (double)(most->images * lcl_feature_rows(&e->model.config)) *
                       (double)e->model.config.vision.C;
     double head = 2 * fmin((double)most->S, logits / 4 / (double)t->V + 1) * C;
     double rows = fmax(fmax(pixels, features), fmax(head, 2 * tokens * (double)t->H));
@@ -276,14 +276,29 @@ static struct training training_of(const struct lcl_model *m, enum lcl_part part
     return t;
 }
 
-/* A part's adapters on as many rows each: forward, and both gradients where they train. */
-static double adapter_work(const struct lcl_model *m, enum lcl_part part, double rows)
+/* Keys and values of a Q-Former's cross attention. */
+static bool reads_features(const struct lcl_model *m, int row)
 {
-    double weights = 0;
-    for (int i = m->n_base; i < m->params.n_rows; i++)
-        if (m->params.rows[i].part == part && m->params.rows[i].used)
-            weights += (double)m->params.rows[i].count;
-    return 2 * rows * weights * (training_of(m, part).trains ? 3 : 1);
+    for (int64_t l = 0; m->rows.qformer && l < m->config.qformer.n_layers; l++) {
+        int key = m->rows.qformer[l].kv_w;
+        if (key >= 0 && (row == key || row == key + 1)) return true;
+    }
+    return false;
+}
+
+/* A part's adapters on `rows` rows each, or on feature_rows where they read features: forward, and
+ * both gradients where they train. */
+static double adapter_work(const struct lcl_model *m, enum lcl_part part, double rows,
+                           double feature_rows)
+{
+    double products = 0;
+    for (int i = 0; m->adapter && i < m->n_base; i++) {
+        const struct lcl_param *A = &m->params.rows[m->adapter[i] < 0 ? 0 : m->adapter[i]];
+        if (m->adapter[i] < 0 || A->part != part || !A->used) continue;
+        products +=
+            (double)(A[0].count + A[1].count) * (reads_features(m, i) ? feature_rows : rows);
+    }
+    return 2 * products * (training_of(m, part).trains ? 3 : 1);
 }
 
 /* The tower on I pictures. */
@@ -302,6 +317,22 @@ static struct work tower_work(const struct lcl_model_config *m, const struct lcl
     if (c->gradient_checkpointing == LCL_CHECKPOINT_LAYERS) w.again = layers;
     if (c->gradient_checkpointing == LCL_CHECKPOINT_MLP) w.again = used * 2 * T * C * (C + F);
     return w;
+}
+
+/* On I pictures: queries are N rows, of features there are M. */
+static double qformer_work(const struct lcl_model_config *m, double I, struct training part,
+                           bool tower_trains)
+{
+    const struct lcl_qformer_config *q = &m->qformer;
+    double N = I * (double)q->Q, K = (double)lcl_feature_rows(m), M = I * K, C = (double)q->C;
+    double layers = (double)q->n_layers, crossing = ceil(layers / (double)q->cross_every);
+    double products =
+        2 * N * C * (layers * (4 * C + 2 * (double)q->F) + crossing * 2 * C + (double)m->text.C);
+    double attention = 4 * N * C * (layers * (double)q->Q + crossing * K);
+    double from_features = crossing * 2 * M * (double)m->vision.C * 2 * C;
+    bool backward = part.trains || tower_trains;
+    return products * (1 + part.base + backward) + attention * (1 + 2 * backward) +
+           from_features * (1 + part.base + tower_trains);
 }
 
 static double projector_work(const struct lcl_model_config *m, double rows, struct training part,
@@ -337,12 +368,13 @@ static struct work step_work(struct lcl_env *e, const struct lcl_config *c, cons
     const struct training projector = training_of(&e->model, LCL_PART_PROJECTOR);
     const struct training text = training_of(&e->model, LCL_PART_TEXT);
     double steps = (double)s->n / (double)(c->lanes * c->gradient_accumulation_steps);
-    double I = s->images / steps, rows = I * (double)lcl_tokens_per_image(m);
+    double I = s->images / steps, rows = I * (double)lcl_tokens_per_image(m),
+           features = I * (double)lcl_feature_rows(m);
     double patches = I * (double)lcl_vision_tokens(&m->vision), T = s->tokens / steps;
     struct work w = {0};
     if (with->with_vision) {
         w = tower_work(m, c, I, vision);
-        w.model += adapter_work(&e->model, LCL_PART_VISION, patches);
+        w.model += adapter_work(&e->model, LCL_PART_VISION, patches, 0);
     }
     if (!with->with_text) {
         w.model += 6 * I * (double)m->vision.C * (double)m->n_classes;
@@ -350,9 +382,12 @@ static struct work step_work(struct lcl_env *e, const struct lcl_config *c, cons
     }
     struct work decoder =
         text_work(&m->text, c, T, s->supervised / steps, s->pairs / steps, text.base);
-    w.model += decoder.model + projector_work(m, rows, projector, vision.trains) +
-               adapter_work(&e->model, LCL_PART_PROJECTOR, rows) +
-               adapter_work(&e->model, LCL_PART_TEXT, T);
+    w.model += decoder.model +
+               (m->projector == LCL_PROJECTOR_QFORMER
+                    ? qformer_work(m, I, projector, vision.trains)
+                    : projector_work(m, rows, projector, vision.trains)) +
+               adapter_work(&e->model, LCL_PART_PROJECTOR, rows, features) +
+               adapter_work(&e->model, LCL_PART_TEXT, T, 0);
     w.again += decoder.again;
     return w;
 }

@@ -96,7 +96,7 @@ lcl_status world_features(struct world *w)
     struct lcl_features *f = &w->features;
     *f = (struct lcl_features){.n_images = w->env.pack.n_images,
                                .views = w->config.data_augment_views,
-                               .row = lcl_tokens_per_image(&w->env.model.config) *
+                               .row = lcl_feature_rows(&w->env.model.config) *
                                       w->env.model.config.vision.C};
     int64_t n = f->n_images * f->views * f->row;
     f->data = malloc((size_t)n * sizeof *f->data);

@@ -219,14 +219,19 @@ static void what_llama_cpp_cannot_compute(void **state)
 {
     (void)state;
     const char *path = file_in_temp("refused.gguf");
-    for (int i = 0; i < 4; i++) {
-        static const char *const why[] = {"class token", "projector", "projector", "every patch"};
+    for (int i = 0; i < 5; i++) {
+        static const char *const why[] = {"class token", "projector", "projector", "every patch",
+                                          "no Q-Former"};
         struct lcl_model_config c = small();
         struct lcl_model m;
         if (i == 0) c.keep_class = true;
         if (i == 1) c.projector = LCL_PROJECTOR_LINEAR;
         if (i == 2) c.projector = LCL_PROJECTOR_LINEAR2;
         if (i == 3) c.pool = LCL_POOL_MEAN;
+        if (i == 4) {
+            c.projector = LCL_PROJECTOR_QFORMER;
+            c.qformer = (struct lcl_qformer_config){2, 8, 8, 1, 1, 1, 1e-12};
+        }
         make(&m, &c, true);
         ASSERT_FAILS(lcl_gguf_save_vision(path, &m.params, &c, &f32), LCL_UNSUPPORTED, why[i]);
         assert_false(lcl_fs_exists(path));

@@ -155,6 +155,21 @@ static void adapters(void **state)
     compare(words, 3, false, 1e-2);
 }
 
+/* Queries attend to the features of a tower that is frozen or trains, alone or through adapters. */
+static void qformer(void **state)
+{
+    (void)state;
+    compare("mm_projector_type=qformer freeze_vision_tower=true cache_features=true", 5, true,
+            1e-4);
+    compare("mm_projector_type=qformer freeze_vision_tower=false mm_standardize=true "
+            "gradient_checkpointing=true",
+            3, false, 1e-4);
+    compare("mm_projector_type=qformer lora.rank=2 lora.targets=query,key,value,dense", 3, false,
+            1e-4);
+    compare("mm_projector_type=qformer bf16=true freeze_vision_tower=false learning_rate=1e-4", 3,
+            false, 1e-2);
+}
+
 /* However many lanes a step has, the host waits for the GPU once, at its end; a batch larger than
  * any before makes room besides. */
 static void a_step_waits_once(void **state)
@@ -375,6 +390,7 @@ int main(void)
         cmocka_unit_test(bf16),
         cmocka_unit_test(fewer_bits),
         cmocka_unit_test(adapters),
+        cmocka_unit_test(qformer),
         cmocka_unit_test(a_step_waits_once),
         cmocka_unit_test(uploads_outlive_their_source),
         cmocka_unit_test(answers),

@@ -378,12 +378,15 @@ static void model_configs(void **state)
     (void)state;
     struct lcl_config c;
     struct lcl_model_config m;
-    char *json;
-    tiny_config(&c, "lora.rank=2");
-    lcl_model_config_from(&c, 300, &m);
-    ASSERT_OK(lcl_model_config_to_json(&m, &json));
-    struct file seeds[] = {{(uint8_t *)json, strlen(json)}};
-    fuzz("model-config.json", seeds, 1, read_model_config);
+    struct file seeds[2];
+    for (int i = 0; i < 2; i++) {
+        char *json;
+        tiny_config(&c, i ? "mm_projector_type=qformer" : "lora.rank=2");
+        lcl_model_config_from(&c, 300, &m);
+        ASSERT_OK(lcl_model_config_to_json(&m, &json));
+        seeds[i] = (struct file){(uint8_t *)json, strlen(json)};
+    }
+    fuzz("model-config.json", seeds, 2, read_model_config);
 }
 
 /* config.json of a folder, whichever model it is of. */

@@ -5,6 +5,8 @@
     differs CASE OTHER            the logits of two cases are not the same
     inputs HF DIR OUT             a case's inputs for HF by its own processor and chat template
     peft BASE ADAPTER MERGED      peft merges ADAPTER into BASE: the parameters of MERGED, which are not BASE's
+    queries RUN OUT               a case's random inputs for the run's model, which has a Q-Former
+    qformer RUN FORWARD           Blip2QFormerModel of the run's tensors on FORWARD's features: FORWARD's image features
     processor HF DIR              AutoProcessor: chat template, placeholders, pixels, and a forward pass"""
 import os, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -63,6 +65,51 @@ def inputs(hf, folder, out):
                "pixel_values": x["pixel_values"].contiguous()}, out)
 
 
+def checkpoint(run):
+    """Config and tensors of a run's newest checkpoint."""
+    import glob, json, h5py, torch
+    path = max(glob.glob(f"{run}/checkpoint-*/state.h5"), key=lambda p: int(p.split("-")[-1].split("/")[0]))
+    tensors = {}
+    with h5py.File(path) as f:
+        config = json.loads(bytes(f["model/config"][()]).rstrip(b"\0"))
+        f["params"].visititems(lambda name, x: tensors.update({name: torch.from_numpy(x[()])})
+                               if isinstance(x, h5py.Dataset) else None)
+    return config, tensors
+
+
+def queries(run, out):
+    import torch
+    from safetensors.torch import save_file
+    c, _ = checkpoint(run)
+    torch.manual_seed(0)
+    side = c["vision.image_size"]
+    ids = torch.tensor([[1] + [c["image_token"]] * (2 * c["qformer.Q"]) + [2]])
+    save_file({"input_ids": ids, "attention_mask": torch.ones_like(ids),
+               "pixel_values": torch.randn(2, 3, side, side)}, out)
+
+
+def qformer(run, forward):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import Blip2QFormerConfig, Blip2QFormerModel
+    c, tensors = checkpoint(run)
+    model = Blip2QFormerModel(Blip2QFormerConfig(
+        hidden_size=c["qformer.C"], num_hidden_layers=c["qformer.n_layers"], num_attention_heads=c["qformer.H"],
+        intermediate_size=c["qformer.F"], layer_norm_eps=c["qformer.eps"], encoder_hidden_size=c["vision.C"],
+        cross_attention_frequency=c["qformer.cross_every"])).eval()
+    own = {k[len("qformer."):]: v for k, v in tensors.items() if k.startswith("qformer.")}
+    model.load_state_dict(own, strict=True)
+    computed = load_file(forward)
+    features = computed["vision_hidden"][:, 0 if c["keep_class"] else 1:]
+    tokens = tensors["query_tokens"].expand(len(features), -1, -1)
+    with torch.no_grad():
+        hidden = model(query_embeds=tokens, encoder_hidden_states=features).last_hidden_state
+        want = hidden @ tensors["language_projection.weight"].T + tensors["language_projection.bias"]
+    apart = float((want - computed["image_features"]).abs().max())
+    print(f"max abs difference {apart:.3g} of {float(want.abs().max()):.3g}")
+    sys.exit(not apart < 1e-5 * max(1, float(want.abs().max())))
+
+
 def processor(hf, folder):
     import torch
     from transformers import AutoModelForImageTextToText
@@ -95,4 +142,4 @@ def peft(base, adapter, merged):
 
 if __name__ == "__main__":
     {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "peft": peft,
-     "processor": processor}[sys.argv[1]](*sys.argv[2:])
+     "queries": queries, "qformer": qformer, "processor": processor}[sys.argv[1]](*sys.argv[2:])

@@ -4,6 +4,7 @@
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
 #   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
 #   folded     a fresh model with a linear projector and standardised features: the same
+#   queries    a fresh model with a Q-Former: what transformers' Blip2QFormerModel makes of its features
 #   gguf       the tuned and the golden model through `lcl export --to gguf`: every tensor, by check_gguf.py; and back again
 # and each folder through AutoProcessor: chat template, tokens, pixels. Ends with `N passed, N failed`.
 # PIP_ARGS goes to pip install, for a wheel index of one's own. POSIX shell.
@@ -16,7 +17,7 @@ if [ ! -f "$golden/check_hf.py" ] || [ ! -f "$golden/llava-tiny/case.safetensors
     exit 0
 fi
 
-works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, peft, safetensors, PIL, numpy, jinja2, gguf' 2>/dev/null; }
+works() { [ -x "$1" ] && "$1" -c 'import torch, transformers, peft, safetensors, PIL, numpy, jinja2, gguf, h5py' 2>/dev/null; }
 python=
 for venv in build/venv-interop build/venv; do
     if [ -z "$python" ] && works $venv/bin/python; then python=$venv/bin/python; fi
@@ -25,7 +26,7 @@ if [ -z "$python" ]; then
     echo "test-interop: making build/venv-interop (torch, transformers, peft: a download of some minutes)"
     python3 -m venv build/venv-interop || { echo 'error: python3 -m venv failed; hint: apt-get install python3-venv' >&2; exit 1; }
     # shellcheck disable=SC2086
-    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 gguf || exit 1
+    build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 gguf h5py || exit 1
     python=build/venv-interop/bin/python
 fi
 
@@ -112,6 +113,22 @@ save_steps: 0
 data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0}
 eval: {shots: [2], negatives: random}
 YAML
+cat >$work/queries.yaml <<YAML
+output_dir: $work/queries
+vision: {image_size: 32, patch_size: 8, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2}
+qformer: {num_query_tokens: 5, hidden_size: 48, intermediate_size: 80, num_hidden_layers: 4, num_attention_heads: 4, cross_attention_frequency: 2}
+text: {hidden_size: 48, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 4}
+mm_projector_type: qformer
+mm_vision_select_feature: cls_patch
+freeze_vision_tower: false
+learning_rate: 1e-2
+max_steps: 4
+lanes: 2
+per_device_train_batch_size: 1
+save_steps: 0
+data: {pack: $work/pack.h5, shots: 4, hard_fraction: 0}
+eval: {shots: [2], negatives: random}
+YAML
 
 check 're-saved: lcl export' resave
 check 're-saved: logits and greedy answer of the golden case' hf $work/resaved "$golden/llava-tiny/case.safetensors" --tol 8e-5 --generate
@@ -133,6 +150,10 @@ check 'folded: lcl train, lcl export' tune folded
 helper inputs $work/folded-hf $work/pictures $work/inputs.safetensors >$log 2>&1 || cat $log
 check 'folded: logits' against_lcl $work/folded-hf $work/inputs.safetensors
 check 'folded: processor' helper processor $work/folded-hf $work/pictures
+check 'queries: lcl train' "$lcl" train $work/queries.yaml --quiet
+helper queries $work/queries $work/queries.safetensors >$log 2>&1 || cat $log
+check 'queries: lcl forward' "$lcl" forward --model $work/queries --case $work/queries.safetensors --out $work/queries-forward.safetensors
+check 'queries: Blip2QFormerModel' helper qformer $work/queries $work/queries-forward.safetensors
 echo
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

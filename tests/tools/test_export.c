@@ -216,6 +216,22 @@ static void pooled_models_are_refused(void **state)
     assert_false(lcl_fs_exists(at("pooled-hf.lcl-export")));
 }
 
+/* Its decoder alone goes to GGUF. */
+static void a_qformer_stays_a_checkpoint(void **state)
+{
+    (void)state;
+    const char *run = tiny_run("queries", "mm_projector_type: qformer\nmm_standardize: true\n");
+    static const char *const forms[] = {"hf", "llava-v1", "gguf"};
+    for (int i = 0; i < 3; i++) {
+        FAILS("no Q-Former", "export %s --to %s --out %s", run, forms[i], at("queries-out"));
+        says("hint: lcl's own checkpoint is the form of such a model");
+        assert_false(lcl_fs_exists(at("queries-out")));
+    }
+    SUCCEEDS("export %s --to gguf --text-only --out %s", run, at("queries-text"));
+    SUCCEEDS("inspect %s", run);
+    says("Q-Former, 3 query tokens, width 24, 3 layers, 2 heads, feed-forward 40");
+}
+
 static void nothing_is_overwritten_by_chance(void **state)
 {
     (void)state;
@@ -341,6 +357,7 @@ int main(void)
                                        cmocka_unit_test(exports_say_what_they_are),
                                        cmocka_unit_test(shards_of_a_size),
                                        cmocka_unit_test(pooled_models_are_refused),
+                                       cmocka_unit_test(a_qformer_stays_a_checkpoint),
                                        cmocka_unit_test(adapters_go_out_and_in),
                                        cmocka_unit_test(adapters_are_folded_with_the_projector),
                                        cmocka_unit_test(nothing_is_overwritten_by_chance),

@@ -66,7 +66,7 @@ static void the_plan_covers_what_training_takes(void **state)
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 64, &p));
     assert_int_equal(p.drawn, 64);
     struct lcl_features features = {
-        .n_images = e.pack.n_images, .views = 1, .row = lcl_tokens_per_image(&e.model.config) * 16};
+        .n_images = e.pack.n_images, .views = 1, .row = lcl_feature_rows(&e.model.config) * 16};
     features.data = calloc((size_t)(features.n_images * features.row), sizeof(float));
     ASSERT_OK(lcl_trainer_open(&t, &e, &f.config, 0, &features, NULL));
     int64_t tokens = 0;

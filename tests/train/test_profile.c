@@ -74,7 +74,11 @@ static void the_plan_counts_what_runs(void **state)
         "freeze_text=true gradient_accumulation_steps=2",
         "text.num_key_value_heads=1 text.num_hidden_layers=1 data.queries=2",
         "task=vision per_device_train_batch_size=3",
-        "task=language"};
+        "task=language",
+        "mm_projector_type=qformer freeze_vision_tower=false",
+        "mm_projector_type=qformer freeze_vision_tower=true freeze_text=true mm_image_pool=none",
+        "mm_projector_type=qformer lora.rank=2 "
+        "lora.targets=crossattention.*.key,crossattention.*.value"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         double ops, plan, all;
         count_step(words[i], &ops, &plan, &all);

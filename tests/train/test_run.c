@@ -153,6 +153,45 @@ static void every_precision_goes_on(void **state)
     }
 }
 
+/* Query tokens and all move with the projector and go on bit for bit; the loss falls. */
+static void a_qformer_goes_on(void **state)
+{
+    (void)state;
+    static struct kills e;
+    struct lcl_metrics_table t;
+    char dir[300], path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_checkpoint_row *rows;
+    int n, moving = 0;
+    kills_set_up(&e, "mm_projector_type: qformer\nfreeze_vision_tower: false\n");
+    snprintf(dir, sizeof dir, "%s/queries", temp_dir());
+    assert_int_equal(kills_run(&e, dir, (long)(0.7 * (double)e.n_calls), SIGTERM, NULL), 0);
+    assert_non_null(strstr(e.output, "stopped by signal 15"));
+    assert_int_equal(kills_run(&e, dir, -1, 0, NULL), 0);
+    kills_assert_same(&e, dir);
+    ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+    ASSERT_OK(lcl_checkpoint_list(path, &rows, &n));
+    for (int i = 0; i < n; i++) {
+        bool of_queries = strncmp(rows[i].name, "qformer.", 8) == 0 ||
+                          strcmp(rows[i].name, "query_tokens") == 0 ||
+                          strncmp(rows[i].name, "language_projection.", 20) == 0;
+        if (!of_queries) continue;
+        assert_true(rows[i].part == LCL_PART_PROJECTOR && rows[i].trainable);
+        moving += rows[i].has_moments;
+    }
+    assert_int_equal(moving, 1 + 2 + 3 * 16 + 2 * 10 + 2); /* layers 0 and 2 cross */
+    free(rows);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+    ASSERT_OK(lcl_metrics_load(path, &t));
+    double first = 0, last = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        if (strcmp(t.rows[i].kind, "train") != 0 || t.rows[i].step <= 20) continue;
+        if (first == 0) first = t.rows[i].loss;
+        last = t.rows[i].loss;
+    }
+    if (!(last < 0.9 * first)) fail_msg("the loss went from %g to %g", first, last);
+    lcl_metrics_table_free(&t);
+}
+
 /* Adapters begin after the warm-up, which makes the base; they move alone, and go on bit for bit.
  */
 static void adapters_go_on(void **state)
@@ -305,6 +344,7 @@ int main(void)
         cmocka_unit_test(added_steps_are_trained),
         cmocka_unit_test(killed_runs_go_on),
         cmocka_unit_test(every_precision_goes_on),
+        cmocka_unit_test(a_qformer_goes_on),
         cmocka_unit_test(adapters_go_on),
         cmocka_unit_test(stages_share_a_precision),
         cmocka_unit_test(sigterm_saves_and_exits_clean),
