@@ -9,6 +9,7 @@
 #include "checkpoint/misfits.h"
 
 enum { CONFIG_BYTES = 1 << 20, PEFT_NAME_BYTES = LCL_PARAM_NAME_BYTES + 32 };
+enum { MOST_LAYERS = 512, MOST_KINDS = 64 };
 static const char wrapper[] = "base_model.model.";
 
 bool lcl_peft_is_folder(const char *dir)
@@ -158,41 +159,100 @@ static void pattern_of(const char *name, size_t n, char pattern[LCL_PARAM_NAME_B
         snprintf(pattern, LCL_PARAM_NAME_BYTES, "%.*s", (int)n, name);
 }
 
-/* In a comma list; a pattern's characters are those of module names, so none holds another. */
-static bool in_list(const char *list, const char *pattern)
+/* Modules of one pattern, and in which layers they are. */
+struct kind {
+    char pattern[LCL_PARAM_NAME_BYTES];
+    bool numbered;
+    int most; /* the last layer that has one */
+    bool layer[MOST_LAYERS];
+};
+
+/* The number among a module's name: its layer; -1 where there is none, MOST_LAYERS where it is
+ * beyond. */
+static int layer_of(const char *name, size_t n)
 {
-    const size_t n = strlen(pattern);
-    for (const char *p = list; p; p = strchr(p, ',')) {
-        if (*p == ',') p++;
-        if (strncmp(p, pattern, n) == 0 && (p[n] == ',' || p[n] == '\0')) return true;
+    for (const char *s = name; s && s < name + n; s = strchr(s, '.')) {
+        if (*s == '.') s++;
+        size_t digits = strspn(s, "0123456789");
+        if (digits == 0 || s[digits] != '.') continue;
+        long x = strtol(s, NULL, 10);
+        return x < MOST_LAYERS ? (int)x : MOST_LAYERS;
     }
-    return false;
+    return -1;
 }
 
-static lcl_status read_targets(const char *dir, struct lcl_lora_config *lora)
+static lcl_status collect_kinds(const char *dir, const struct lcl_safetensors *st,
+                                struct kind *kinds, int *n_kinds)
 {
-    struct lcl_safetensors st;
-    size_t used = 0;
-    LCL_TRY(open_weights(dir, &st));
-    lcl_status status = LCL_OK;
-    lora->targets[0] = '\0';
-    for (size_t i = 0; i < st.n_tensors && status == LCL_OK; i++) {
+    for (size_t i = 0; i < st->n_tensors; i++) {
         char name[LCL_PARAM_NAME_BYTES], pattern[LCL_PARAM_NAME_BYTES];
-        LCL_TRY_GOTO(table_name(st.tensors[i].name, name));
+        LCL_TRY(table_name(st->tensors[i].name, name));
         size_t n = module_length(name);
         if (n == 0 || strpbrk(name, "*?[\\, ")) continue; /* lcl_peft_load lists it */
+        int layer = layer_of(name, n), k = 0;
         pattern_of(name, n, pattern);
-        if (in_list(lora->targets, pattern)) continue;
-        if (used + strlen(pattern) + 2 > sizeof lora->targets)
-            status = LCL_FAIL(LCL_UNSUPPORTED, "%s adapts more kinds of layers than %zu bytes name",
-                              dir, sizeof lora->targets);
-        else
-            used += (size_t)snprintf(lora->targets + used, sizeof lora->targets - used, "%s%s",
-                                     used ? "," : "", pattern);
+        while (k < *n_kinds && strcmp(kinds[k].pattern, pattern) != 0) k++;
+        if (k == MOST_KINDS || layer == MOST_LAYERS)
+            return LCL_FAIL(LCL_UNSUPPORTED,
+                            "%s adapts more than %d kinds of layers, or a layer beyond number %d",
+                            dir, MOST_KINDS, MOST_LAYERS - 1);
+        if (k == *n_kinds) ++*n_kinds;
+        memcpy(kinds[k].pattern, pattern, sizeof pattern);
+        if (layer < 0) continue;
+        kinds[k].numbered = true;
+        kinds[k].layer[layer] = true;
+        if (layer > kinds[k].most) kinds[k].most = layer;
     }
-    if (status == LCL_OK && used == 0)
+    return LCL_OK;
+}
+
+static lcl_status add_target(const char *dir, struct lcl_lora_config *lora, const char *pattern)
+{
+    size_t used = strlen(lora->targets);
+    if (used + strlen(pattern) + 2 > sizeof lora->targets)
+        return LCL_FAIL(LCL_UNSUPPORTED, "%s adapts more kinds of layers than %zu bytes name", dir,
+                        sizeof lora->targets);
+    snprintf(lora->targets + used, sizeof lora->targets - used, "%s%s", used ? "," : "", pattern);
+    return LCL_OK;
+}
+
+/* Every layer's where those there are begin with 0 and leave none out, unless the config picks
+ * some: language_model.*.q_proj; else a pattern a run of layers: language_model.*.[8-15].*.q_proj.
+ */
+static lcl_status name_kind(const char *dir, const struct kind *k, bool picked,
+                            struct lcl_lora_config *lora)
+{
+    const char *star = strchr(k->pattern, '*');
+    bool whole = !picked;
+    for (int l = 0; l <= k->most; l++) whole &= k->layer[l];
+    if (!k->numbered || whole || !star) return add_target(dir, lora, k->pattern);
+    for (int l = 0, end; l <= k->most; l = end + 1) {
+        char pattern[LCL_PARAM_NAME_BYTES + 32];
+        for (end = l; end + 1 <= k->most && k->layer[l] && k->layer[end + 1];) end++;
+        if (!k->layer[l]) continue;
+        snprintf(pattern, sizeof pattern, "%.*s*.[%d-%d].%s", (int)(star - k->pattern), k->pattern,
+                 l, end, star);
+        LCL_TRY(add_target(dir, lora, pattern));
+    }
+    return LCL_OK;
+}
+
+/* picked: the config names layers, so that even the first ones may not be all there are. */
+static lcl_status read_targets(const char *dir, bool picked, struct lcl_lora_config *lora)
+{
+    struct lcl_safetensors st;
+    int n = 0;
+    LCL_TRY(open_weights(dir, &st));
+    lcl_status status = LCL_OK;
+    struct kind *kinds = calloc(MOST_KINDS + 1, sizeof *kinds);
+    lora->targets[0] = '\0';
+    if (!kinds) status = LCL_FAIL(LCL_MEMORY, "no memory to read %s", dir);
+    if (status == LCL_OK) status = collect_kinds(dir, &st, kinds, &n);
+    for (int k = 0; k < n && status == LCL_OK; k++)
+        status = name_kind(dir, &kinds[k], picked, lora);
+    if (status == LCL_OK && n == 0)
         status = LCL_FAIL(LCL_FORMAT, "%s/adapter_model.safetensors holds no lora_A.weight", dir);
-out:
+    free(kinds);
     lcl_st_close(&st);
     return status;
 }
@@ -207,7 +267,7 @@ lcl_status lcl_peft_load_config(const char *dir, struct lcl_lora_config *lora)
     LCL_TRY_GOTO(read_json(path, &root));
     LCL_TRY_GOTO(check_plain(path, root));
     LCL_TRY_GOTO(read_scale(path, root, lora));
-    status = read_targets(dir, lora);
+    status = read_targets(dir, !says_nothing(json_object_get(root, "layers_to_transform")), lora);
 out:
     json_decref(root);
     free(path);
@@ -256,8 +316,7 @@ lcl_status lcl_peft_load(const char *dir, struct lcl_params *t)
         goto out;
     }
     LCL_TRY_GOTO(match(&st, t, of_row, &bad));
-    LCL_TRY_GOTO(lcl_misfits_refuse(
-        &bad, dir, "the adapters are for another model, or for some of its layers only"));
+    LCL_TRY_GOTO(lcl_misfits_refuse(&bad, dir, "the adapters are for another model"));
     for (int i = 0; i < t->n_rows; i++)
         if (of_row[i])
             LCL_TRY_GOTO(lcl_st_read(of_row[i], 0, t->rows[i].count, LCL_F32,

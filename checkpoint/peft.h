@@ -9,8 +9,8 @@
 /* True where dir holds an adapter_config.json and no model of its own. */
 bool lcl_peft_is_folder(const char *dir);
 /* Rank, alpha (that of the plain scale alpha / r, also where the folder's is alpha / sqrt(r)) and
- * the modules as patterns of lora.targets, which name them in every layer: a folder that adapts
- * some layers only fails in lcl_peft_load. LCL_UNSUPPORTED for other adapters than plain LoRA,
+ * the modules as patterns of lora.targets, which name them in every layer, or in those that the
+ * folder adapts (layers_to_transform). LCL_UNSUPPORTED for other adapters than plain LoRA,
  * naming the key. */
 LCL_CHECKED lcl_status lcl_peft_load_config(const char *dir, struct lcl_lora_config *lora);
 /* Fills the table's adapters. LCL_SHAPE listing what is missing, misshapen or left over; then

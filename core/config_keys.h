@@ -59,7 +59,7 @@
     K(INT, "lora.rank", lora_rank, 0, 0, 4096, "rank of the adapters, which alone train in link-context stages (those of a part that a freeze_ key names stay as they are); other tasks train the base, as ever; 0: none; this and the two keys below are the same for all stages") \
     K(FLOAT, "lora.alpha", lora_alpha, 16, 0, 1e6, "what an adapter adds is scaled by alpha / rank") \
     K(FLOAT, "lora.dropout", lora_dropout, 0, 0, 0.99, "share of an adapter's inputs that a training step drops, the rest scaled up") \
-    K(STR, "lora.targets", lora_targets, "language_model.*.q_proj,language_model.*.v_proj", 0, 0, "linear layers that get one: a comma list of module names or their ends, * for any letters; lcl inspect lists the names of a model") \
+    K(STR, "lora.targets", lora_targets, "language_model.*.q_proj,language_model.*.v_proj", 0, 0, "linear layers that get one: a comma list of module names or their ends, * for any letters, [8-15] for a number; lcl inspect lists the names of a model") \
     K(STR, "lora.adapter", lora_adapter, "", 0, 0, "PEFT adapter folder that the adapters begin with, of the rank, alpha and targets that it says; lcl eval, generate, classify and export put it on a model that has none (--set lora.adapter=DIR)") \
     S("Model", "Shapes of a model made from scratch; a loaded one brings its own.")                \
     K(INT, "vision.image_size", vision_image_size, 224, 1, 4096, "side of the square input in pixels") \

@@ -2,6 +2,7 @@
  * with A [r, K] and B [N, r], two rows of the parameter table behind the model's own.
  *
  * Legend: M rows, N outputs, K inputs, r rank. */
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,24 @@ static bool is_linear(const struct lcl_model *m, int row)
     return p->n_dims == 2 && !p->f32 && row != m->rows.embed && row != m->rows.head_w;
 }
 
-/* * stands for any letters, ? for one; the time is at most the product of the lengths. */
+/* "[8-15]" before a number of that range: moves both over it. */
+static bool takes_number(const char **pattern, const char **s)
+{
+    unsigned low, high;
+    int used = 0;
+    char *end;
+    if (**pattern != '[' || !isdigit((unsigned char)**s) ||
+        sscanf(*pattern, "[%5u-%5u]%n", &low, &high, &used) != 2 || used == 0)
+        return false;
+    unsigned long x = strtoul(*s, &end, 10);
+    if (x < low || x > high) return false;
+    *pattern += used;
+    *s = end;
+    return true;
+}
+
+/* * stands for any letters, ? for one, [a-b] for a number; the time is at most the product of the
+ * lengths. */
 static bool fits(const char *pattern, const char *s)
 {
     const char *after_star = NULL, *from = NULL;
@@ -31,6 +49,8 @@ static bool fits(const char *pattern, const char *s)
         } else if (*pattern == *s || *pattern == '?') {
             pattern++;
             s++;
+        } else if (takes_number(&pattern, &s)) {
+            continue;
         } else if (after_star) {
             pattern = after_star;
             s = ++from;
@@ -103,7 +123,7 @@ lcl_status lcl_lora_add(struct lcl_model *m)
         if (n == 0)
             return LCL_FAIL_HINT(LCL_CONFIG,
                                  "a module's name or its end, with * for any letters: q_proj, "
-                                 "language_model.*.mlp.down_proj, linear_1",
+                                 "language_model.*.mlp.down_proj, linear_1; [8-15] for numbers",
                                  "lora.targets: no linear layer is named \"%s\"", p);
     }
     if (m->params.n_rows > m->n_base) return LCL_OK;

@@ -83,6 +83,44 @@ static void round_trip(void **state)
     }
 }
 
+/* Only the second layer, then only the first, which the config must say is picked. */
+static void some_layers_alone(void **state)
+{
+    (void)state;
+    static const char picked[] =
+        "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 6, \"layers_to_transform\": [0]}";
+    for (int layer = 1; layer >= 0; layer--) {
+        struct lcl_model m, other;
+        struct lcl_lora_config read;
+        char targets[64], wanted[128];
+        const char *dir = folder(layer ? "second" : "first");
+        snprintf(targets, sizeof targets, "language_model.*.[%d-%d].*.q_proj,linear_1", layer,
+                 layer);
+        snprintf(wanted, sizeof wanted,
+                 "language_model.*.[%d-%d].*.q_proj,multi_modal_projector.linear_1", layer, layer);
+        make_model(&m, 3, 6, targets, false);
+        assert_int_equal(m.params.n_rows - m.n_base, 4);
+        ASSERT_OK(lcl_peft_save(dir, &m.params, &m.config,
+                                &(struct lcl_peft_save_options){.dtype = LCL_F32}));
+        if (layer == 0) write_file(dir, "adapter_config.json", picked);
+        ASSERT_OK(lcl_peft_load_config(dir, &read));
+        assert_string_equal(read.targets, wanted);
+        make_model(&other, 3, 6, read.targets, false);
+        assert_int_equal(other.params.n_rows, m.params.n_rows);
+        lcl_params_initialise(&other.params, 4);
+        ASSERT_OK(lcl_peft_load(dir, &other.params));
+        for (int k = m.n_base; k < m.params.n_rows; k++) {
+            const struct lcl_param *p = &m.params.rows[k];
+            assert_memory_equal(
+                lcl_param_value(&m.params, p),
+                lcl_param_value(&other.params, lcl_params_find(&other.params, p->name)),
+                p->count * sizeof(float));
+        }
+        lcl_model_free(&m);
+        lcl_model_free(&other);
+    }
+}
+
 /* Written by peft for the reference model: what it trained begins with. */
 static void one_of_peft(void **state)
 {
@@ -205,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(some_layers_alone),
         cmocka_unit_test(one_of_peft),
         cmocka_unit_test(rank_stabilised),
         cmocka_unit_test(what_is_not_plain_lora_is_refused),

@@ -54,6 +54,8 @@ static void test_targets(void **state)
     assert_int_equal(count_adapters("layers.1.mlp.*", LCL_PART_TEXT), 3);
     assert_int_equal(count_adapters("*", LCL_PART_VISION), 12);
     assert_int_equal(count_adapters("*", LCL_PART_TEXT), 14); /* no table, no head */
+    assert_int_equal(count_adapters("language_model.*.[1-7].*", LCL_PART_TEXT), 7);
+    assert_int_equal(count_adapters("language_model.*.[0-1].*.q_proj", LCL_PART_TEXT), 2);
     tiny_model(&c, 2, "q_proj,proj");
     ASSERT_FAILS(lcl_model_create(&m, &c), LCL_CONFIG, "\"proj\"");
     tiny_model(&c, 2, "lm_head");
