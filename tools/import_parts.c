@@ -22,8 +22,7 @@ lcl_status import_add_tokens(struct lcl_tokenizer **t, struct lcl_model_config *
     m->eos_token = lcl_tokenizer_eos(*t);
     m->pad_token = lcl_tokenizer_id(*t, "<pad>");
     if (lcl_tokenizer_vocab_size(*t) > m->text.V) {
-        lcl_log_info("vocabulary: %lld tokens, of them %lld added; their rows are the mean of the "
-                     "others",
+        lcl_log_info("vocabulary: %lld tokens; %lld rows are added, the mean of the others",
                      (long long)lcl_tokenizer_vocab_size(*t),
                      (long long)(lcl_tokenizer_vocab_size(*t) - m->text.V));
         m->text.V = lcl_tokenizer_vocab_size(*t);

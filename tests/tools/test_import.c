@@ -149,7 +149,7 @@ static void a_tower_and_a_decoder_are_joined(void **state)
     SUCCEEDS("import join --vision %s --text %s --out %s --seed 5", clip, at("llama"),
              at("joined"));
     says("4 tensors drawn fresh from seed 5");
-    says("2 added");
+    says("2 rows are added");
     assert_same_part(clip, at("joined"), "vision_tower.");
     assert_same_part(at("llama"), at("joined"), "language_model.model.layers.");
     assert_extended(at("joined"), "language_model.model.embed_tokens.weight");
@@ -307,13 +307,33 @@ static void a_projector_by_itself(void **state)
           at("adapted.yaml"), at("refused-run"));
 }
 
+/* Without a join: a run takes the decoder from one folder and the tower from a CLIP folder, which
+ * does not say at which layer it is read. */
+static void a_run_takes_parts(void **state)
+{
+    (void)state;
+    char yaml[4096], clip[600];
+    make_models();
+    snprintf(clip, sizeof clip, "%s/vision_tower", at("v1"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("pair"), at("base"));
+    snprintf(yaml, sizeof yaml,
+             "%soutput_dir: %s\ninit_from: %s\ninit_parts: text\ninit_vision_from: %s\n"
+             "mm_vision_select_layer: -1\n",
+             tiny_yaml(), at("parts"), at("base"), clip);
+    SUCCEEDS("train %s --quiet", tiny_file("parts.yaml", yaml));
+    SUCCEEDS("inspect %s", at("parts"));
+    says("hidden state -1, ");
+    SUCCEEDS("export %s --out %s", at("parts"), at("parts-hf"));
+    assert_same_part(clip, at("parts-hf"), "vision_tower.");
+}
+
 /* The original layout as a delta of the decoder: its projector is the delta's alone. */
 static void a_delta_is_added(void **state)
 {
     (void)state;
     size_t n, m;
     make_models();
-    SUCCEEDS("import gguf --file %s/model.gguf --out %s", at("pair"), at("base"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("pair"), at("base"));
     SUCCEEDS("import delta --base %s --delta %s --out %s --shard-size 30KB", at("base"), at("v1"),
              at("sum"));
     says("4 of the delta alone");
@@ -421,6 +441,7 @@ int main(void)
         cmocka_unit_test(a_tower_and_a_decoder_are_joined),
         cmocka_unit_test(a_part_that_lacks_a_tensor_is_refused),
         cmocka_unit_test(a_projector_by_itself),
+        cmocka_unit_test(a_run_takes_parts),
         cmocka_unit_test(a_delta_is_added),
         cmocka_unit_test(a_pair_of_gguf_files),
         cmocka_unit_test(parts_are_shown),
