@@ -25,16 +25,22 @@ MODE_FLAGS_debug   := -O0 -g
 MODE_FLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer
 MODE_FLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined
 MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
+# Of `make fuzz`: by clang, with the coverage that libFuzzer goes by; but the kernels, which read no files, by GCC
+# (they are written in its vector builtins), for one instruction set, without sanitizers.
+MODE_FLAGS_libfuzzer := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ifeq ($(MODE_FLAGS_$(MODE)),)
-$(error MODE=$(MODE): it is one of release, debug, asan, ubsan, tsan)
+$(error MODE=$(MODE): it is one of release, debug, asan, ubsan, tsan, libfuzzer)
 endif
 CFLAGS_KEPT := -std=c11 -D_GNU_SOURCE $(WARN) $(MODE_FLAGS_$(MODE)) -fno-math-errno -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
 CFLAGS_ALL  := $(CFLAGS_KEPT) $(if $(WERROR),-Werror)
+ISA_CFLAGS  := $(if $(filter libfuzzer,$(MODE)),$(filter-out -fsanitize=%,$(CFLAGS_ALL)),$(CFLAGS_ALL))
 LIBS := $(PKG_LIBS) -ljpeg -lgif $(GEMM_LIBS_$(GEMM)) -lm -pthread
 LDFLAGS_ALL := $(MODE_FLAGS_$(MODE)) $(LDFLAGS)
 
 # The CPU backend is compiled once an instruction set; the table of the best one is chosen at start.
 ISAS := $(if $(filter x86_64,$(shell uname -m)),v2 v3 v4,generic)
+ISAS := $(if $(filter libfuzzer,$(MODE)),$(firstword $(ISAS)),$(ISAS))
+ISA_CC := $(if $(filter libfuzzer,$(MODE)),gcc,$(CC))
 ISA_FLAGS_v2 := -march=x86-64-v2
 ISA_FLAGS_v3 := -march=x86-64-v3 -mtune=generic
 ISA_FLAGS_v4 := -march=x86-64-v4 -mprefer-vector-width=512
@@ -118,13 +124,19 @@ define isa_rule
 $B/cpu/%.$1.o: cpu/%.c $B/flags
 	@mkdir -p $$(@D)
 	@echo '  CC   $$@'
-	$$Q$$(CC) $$(CFLAGS_ALL) $$(GEMM_CFLAGS_$$(GEMM)) $$(CPU_FLAGS) $$(ISA_FLAGS_$1) -DLCL_CPU_ISA=$1 -DLCL_CPU_ISA_$1=1 -c -o $$@ $$<
+	$$Q$$(ISA_CC) $$(ISA_CFLAGS) $$(GEMM_CFLAGS_$$(GEMM)) $$(CPU_FLAGS) $$(ISA_FLAGS_$1) -DLCL_CPU_ISA=$1 -DLCL_CPU_ISA_$1=1 -c -o $$@ $$<
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$i)))
 
 $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_LIB) $B/liblcl.a -lcmocka $(LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $B/liblcl.a -lcmocka $(LIBS)
+
+# Damaged files: the same targets under mutations of our own and under libFuzzer.
+FUZZ_OBJ := $(patsubst %.c,$B/%.o,$(filter-out tests/fuzz/test_fuzz.c tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
+$B/tests/fuzz/test_fuzz: $(FUZZ_OBJ)
+$B/tests/fuzz/libfuzzer: LDFLAGS_ALL += -fsanitize=fuzzer
+$B/tests/fuzz/libfuzzer: $(FUZZ_OBJ)
 
 # --- the CUDA backend in the emulator: kernels by the host's compiler, every access watched (cuda/sim/sim.h) ---
 
@@ -268,6 +280,18 @@ nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 	@+$(call BUILD_TESTS,sim)
 	@+$(SUB) CUDA=0 run-nightly
 
+fuzz: ## damaged files under libFuzzer: FUZZ=target, FUZZ_SECONDS=10 a target
+	@sh tools/setup.sh --fuzz
+	@+$(SUB) CUDA=0 run-fuzz
+
+# The clang that links libFuzzer, or nothing.
+CLANG = $(shell sh tools/fuzz.sh clang)
+FUZZ_PROGRAM := build/libfuzzer/tests/fuzz/libfuzzer
+run-fuzz:
+	@+$(SUB) MODE=libfuzzer CC=$(CLANG) $(FUZZ_PROGRAM)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh tools/fuzz.sh run $(FUZZ_PROGRAM) $(FUZZ)
+.PHONY: fuzz run-fuzz
+
 test-interop: ## exports read by transformers, in an environment under build/: PIP_ARGS
 	@sh tools/setup.sh
 	@+$(SUB) all
@@ -284,11 +308,14 @@ signature: ## one number for the maths of a tiny run
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
 SUITE ?= $(MODE)
-# Seconds of damaged files a format: many where the address sanitizer looks on.
-FUZZ_SECONDS ?= $(if $(filter asan,$(MODE)),10,1)
+# Seconds of damaged files a format; where clang is, its libFuzzer has them, else the address sanitizer's run.
+FUZZ_STEP = export FUZZ_SECONDS=$(or $(FUZZ_SECONDS),$1); $(if $(CLANG),\
+    sh $(RUN) step $(SCORE) libFuzzer $(MAKE) --no-print-directory FUZZ_SECONDS="$$FUZZ_SECONDS" run-fuzz,\
+    FUZZ_FIRST=1000000 TEST_TIMEOUT=2400 sh $(RUN) suite $(SCORE) 'damaged files' build/asan/tests/fuzz/test_fuzz)
 # The thread sanitizer takes up to twenty times as long.
 LIMIT := $(if $(filter tsan,$(MODE)),600,$(if $(filter asan,$(MODE)),300,120))
-QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(FUZZ_SECONDS) TEST_TIMEOUT=$(LIMIT) LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
+QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1) TEST_TIMEOUT=$(LIMIT) \
+    LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
 ISA_TESTS := $(filter $B/tests/ops/% $B/tests/model/%,$(TEST_BIN))
@@ -314,6 +341,7 @@ run-body: tests
 	@+$(SUB) MODE=ubsan run-mode
 
 run-all: run-body
+	@+$(call FUZZ_STEP,10)
 	@sh $(RUN) end $(SCORE)
 
 # The tests of this MODE, added to the score; a build that fails counts as a failed test.
@@ -329,7 +357,7 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@+$(if $(NVCC_USABLE),sh $(RUN) step $(SCORE) 'kernels for all architectures' \
 	    $(MAKE) --no-print-directory CUDA=1 B=build/all-arch CUDA_ARCH='80 90a 100 120' build/all-arch/lcl)
 	@for a in 80 100 120; do sh $(RUN) step $(SCORE) "ptxas for sm_$$a" env ARCH=$$a sh tools/cuda-gates.sh; done
-	@FUZZ_FIRST=1000000 FUZZ_SECONDS=60 TEST_TIMEOUT=1200 sh $(RUN) suite $(SCORE) nightly build/asan/tests/fuzz/test_fuzz
+	@+$(call FUZZ_STEP,60)
 	@sh $(RUN) end $(SCORE)
 
 $B/dev/bench/bench: $(patsubst %.c,$B/%.o,$(wildcard dev/bench/*.c)) $B/liblcl.a
@@ -405,5 +433,6 @@ help: ## list the targets
 
 -include $(CUDA_OBJ:.o=.d)
 -include $(wildcard $(foreach d,dev/bench dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
+-include $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d)

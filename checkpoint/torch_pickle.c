@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 
-enum { MAX_VALUES = 1 << 24 };
+enum { MAX_VALUES = 1 << 22 };
 
 enum kind {
     NONE,
@@ -92,6 +92,12 @@ static lcl_status push(struct machine *m, struct value v) { return push_item(m, 
 static struct value *stack_at(const struct machine *m, size_t i)
 {
     return (struct value *)m->stack.v + i;
+}
+
+/* NULL where no tuple has had an item yet. */
+static const struct value *pool_at(const struct machine *m, size_t i)
+{
+    return m->pool.v ? (const struct value *)m->pool.v + i : NULL;
 }
 
 static lcl_status pop(struct machine *m, struct value *v)
@@ -265,7 +271,7 @@ static lcl_status persistent(struct machine *m)
 {
     struct value id = {0};
     LCL_TRY(pop(m, &id));
-    const struct value *v = id.kind == TUPLE ? (struct value *)m->pool.v + id.at : NULL;
+    const struct value *v = id.kind == TUPLE ? pool_at(m, id.at) : NULL;
     if (!v || id.n != 5 || !is_text(&v[0], "storage") || v[1].kind != GLOBAL ||
         v[1].n != STORAGE_TYPE || v[2].kind != TEXT || v[4].kind != INT || v[4].n < 0)
         return bad(m, "a persistent id that is no storage");
@@ -286,7 +292,7 @@ static lcl_status read_dims(const struct machine *m, const struct value *v, int6
     if (v->n > LCL_TORCH_MAX_DIMS) return bad(m, "a tensor has more than 8 dimensions");
     *n = (int)v->n;
     for (int64_t i = 0; i < v->n; i++) {
-        const struct value *d = (struct value *)m->pool.v + v->at + (size_t)i;
+        const struct value *d = pool_at(m, v->at + (size_t)i);
         if (d->kind != INT || d->n < 0) return bad(m, "a tensor's dimension is no whole number");
         dims[i] = d->n;
     }
@@ -297,7 +303,7 @@ static lcl_status read_dims(const struct machine *m, const struct value *v, int6
 static lcl_status rebuild_tensor(struct machine *m, const struct value *args)
 {
     struct lcl_torch_tensor t = {0};
-    const struct value *v = (struct value *)m->pool.v + args->at;
+    const struct value *v = pool_at(m, args->at);
     int n_strides;
     if (args->n < 4 || v[0].kind != STORAGE || v[1].kind != INT || v[1].n < 0)
         return bad(m, "a tensor without storage and offset");
@@ -312,7 +318,7 @@ static lcl_status rebuild_tensor(struct machine *m, const struct value *args)
 
 static lcl_status reduce(struct machine *m)
 {
-    struct value args, callee, made;
+    struct value args = {0}, callee, made;
     LCL_TRY(pop(m, &args));
     LCL_TRY(pop(m, &callee));
     if (callee.kind != GLOBAL || args.kind != TUPLE) return bad(m, "a call of what is no function");
@@ -325,7 +331,7 @@ static lcl_status reduce(struct machine *m)
     case REBUILD_TENSOR_V2:
         return rebuild_tensor(m, &args);
     case REBUILD_PARAMETER:
-        made = args.n > 0 ? ((struct value *)m->pool.v)[args.at] : (struct value){0};
+        made = args.n > 0 ? *pool_at(m, args.at) : (struct value){0};
         return made.kind == TENSOR ? push(m, made) : bad(m, "a parameter without a tensor");
     case STORAGE_TYPE:
         break;

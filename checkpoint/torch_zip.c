@@ -154,6 +154,26 @@ static int by_name(const void *x, const void *y)
     return compare_names(a->name, a->name_size, b->name, b->name_size);
 }
 
+static int by_place(const void *x, const void *y)
+{
+    const struct lcl_zip_entry *a = x, *b = y;
+    if (a->data != b->data) return a->data < b->data ? -1 : 1;
+    return (a->size > b->size) - (a->size < b->size);
+}
+
+/* Each name once, and no byte in two entries. Leaves them sorted by name. */
+static lcl_status check_entries(const struct archive *a, struct lcl_zip *zip)
+{
+    struct lcl_zip_entry *e = zip->entries;
+    qsort(e, zip->n_entries, sizeof *e, by_place);
+    for (size_t i = 1; i < zip->n_entries; i++)
+        if (e[i].data < e[i - 1].data + e[i - 1].size) return damaged(a, "two entries overlap");
+    qsort(e, zip->n_entries, sizeof *e, by_name);
+    for (size_t i = 1; i < zip->n_entries; i++)
+        if (by_name(&e[i - 1], &e[i]) == 0) return damaged(a, "two entries of one name");
+    return LCL_OK;
+}
+
 lcl_status lcl_zip_open(const char *path, const struct lcl_map *map, struct lcl_zip *zip)
 {
     const struct archive a = {path, map->data, map->size};
@@ -170,10 +190,9 @@ lcl_status lcl_zip_open(const char *path, const struct lcl_map *map, struct lcl_
         LCL_TRY_GOTO(read_entry(&a, at, &r, &zip->entries[zip->n_entries]));
         at += r.bytes;
     }
-    qsort(zip->entries, zip->n_entries, sizeof *zip->entries, by_name);
-    return LCL_OK;
+    status = check_entries(&a, zip);
 out:
-    lcl_zip_close(zip);
+    if (status != LCL_OK) lcl_zip_close(zip);
     return status;
 }
 

@@ -16,8 +16,8 @@ struct lcl_zip {
 };
 
 /* Reads the list of entries; zip64 too. Every offset and size is checked against the map, which
- * must outlive the archive. LCL_FORMAT for damaged files, LCL_UNSUPPORTED for compressed or
- * encrypted entries. */
+ * must outlive the archive; names are there once, entries do not overlap. LCL_FORMAT for damaged
+ * files, LCL_UNSUPPORTED for compressed or encrypted entries. */
 LCL_CHECKED lcl_status lcl_zip_open(const char *path, const struct lcl_map *map,
                                     struct lcl_zip *zip);
 void lcl_zip_close(struct lcl_zip *zip);

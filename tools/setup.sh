@@ -1,21 +1,24 @@
 #!/bin/sh
 # Installs what the build needs and lacks (Debian, Ubuntu); on other systems says what that is.
-# usage: tools/setup.sh [--dev|--nightly] [--check]
-#   --dev      also what the tests need (cmocka; clang-format where it can be had)
-#   --nightly  the same and OpenBLAS, which the nightly tests compare with
+# usage: tools/setup.sh [--dev|--nightly|--fuzz] [--check]
+#   --dev      also what the tests need (cmocka; clang-format, and clang with libFuzzer, where they can be had)
+#   --fuzz     the same; clang must be there
+#   --nightly  what --dev has and OpenBLAS, which the nightly tests compare with
 #   --check    install nothing: exit 1 and say what is missing
 # It does nothing, in a fraction of a second, when all is there.
 set -u
 
 dev=0
 nightly=0
+fuzz=0
 check=0
 for arg in "$@"; do
     case $arg in
     --dev) dev=1 ;;
     --nightly) dev=1 nightly=1 ;;
+    --fuzz) dev=1 fuzz=1 ;;
     --check) check=1 ;;
-    *) echo "usage: tools/setup.sh [--dev|--nightly] [--check]" >&2; exit 2 ;;
+    *) echo "usage: tools/setup.sh [--dev|--nightly|--fuzz] [--check]" >&2; exit 2 ;;
     esac
 done
 
@@ -57,6 +60,11 @@ if [ $dev = 1 ]; then
     has_pkg cmocka || need libcmocka-dev
     has "${CXX:-c++}" || need g++ # the emulated CUDA kernels
     has clang-format || optional=clang-format
+    # Its libFuzzer comes with it, or in a package of its own.
+    if [ -z "$(sh "$(dirname "$0")/fuzz.sh" clang)" ]; then
+        if [ $fuzz = 1 ]; then need clang; else optional="$optional clang"; fi
+        optional="$optional libclang-rt-dev"
+    fi
 fi
 
 if [ $nightly = 1 ]; then has_pkg openblas || need libopenblas-dev; fi

@@ -105,6 +105,9 @@ static void nothing_is_run(void **state)
     ASSERT_FAILS(open_pickle("\x80\x02(."), LCL_FORMAT, "mark where a value");
     ASSERT_FAILS(open_pickle("\x80\x02}))Q."), LCL_FORMAT, "no storage");
     ASSERT_FAILS(open_pickle("\x80\x02K\x01)R."), LCL_FORMAT, "no function");
+    ASSERT_FAILS(open_pickle("\x80\x02"
+                             "ctorch._utils\n_rebuild_tensor_v2\n)R."),
+                 LCL_FORMAT, "without storage");
     ASSERT_OK(open_pickle("\x80\x02}X\x01%%%aK\x01s.")); /* a dict without tensors */
 }
 
@@ -171,6 +174,15 @@ static void damaged_archives(void **state)
     record[45] = 0x7f; /* place of the first entry */
     write_bytes(&file, file.n);
     ASSERT_FAILS(lcl_st_open(path(), &st), LCL_FORMAT, "header of an entry");
+    record[45] = 0;
+    unsigned char *later = memmem(record, file.n - (size_t)(record - file.v), "archive/data/1", 14);
+    later[13] = '0';
+    write_bytes(&file, file.n);
+    ASSERT_FAILS(lcl_st_open(path(), &st), LCL_FORMAT, "two entries of one name");
+    later[13] = '1';
+    memset(later - 4, 0, 4); /* its place: that of the first entry */
+    write_bytes(&file, file.n);
+    ASSERT_FAILS(lcl_st_open(path(), &st), LCL_FORMAT, "two entries overlap");
     static const unsigned char legacy[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, '.'};
     ASSERT_OK(lcl_fs_write_atomic(path(), legacy, sizeof legacy));
     ASSERT_FAILS(lcl_st_open(path(), &st), LCL_UNSUPPORTED, "before 1.6");
