@@ -1,6 +1,5 @@
 #include "checkpoint/gguf.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/bytes.h"
@@ -313,12 +312,11 @@ void lcl_gguf_close(struct lcl_gguf *g)
 
 bool lcl_gguf_is_file(const char *path)
 {
-    char magic[4] = "";
-    FILE *f = lcl_fs_is_dir(path) ? NULL : fopen(path, "rb");
-    if (!f) return false;
-    size_t n = fread(magic, 1, 4, f);
-    fclose(f);
-    return n == 4 && memcmp(magic, "GGUF", 4) == 0;
+    struct lcl_map map;
+    if (lcl_fs_map(path, &map) != LCL_OK) return false;
+    bool is = map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    lcl_fs_unmap(&map);
+    return is;
 }
 
 const struct lcl_gguf_tensor *lcl_gguf_tensor(const struct lcl_gguf *g, const char *name)

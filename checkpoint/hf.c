@@ -18,11 +18,17 @@ bool lcl_hf_is_folder(const char *dir)
 static bool is_of_type(const char *dir, const char *const *types)
 {
     char *path = lcl_strdupf("%s/config.json", dir);
-    json_t *root = path && lcl_hf_is_folder(dir) ? json_load_file(path, 0, NULL) : NULL;
+    char *config = NULL;
+    size_t size;
+    json_t *root = NULL;
+    if (path && lcl_hf_is_folder(dir) &&
+        lcl_fs_read(path, LCL_HF_CONFIG_BYTES, &config, &size) == LCL_OK)
+        root = json_loadb(config, size, 0, NULL);
     const char *type = json_string_value(json_object_get(root, "model_type"));
     bool is = false;
     for (; type && *types; types++) is |= strcmp(type, *types) == 0;
     json_decref(root);
+    free(config);
     free(path);
     return is;
 }

@@ -282,7 +282,7 @@ static lcl_status load_json(const char *path, json_t **out)
 {
     char *text;
     size_t size;
-    LCL_TRY(lcl_fs_read(path, 16u << 20, &text, &size));
+    LCL_TRY(lcl_fs_read(path, LCL_HF_CONFIG_BYTES, &text, &size));
     json_error_t error;
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     free(text);

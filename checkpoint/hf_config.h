@@ -5,6 +5,8 @@
 #include "checkpoint/safetensors.h"
 #include "model/config.h"
 
+enum { LCL_HF_CONFIG_BYTES = 4 << 20 }; /* larger ones are refused */
+
 /* Reads dir/config.json (HF LlavaForConditionalGeneration with old or new key names, or the
  * original LLaVA-v1 layout), or of a LlamaForCausalLM, whose tower is then the least there can be
  * (lcl_model_config_text_only), or of a CLIPModel or CLIPVisionModel (..._vision_only). What it

@@ -9,7 +9,7 @@
 #include "core/dtype.h"
 #include "core/fs.h"
 
-enum { LCL_ST_MAX_DIMS = 8, LCL_ST_MAX_HEADER_BYTES = 100 * 1000 * 1000 };
+enum { LCL_ST_MAX_DIMS = 8, LCL_ST_MAX_HEADER_BYTES = 32 << 20 };
 
 struct lcl_st_tensor {
     char *name;

@@ -85,19 +85,29 @@ lcl_status lcl_fs_remove_tree(const char *path)
     return LCL_OK;
 }
 
+/* A regular file, opened; another kind (a pipe would make the program wait) is an error. */
+static lcl_status open_file(const char *path, int *fd, struct stat *s)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return fail_errno("open", path);
+    lcl_status status = LCL_OK;
+    if (fstat(*fd, s) != 0)
+        status = fail_errno("read", path);
+    else if (!S_ISREG(s->st_mode))
+        status = LCL_FAIL(LCL_IO, "cannot read %s: %s", path,
+                          S_ISDIR(s->st_mode) ? strerror(EISDIR) : "it is a device or a pipe");
+    if (status != LCL_OK) close(*fd);
+    return status;
+}
+
 lcl_status lcl_fs_read(const char *path, size_t max_bytes, char **data, size_t *size)
 {
     *data = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_errno("open", path);
+    int fd;
     struct stat s;
+    LCL_TRY(open_file(path, &fd, &s));
     lcl_status status = LCL_OK;
     char *buffer = NULL;
-    if (fstat(fd, &s) != 0 || S_ISDIR(s.st_mode)) {
-        if (S_ISDIR(s.st_mode)) errno = EISDIR;
-        status = fail_errno("read", path);
-        goto out;
-    }
     if ((uint64_t)s.st_size > max_bytes) {
         status = LCL_FAIL(LCL_RANGE, "%s holds %lld bytes, at most %zu are read", path,
                           (long long)s.st_size, max_bytes);
@@ -259,14 +269,11 @@ const char *lcl_fs_basename(const char *path)
 lcl_status lcl_fs_map(const char *path, struct lcl_map *map)
 {
     *map = (struct lcl_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_errno("open", path);
+    int fd;
     struct stat s;
     lcl_status status = LCL_OK;
-    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode)) {
-        if (!S_ISREG(s.st_mode)) errno = EISDIR;
-        status = fail_errno("map", path);
-    } else if (s.st_size > 0) {
+    LCL_TRY(open_file(path, &fd, &s));
+    if (s.st_size > 0) {
         void *data = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
             status = fail_errno("map", path);

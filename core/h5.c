@@ -219,7 +219,9 @@ bool lcl_h5_exists(const struct lcl_h5 *f, const char *object)
         if (object[i] != '/' && object[i] != 0) continue;
         memcpy(part, object, i);
         part[i] = 0;
+        H5L_info_t link; /* soft and external ones lead elsewhere, perhaps into another file */
         if (H5Lexists(f->id, part, H5P_DEFAULT) <= 0 ||
+            H5Lget_info(f->id, part, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD ||
             H5Oexists_by_name(f->id, part, H5P_DEFAULT) <= 0) {
             H5Eclear2(H5E_DEFAULT);
             return false;
@@ -290,7 +292,7 @@ static lcl_status collect_names(const struct lcl_h5 *f, const char *group, bool 
     struct name_list l = {.datasets = datasets};
     *names = NULL;
     *count = 0;
-    hid_t id = H5Gopen2(f->id, group, H5P_DEFAULT);
+    hid_t id = lcl_h5_exists(f, group) ? H5Gopen2(f->id, group, H5P_DEFAULT) : -1;
     if (id < 0) return lcl_h5_fail(LCL_FORMAT, f->path, "no group", group);
     herr_t r;
     if (datasets)

@@ -44,7 +44,8 @@ LCL_CHECKED lcl_status lcl_h5_close(struct lcl_h5 *f);
 /* Closes on an error path: whatever fails is left unsaid. */
 void lcl_h5_discard(struct lcl_h5 *f);
 
-/* Object names are paths: "/images/bytes". */
+/* Object names are paths: "/images/bytes". What only a soft or an external link leads to is not
+ * there. */
 bool lcl_h5_exists(const struct lcl_h5 *f, const char *object);
 /* Makes a group and those above it; an existing one is fine. Datasets make the groups above them
  * themselves. */

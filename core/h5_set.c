@@ -7,7 +7,7 @@
 #include "core/h5_private.h"
 
 static const char crc_attr[] = "crc32c";
-enum { VERIFY_BLOCK_BYTES = 8 << 20 };
+enum { VERIFY_BLOCK_BYTES = 8 << 20, MAX_CHUNK_BYTES = 64 << 20 };
 
 /* dims -> row_elems and count, refusing what does not fit 63 bits of bytes. */
 static lcl_status count_elements(struct lcl_h5_set *s)
@@ -81,12 +81,24 @@ static bool known_type(hid_t type, lcl_h5_type *out)
     return false;
 }
 
+/* HDF5 may hold a whole chunk in memory. */
+static bool small_chunks(hid_t dcpl, size_t element_bytes)
+{
+    hsize_t chunk[H5S_MAX_RANK] = {0};
+    uint64_t bytes = element_bytes;
+    int rank = H5Pget_chunk(dcpl, H5S_MAX_RANK, chunk);
+    for (int i = 0; i < rank; i++)
+        if (__builtin_mul_overflow(bytes, (uint64_t)chunk[i], &bytes)) return false;
+    return rank > 0 && bytes <= MAX_CHUNK_BYTES;
+}
+
 /* Layouts that reach into other files are refused, and so are filters: what a dataset holds lies in
  * this file as is. */
-static bool plain_layout(hid_t dcpl, bool *contiguous)
+static bool plain_layout(hid_t dcpl, size_t element_bytes, bool *contiguous)
 {
     H5D_layout_t layout = H5Pget_layout(dcpl);
     *contiguous = layout == H5D_CONTIGUOUS;
+    if (layout == H5D_CHUNKED && !small_chunks(dcpl, element_bytes)) return false;
     return (layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED || layout == H5D_COMPACT) &&
            H5Pget_nfilters(dcpl) == 0 && H5Pget_external_count(dcpl) <= 0;
 }
@@ -98,7 +110,7 @@ static lcl_status read_shape(struct lcl_h5_set *set)
     hid_t dcpl = H5Dget_create_plist(set->id);
     hsize_t dims[H5S_MAX_RANK] = {0};
     bool contiguous = false, typed = known_type(type, &set->type);
-    bool plain = plain_layout(dcpl, &contiguous);
+    bool plain = plain_layout(dcpl, H5Tget_size(type), &contiguous);
     int rank = H5Sget_simple_extent_ndims(space);
     if (rank >= 1 && rank <= LCL_H5_MAX_RANK) H5Sget_simple_extent_dims(space, dims, NULL);
     H5Tclose(type);
@@ -108,7 +120,7 @@ static lcl_status read_shape(struct lcl_h5_set *set)
     if (!typed || !plain || rank < 1 || rank > LCL_H5_MAX_RANK)
         return LCL_FAIL(LCL_FORMAT, "%s: dataset %s has %s", f->path, set->name,
                         !typed   ? "an element type that is not used here"
-                        : !plain ? "a filter, or a layout outside this file"
+                        : !plain ? "a filter, chunks above 64 MiB, or a layout outside this file"
                                  : "a rank outside 1 to 8");
     set->rank = rank;
     for (int i = 0; i < rank; i++) set->dims[i] = dims[i];

@@ -63,6 +63,8 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
     }
     size_t begin = t->n_elements;
     if (!spec.follows) begin = (begin + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
+    if (p->count > SIZE_MAX / 64 - begin)
+        return LCL_FAIL(LCL_RANGE, "parameter %s: the table grows past 2^58 elements", name);
     p->offset = begin;
     t->n_elements = begin + p->count;
     *index = t->n_rows++;

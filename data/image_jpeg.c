@@ -8,7 +8,8 @@
 
 #include "data/image_formats.h"
 
-enum { MAX_SCANS = 1000 }; /* a hostile progressive file can hold very many scans of nothing */
+/* A hostile progressive file can hold very many scans of nothing: each goes over all pixels. */
+enum { FREE_SCANS = 16, MAX_SCANS = 1000 };
 
 struct jpeg_job {
     struct jpeg_error_mgr errors; /* first: libjpeg hands back this pointer */
@@ -43,8 +44,10 @@ static void on_output(j_common_ptr c) { (void)c; }
 static void on_progress(j_common_ptr c)
 {
     struct jpeg_job *j = (struct jpeg_job *)c->err;
-    if (j->d.input_scan_number <= MAX_SCANS) return;
-    snprintf(j->error, sizeof j->error, "more than %d scans", MAX_SCANS);
+    int64_t pixels = (int64_t)j->d.image_width * j->d.image_height, scans = j->d.input_scan_number;
+    if (scans <= FREE_SCANS || (scans <= MAX_SCANS && scans * pixels <= LCL_IMAGE_MAX_PIXELS * 16))
+        return;
+    snprintf(j->error, sizeof j->error, "%lld scans are more than are read", (long long)scans);
     longjmp(j->jump, 1);
 }
 

@@ -5,7 +5,7 @@
 #include "core/fs.h"
 #include "data/tokenizer_internal.h"
 
-#define TOKENIZER_MAX_BYTES ((size_t)1 << 28)
+#define TOKENIZER_MAX_BYTES ((size_t)1 << 26)
 
 /* A file beside tokenizer.json, or NULL where there is none. */
 static lcl_status read_beside(const char *path, const char *name, char **text, size_t *size)

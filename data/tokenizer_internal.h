@@ -22,6 +22,7 @@ struct tok_pieces {
     size_t size, cap;
     struct tok_piece *v;
     size_t n, cap_v;
+    size_t most; /* bytes of text; 0: no limit */
 };
 lcl_status tok_pieces_text(struct tok_pieces *p, const char *s, size_t n);
 lcl_status tok_pieces_end(struct tok_pieces *p, size_t begin, bool first); /* [begin, size) */

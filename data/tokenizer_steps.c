@@ -66,6 +66,9 @@ static int byte_of_char(uint32_t c)
 
 lcl_status tok_pieces_text(struct tok_pieces *p, const char *s, size_t n)
 {
+    if (p->most > 0 && n > p->most - p->size)
+        return LCL_FAIL_HINT(LCL_RANGE, "its tokenizer.json is damaged, or made to do harm",
+                             "the tokenizer's steps make a text larger than %zu bytes", p->most);
     if (p->size + n + 1 > p->cap) {
         size_t cap = 2 * (p->size + n) + 256;
         char *text = realloc(p->text, cap);
@@ -520,6 +523,9 @@ static lcl_status run_piece(const struct tok_step *step, bool continued, size_t 
 lcl_status tok_steps_run(const struct tok_steps *s, bool continued, struct tok_pieces *p,
                          struct tok_pieces *other)
 {
+    /* An honest step makes three bytes of one; sixty that each double the text would fill memory.
+     */
+    p->most = other->most = 64 * p->size + 65536;
     for (int i = 0; i < s->n; i++) {
         const struct tok_step *step = &s->v[i];
         tok_pieces_clear(other);

@@ -6,6 +6,9 @@
 
 #include "data/tokenizer_internal.h"
 
+/* Ways to a byte are as many as the longest piece is long. */
+enum { MAX_PIECE_BYTES = 512 };
+
 /* What a character that is no piece costs below the worst piece, as in SentencePiece. */
 static const double unknown_penalty = 10;
 
@@ -25,6 +28,9 @@ lcl_status tok_unigram_load(struct lcl_tokenizer *t, const json_t *model)
         if (x < least) least = x;
         if (t->token[i].size > t->longest_piece) t->longest_piece = t->token[i].size;
     }
+    if (t->longest_piece > MAX_PIECE_BYTES)
+        return LCL_FAIL(LCL_UNSUPPORTED, "model.vocab has a piece of %zu bytes, at most %d",
+                        t->longest_piece, MAX_PIECE_BYTES);
     t->unknown_score = least - unknown_penalty;
     t->unk = json_is_integer(unk) ? (int32_t)json_integer_value(unk) : -1;
     if (json_is_integer(unk) &&

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/arena.h"
@@ -476,7 +477,10 @@ static void files_are_read_whole_or_refused(void **state)
     ASSERT_FAILS(lcl_fs_read(in_temp("none"), 3, &data, &size), LCL_NOT_FOUND, "none");
     ASSERT_FAILS(lcl_fs_read(temp_dir(), 3, &data, &size), LCL_IO, "Is a directory");
     assert_null(data);
+    assert_int_equal(mkfifo(in_temp("pipe"), 0600), 0); /* whose writer would never come */
     struct lcl_map map;
+    ASSERT_FAILS(lcl_fs_read(in_temp("pipe"), 3, &data, &size), LCL_IO, "device or a pipe");
+    ASSERT_FAILS(lcl_fs_map(in_temp("pipe"), &map), LCL_IO, "device or a pipe");
     ASSERT_OK(lcl_fs_map(in_temp("f"), &map));
     assert_int_equal(map.size, 4);
     assert_memory_equal(map.data, "ab\0c", 4);

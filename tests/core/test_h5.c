@@ -1,5 +1,6 @@
 #include "core/h5.h"
 
+#include <hdf5.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -153,10 +154,81 @@ static void test_failures(void **state)
     free(data);
 }
 
+/* A file whose datasets and links lead out of it, or ask for more than there is; beside it the file
+ * that they lead to. */
+static void make_hostile(const char *path, const char *other)
+{
+    const int32_t secret[4] = {1, 2, 3, 4};
+    const uint64_t four = 4;
+    const hsize_t n = 4, wide = (hsize_t)1 << 28, unlimited = H5S_UNLIMITED;
+    struct lcl_h5 f;
+    ASSERT_OK(lcl_h5_create(other, &f));
+    ASSERT_OK(lcl_h5_write(&f, "/secret", LCL_H5_I32, 1, &four, secret));
+    ASSERT_OK(lcl_h5_set_u64(&f, "/", "number", 7));
+    ASSERT_OK(lcl_h5_close(&f));
+    ASSERT_OK(lcl_h5_create(path, &f));
+    ASSERT_OK(lcl_h5_write(&f, "/own", LCL_H5_I32, 1, &four, secret));
+    assert_true(H5Lcreate_external(other, "/", f.id, "/elsewhere", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    assert_true(H5Lcreate_soft("/elsewhere/secret", f.id, "/soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    hid_t space = H5Screate_simple(1, &n, NULL), grows = H5Screate_simple(1, &n, &unlimited);
+    hid_t outside = H5Pcreate(H5P_DATASET_CREATE), mapped = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t packed = H5Pcreate(H5P_DATASET_CREATE), chunked = H5Pcreate(H5P_DATASET_CREATE);
+    assert_true(H5Pset_external(outside, other, 0, 16) >= 0);
+    assert_true(H5Pset_virtual(mapped, space, other, "/secret", space) >= 0);
+    assert_true(H5Pset_chunk(packed, 1, &n) >= 0 && H5Pset_shuffle(packed) >= 0);
+    assert_true(H5Pset_chunk(chunked, 1, &wide) >= 0);
+    H5Pset_fill_time(chunked, H5D_FILL_TIME_NEVER);
+    const struct {
+        const char *name;
+        hid_t space, how;
+    } sets[] = {{"/outside", space, outside},
+                {"/mapped", space, mapped},
+                {"/packed", space, packed},
+                {"/chunked", grows, chunked}};
+    for (int i = 0; i < 4; i++) {
+        hid_t id = H5Dcreate2(f.id, sets[i].name, H5T_STD_I32LE, sets[i].space, H5P_DEFAULT,
+                              sets[i].how, H5P_DEFAULT);
+        assert_true(id >= 0);
+        H5Dclose(id);
+        H5Pclose(sets[i].how);
+    }
+    H5Sclose(space);
+    H5Sclose(grows);
+    ASSERT_OK(lcl_h5_close(&f));
+}
+
+static void test_nothing_leads_out_of_the_file(void **state)
+{
+    (void)state;
+    struct lcl_h5 f;
+    char path[512], other[512], **names;
+    int32_t got[4];
+    uint64_t number;
+    size_t n;
+    snprintf(path, sizeof path, "%s", path_of("hostile.h5"));
+    snprintf(other, sizeof other, "%s", path_of("other.h5"));
+    make_hostile(path, other);
+    ASSERT_OK(lcl_h5_open(path, false, &f));
+    ASSERT_OK(lcl_h5_read(&f, "/own", LCL_H5_I32, 4, got));
+    static const char *const links[] = {"/elsewhere/secret", "/soft"};
+    for (int i = 0; i < 2; i++) {
+        assert_false(lcl_h5_exists(&f, links[i]));
+        ASSERT_FAILS(lcl_h5_read(&f, links[i], LCL_H5_I32, 4, got), LCL_FORMAT, "no dataset");
+    }
+    ASSERT_FAILS(lcl_h5_get_u64(&f, "/elsewhere", "number", &number), LCL_FORMAT, "no object");
+    ASSERT_FAILS(lcl_h5_list(&f, "/elsewhere", &names, &n), LCL_FORMAT, "no group");
+    static const char *const sets[] = {"/outside", "/mapped", "/packed", "/chunked"};
+    for (int i = 0; i < 4; i++)
+        ASSERT_FAILS(lcl_h5_read(&f, sets[i], LCL_H5_I32, 4, got), LCL_FORMAT, "layout outside");
+    ASSERT_FAILS(lcl_h5_verify_all(&f), LCL_FORMAT, "");
+    ASSERT_OK(lcl_h5_close(&f));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_datasets), cmocka_unit_test(test_attributes),
-        cmocka_unit_test(test_rows), cmocka_unit_test(test_failures)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole_datasets),
+                                       cmocka_unit_test(test_attributes),
+                                       cmocka_unit_test(test_rows), cmocka_unit_test(test_failures),
+                                       cmocka_unit_test(test_nothing_leads_out_of_the_file)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -387,6 +387,35 @@ static void test_deep_nesting_is_refused(void **state)
 }
 
 /* Every truncation of a good file is an error, never a crash. */
+/* Steps that each make eight texts of one, and a piece of which no text can have many. */
+static void test_growth_is_bounded(void **state)
+{
+    (void)state;
+    enum { STEPS = 60, PIECE = 600 };
+    struct lcl_tokenizer *t;
+    struct lcl_ids ids = {0};
+    char json[8192], piece[PIECE + 1];
+    size_t n = (size_t)snprintf(json, sizeof json,
+                                "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < STEPS; i++)
+        n += (size_t)snprintf(json + n, sizeof json - n,
+                              "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},"
+                              "\"content\":\"aaaaaaaa\"}",
+                              i ? "," : "");
+    snprintf(json + n, sizeof json - n,
+             "]},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
+    ASSERT_OK(load_text(json, &t));
+    ASSERT_FAILS(lcl_tokenizer_encode(t, "a", false, &ids), LCL_RANGE, "larger than");
+    lcl_tokenizer_free(t);
+    memset(piece, 'a', PIECE);
+    piece[PIECE] = 0;
+    snprintf(json, sizeof json,
+             "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"?\",0],[\"%s\",-1]]}}",
+             piece);
+    ASSERT_FAILS(load_text(json, &t), LCL_UNSUPPORTED, "a piece of 600 bytes, at most 512");
+    lcl_ids_free(&ids);
+}
+
 static void test_truncated_files(void **state)
 {
     (void)state;
@@ -484,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_plain_text_holds_no_special_tokens),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_deep_nesting_is_refused),
+        cmocka_unit_test(test_growth_is_bounded),
         cmocka_unit_test(test_truncated_files),
         cmocka_unit_test(test_missing_file),
         cmocka_unit_test(test_added_tokens_in_any_script),
