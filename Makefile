@@ -27,7 +27,8 @@ MODE_FLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefine
 MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
 # Of `make fuzz`: by clang, with the coverage that libFuzzer goes by; but the kernels, which read no files, by GCC
 # (they are written in its vector builtins), for one instruction set, without sanitizers.
-MODE_FLAGS_libfuzzer := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+MODE_FLAGS_libfuzzer := -O1 -g -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -fsanitize=fuzzer-no-link,address,undefined \
+                        -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ifeq ($(MODE_FLAGS_$(MODE)),)
 $(error MODE=$(MODE): it is one of release, debug, asan, ubsan, tsan, libfuzzer)
 endif

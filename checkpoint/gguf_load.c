@@ -106,7 +106,9 @@ lcl_status lcl_gguf_load(const struct lcl_gguf *g, const struct lcl_text_config 
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
         const struct lcl_gguf_tensor *tensor = parts >> p->part & 1u ? tensor_of(g, p) : NULL;
-        if (tensor) LCL_TRY(fill_row(tensor, lcl_gguf_rotary_heads(tensor->name, text), t, p));
+        if (!tensor) continue;
+        LCL_TRY(fill_row(tensor, lcl_gguf_rotary_heads(tensor->name, text), t, p));
+        lcl_fs_map_done(tensor->data, tensor->bytes);
     }
     lcl_params_changed(t);
     return LCL_OK;

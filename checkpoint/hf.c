@@ -211,6 +211,7 @@ static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned 
             float constant = strcmp(p->name, "image_standardize.mean") == 0 ? 0.0f : 1.0f;
             for (size_t k = 0; k < p->count; k++) value[k] = constant;
         }
+        if (m->of_row[i]) lcl_fs_map_done(m->of_row[i]->data, m->of_row[i]->bytes);
     }
     lcl_params_changed(t);
     return LCL_OK;

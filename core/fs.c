@@ -289,3 +289,11 @@ void lcl_fs_unmap(struct lcl_map *map)
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
     *map = (struct lcl_map){0};
 }
+
+void lcl_fs_map_done(const void *data, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data, end = begin + size;
+    begin = (begin + page - 1) / page * page;
+    end = end / page * page;
+    if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}

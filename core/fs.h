@@ -38,5 +38,8 @@ struct lcl_map {
 };
 LCL_CHECKED lcl_status lcl_fs_map(const char *path, struct lcl_map *map);
 void lcl_fs_unmap(struct lcl_map *map);
+/* Bytes of a map that will hardly be read again: their whole pages no longer count as the
+ * program's. */
+void lcl_fs_map_done(const void *data, size_t size);
 
 #endif

@@ -22,8 +22,14 @@ struct lcl_decode_options {
                               does (false) */
 };
 
-enum { LCL_IMAGE_MAX_SIDE = 32768 };            /* pixels; larger files are refused */
+enum { LCL_IMAGE_MAX_SIDE = 32768 }; /* pixels; larger files are refused */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#define LCL_IMAGE_MAX_PIXELS                                            \
+    ((int64_t)1 << 20) /* many small pictures instead of few large ones \
+                        */
+#else
 #define LCL_IMAGE_MAX_PIXELS ((int64_t)1 << 28) /* 268 million */
+#endif
 
 /* Decodes a whole file in memory; `name` goes in messages. LCL_FORMAT for unknown, truncated or
  * damaged files. */

@@ -10,6 +10,7 @@
 
 /* A hostile progressive file can hold very many scans of nothing: each goes over all pixels. */
 enum { FREE_SCANS = 16, MAX_SCANS = 1000 };
+enum { MOST_MEMORY_BYTES = 1 << 30 }; /* libjpeg's own, which holds a progressive file's terms */
 
 struct jpeg_job {
     struct jpeg_error_mgr errors; /* first: libjpeg hands back this pointer */
@@ -93,6 +94,7 @@ static void read_jpeg(struct jpeg_job *j, int *orientation)
     }
     j->status = lcl_image_alloc(&j->image, j->d.image_width, j->d.image_height, 3, j->f->name);
     if (j->status != LCL_OK) return;
+    j->d.mem->max_memory_to_use = MOST_MEMORY_BYTES;
     j->progress.progress_monitor = on_progress;
     j->d.progress = &j->progress;
     jpeg_start_decompress(&j->d);

@@ -21,7 +21,7 @@ run_one() {
     program=$1 name=$2 dir=build/fuzz/$2
     mkdir -p "$dir"
     FUZZ=$name timeout -k 5 $((${FUZZ_SECONDS:-10} + 120)) "$program" -max_total_time="${FUZZ_SECONDS:-10}" \
-        -timeout=20 -rss_limit_mb=2560 -max_len=65536 -print_final_stats=1 -verbosity=1 \
+        -timeout=20 -rss_limit_mb=2560 -print_final_stats=1 -verbosity=1 \
         -artifact_prefix="$dir/" -dict="$dir/words" ${FUZZ_ARGS:-} "$dir/corpus" "$dir/seeds" >"$dir/log" 2>&1
     rc=$?
     awk -v name="$name" -v rc=$rc '
