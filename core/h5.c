@@ -294,11 +294,13 @@ static lcl_status collect_names(const struct lcl_h5 *f, const char *group, bool 
     *count = 0;
     hid_t id = lcl_h5_exists(f, group) ? H5Gopen2(f->id, group, H5P_DEFAULT) : -1;
     if (id < 0) return lcl_h5_fail(LCL_FORMAT, f->path, "no group", group);
+    /* In the order of the file: for any other, HDF5 makes a table, which it frees before it is full
+     * where the group is damaged. */
     herr_t r;
     if (datasets)
-        r = H5Lvisit(id, H5_INDEX_NAME, H5_ITER_INC, on_any_link, &l);
+        r = H5Lvisit(id, H5_INDEX_NAME, H5_ITER_NATIVE, on_any_link, &l);
     else
-        r = H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, NULL, on_link, &l);
+        r = H5Literate(id, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, on_link, &l);
     lcl_status status = r < 0 ? lcl_h5_fail(LCL_FORMAT, f->path, "cannot list", group) : LCL_OK;
     H5Gclose(id);
     if (status != LCL_OK) {
