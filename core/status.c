@@ -11,6 +11,16 @@ static const char *file_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+char *lcl_printable(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080..U+009F */
+        if (c1) *c++ = '?';
+        if (c1 || *c == 0x7f || (*c < 0x20 && *c != '\n' && *c != '\t')) *c = '?';
+    }
+    return text;
+}
+
 lcl_status lcl_fail_at(const char *file, int line, lcl_status code, const char *hint,
                        const char *fmt, ...)
 {
@@ -20,6 +30,7 @@ lcl_status lcl_fail_at(const char *file, int line, lcl_status code, const char *
     va_start(args, fmt);
     vsnprintf(message, sizeof message, fmt, args);
     va_end(args);
+    lcl_printable(message);
     snprintf(hint_copy, sizeof hint_copy, "%s", hint ? hint : "");
     current.code = code;
     memcpy(current.message, message, sizeof message);
@@ -38,7 +49,7 @@ lcl_status lcl_fail_context(lcl_status code, const char *fmt, ...)
     if (used >= 0 && (size_t)used + 3 < sizeof message)
         snprintf(message + used, sizeof message - (size_t)used, ": %.*s",
                  (int)(sizeof message - (size_t)used - 3), current.message);
-    memcpy(current.message, message, sizeof message);
+    memcpy(current.message, lcl_printable(message), sizeof message);
     current.code = code;
     return code;
 }

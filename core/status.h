@@ -41,6 +41,10 @@ typedef enum lcl_status {
 #define LCL_CHECKED __attribute__((warn_unused_result))
 #define LCL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
+/* Control characters, which a name in a hostile file may hold to move a terminal's cursor or change
+ * its title, become '?'; line ends and tabs stay. Returns text. */
+char *lcl_printable(char *text);
+
 /* Records a message (what, actual and wanted, file and line or key) for this thread; returns
  * `code`. `hint` says what to do about it; NULL for none. Messages are cut at 2 KiB. */
 lcl_status lcl_fail_at(const char *file, int line, lcl_status code, const char *hint,

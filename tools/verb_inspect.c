@@ -27,7 +27,8 @@ static bool is_table(const json_t *list)
 /* A value on one line: strings bare, lists as [1, 2], the rest as JSON. */
 static char *one_line(const json_t *v)
 {
-    if (json_is_string(v)) return lcl_strdupf("%s", json_string_value(v));
+    char *text = json_is_string(v) ? lcl_strdupf("%s", json_string_value(v)) : NULL;
+    if (json_is_string(v)) return text ? lcl_printable(text) : NULL;
     return json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
 }
 
@@ -59,9 +60,11 @@ static void print_table(const char *key, const json_t *list)
 
 static void print_entry(int indent, const char *key, const json_t *v)
 {
-    char *text = one_line(v);
-    printf("%*s%-*s %s\n", indent, "", 18 - indent, key, text ? text : "?");
+    char *text = one_line(v), *name = lcl_strdupf("%s", key);
+    if (name) lcl_printable(name);
+    printf("%*s%-*s %s\n", indent, "", 18 - indent, name ? name : "?", text ? text : "?");
     free(text);
+    free(name);
 }
 
 static void print_text(const json_t *out)
@@ -80,8 +83,11 @@ static void print_text(const json_t *out)
         } else if (json_is_array(v)) {
             if (json_array_size(v) == 0) continue;
             printf("%s:\n", key);
-            for (size_t i = 0; i < json_array_size(v); i++)
-                printf("  %s\n", json_string_value(json_array_get(v, i)));
+            for (size_t i = 0; i < json_array_size(v); i++) {
+                char *text = one_line(json_array_get(v, i));
+                printf("  %s\n", text ? text : "?");
+                free(text);
+            }
         } else {
             print_entry(0, key, v);
         }

@@ -29,6 +29,9 @@ static void errors_keep_message_hint_and_place(void **state)
     assert_int_equal(LCL_FAIL(LCL_IO, "again: %s", lcl_error_message()), LCL_IO);
     assert_string_equal(lcl_error_message(), "again: file a: x is 7");
     assert_string_equal(lcl_error_hint(), "");
+    /* a name in a file that would clear the screen */
+    assert_int_equal(LCL_FAIL(LCL_IO, "tensor %s\nGr\303\274n", "\033[2J\302\233\177a"), LCL_IO);
+    assert_string_equal(lcl_error_message(), "tensor ?[2J???a\nGr\303\274n");
     assert_string_equal(lcl_status_text(LCL_CORRUPT), "checksum mismatch");
     assert_string_equal(lcl_status_text((lcl_status)999), "unknown status");
 }
