@@ -6,6 +6,27 @@
 #include "tests/support/tiny.h"
 #include "train/gguf_tokenizer.h"
 
+/* The model that a file is said to hold, and what of its tensors does not fit. */
+static lcl_status compare(const struct lcl_gguf *g, const struct lcl_model_config *config,
+                          unsigned parts)
+{
+    struct lcl_misfits fit;
+    struct lcl_model m;
+    if (config->text.n_layers > 8 || config->vision.n_layers > 8) return LCL_OK; /* slow */
+    LCL_TRY(lcl_model_create(&m, config));
+    lcl_gguf_check_fit(g, &m.params, parts, &fit);
+    lcl_model_free(&m);
+    return LCL_OK;
+}
+
+static lcl_status read_gguf_tower(const struct lcl_gguf *g)
+{
+    struct lcl_model_config m = {0};
+    lcl_gguf_least_text(g, &m);
+    LCL_TRY(lcl_gguf_read_vision(g, &m));
+    return compare(g, &m, 1u << LCL_PART_VISION | 1u << LCL_PART_PROJECTOR);
+}
+
 /* The decoder's tables: a tokenizer and a config. */
 static lcl_status read_gguf_model(const struct lcl_gguf *g)
 {
@@ -14,6 +35,7 @@ static lcl_status read_gguf_model(const struct lcl_gguf *g)
     struct lcl_model_config m;
     struct lcl_ids ids = {0};
     LCL_TRY(lcl_gguf_read_text(g, &m));
+    LCL_TRY(compare(g, &m, 1u << LCL_PART_TEXT));
     LCL_TRY(lcl_gguf_tokenizer_read(g, &tables));
     lcl_status status = lcl_tokenizer_from_tables(&tables, g->path, &t);
     lcl_tokenizer_tables_free(&tables);
@@ -38,7 +60,8 @@ static lcl_status read_gguf(const char *path, const struct fuzz_file *f)
         size_t row = lcl_gguf_row(t);
         if (row <= 64) status = lcl_gguf_read_rows(t, t->count / row - 1, 1, x);
     }
-    if (status == LCL_OK) status = read_gguf_model(&g);
+    bool tower = lcl_gguf_tensor(&g, "v.patch_embd.weight") != NULL;
+    if (status == LCL_OK) status = tower ? read_gguf_tower(&g) : read_gguf_model(&g);
     lcl_gguf_close(&g);
     return status;
 }
@@ -86,11 +109,30 @@ static struct fuzz_file gguf_file(const char *model, int number)
     return fuzz_whole(path);
 }
 
+static struct fuzz_file tower_file(void)
+{
+    struct lcl_config c;
+    struct lcl_model_config config;
+    struct lcl_model m;
+    char path[300];
+    tiny_config(&c, "");
+    lcl_model_config_from(&c, 40, &config);
+    ASSERT_OK(lcl_model_create(&m, &config));
+    ASSERT_OK(lcl_model_reserve(&m, false, false, false));
+    snprintf(path, sizeof path, "%s/tower.gguf", temp_dir());
+    ASSERT_OK(lcl_gguf_save_vision(
+        path, &m.params, &config,
+        &(struct lcl_gguf_save_options){.type = LCL_GGUF_TYPE_F16, .image_std = {1, 1, 1}}));
+    lcl_model_free(&m);
+    return fuzz_whole(path);
+}
+
 static size_t seeds(struct fuzz_file *s)
 {
     s[0] = gguf_file("gpt2", 0);
     s[1] = gguf_file("llama", 1);
-    return 2;
+    s[2] = tower_file();
+    return 3;
 }
 
 static const char *const words[] = {"GGUF",
@@ -110,6 +152,9 @@ static const char *const words[] = {"GGUF",
                                     "tokenizer.chat_template",
                                     "token_embd.weight",
                                     "output_norm.weight",
+                                    "v.patch_embd.weight",
+                                    "clip.projector_type",
+                                    "clip.vision.block_count",
                                     "\x09",
                                     "\x08",
                                     NULL};
