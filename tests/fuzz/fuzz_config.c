@@ -54,12 +54,15 @@ static lcl_status read_model(const char *path, const struct fuzz_file *f)
 
 static size_t model_seeds(struct fuzz_file *seeds)
 {
-    struct lcl_model_config m;
-    char *json;
-    tiny_model(&m, "lora.rank=2");
-    ASSERT_OK(lcl_model_config_to_json(&m, &json));
-    seeds[0] = (struct fuzz_file){(uint8_t *)json, strlen(json)};
-    return 1;
+    static const char *const models[] = {"lora.rank=2", "mm_projector_type=qformer"};
+    for (size_t i = 0; i < 2; i++) {
+        struct lcl_model_config m;
+        char *json;
+        tiny_model(&m, models[i]);
+        ASSERT_OK(lcl_model_config_to_json(&m, &json));
+        seeds[i] = (struct fuzz_file){(uint8_t *)json, strlen(json)};
+    }
+    return 2;
 }
 
 static lcl_status read_hf(const char *path, const struct fuzz_file *f)
@@ -74,7 +77,8 @@ static lcl_status read_hf(const char *path, const struct fuzz_file *f)
     return make_table(&m);
 }
 
-/* As we write it, a decoder alone, and hub LLaVA-1.5's, which leaves most keys out. */
+/* As we write it, a decoder alone, hub LLaVA-1.5's, which leaves most keys out, and a CLIP
+ * folder's. */
 static size_t hf_seeds(struct fuzz_file *seeds)
 {
     struct lcl_model_config m;
@@ -94,7 +98,11 @@ static size_t hf_seeds(struct fuzz_file *seeds)
         "\"num_attention_heads\":16,\"num_hidden_layers\":24,\"patch_size\":14,"
         "\"projection_dim\":768},\"vision_feature_layer\":-2,"
         "\"vision_feature_select_strategy\":\"default\"}");
-    return 3;
+    seeds[3] = fuzz_text(
+        "{\"model_type\":\"clip\",\"vision_config\":{\"model_type\":\"clip_vision_model\","
+        "\"image_size\":16,\"patch_size\":8,\"hidden_size\":12,\"num_attention_heads\":3,"
+        "\"num_hidden_layers\":2,\"intermediate_size\":20,\"hidden_act\":\"quick_gelu\"}}");
+    return 4;
 }
 
 static lcl_status read_preprocessor(const char *path, const struct fuzz_file *f)

@@ -1,8 +1,10 @@
 /* safetensors files and their index, files of torch.save, and the pickle in one. */
 #include "tests/fuzz/fuzz.h"
 
+#include "checkpoint/delta.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/torch_pickle.h"
+#include "core/fs.h"
 #include "tests/support/torch_file.h"
 
 /* Opens the file and reads the end of every tensor. */
@@ -93,6 +95,40 @@ static lcl_status read_pickle(const char *path, const struct fuzz_file *f)
     return LCL_OK;
 }
 
+/* A delta of four tensors, with an extended vocabulary, against a base that is whole. */
+static size_t delta_seeds(struct fuzz_file *seeds)
+{
+    static float values[40];
+    fill_normal(values, 40, 1, 3);
+    struct lcl_st_item items[] = {
+        {.name = "lm_head.weight", .n_dims = 2, .shape = {5, 6}},
+        {.name = "model.embed_tokens.weight", .n_dims = 2, .shape = {5, 6}},
+        {.name = "model.norm.weight", .n_dims = 1, .shape = {6}},
+        {.name = "model.mm_projector.weight", .n_dims = 2, .shape = {6, 4}}};
+    for (int i = 0; i < 4; i++) {
+        items[i].dtype = i % 2 ? LCL_F16 : LCL_BF16;
+        items[i].source = LCL_F32;
+        items[i].data = values;
+    }
+    ASSERT_OK(lcl_fs_mkdirs(fuzz_path("sum")));
+    ASSERT_OK(lcl_st_write(fuzz_path("base.safetensors"), items, 3, NULL));
+    items[0].shape[0] = items[1].shape[0] = 6;
+    ASSERT_OK(lcl_st_write(fuzz_path("seed"), items, 4, NULL));
+    seeds[0] = fuzz_whole(fuzz_path("seed"));
+    return 1;
+}
+
+static lcl_status read_delta(const char *path, const struct fuzz_file *f)
+{
+    struct lcl_delta_counts n;
+    char *base = strdup(fuzz_path("base.safetensors"));
+    (void)f;
+    assert_non_null(base);
+    lcl_status status = lcl_delta_apply(base, path, fuzz_path("sum"), 200, &n);
+    free(base);
+    return status;
+}
+
 static const char *const safetensors_words[] = {
     "\"dtype\"", "\"shape\"", "\"data_offsets\"", "__metadata__", "\"F32\"", "\"BF16\"",
     "\"F16\"",   "\"I64\"",   "\"BOOL\"",         "[0,0]",        "[]",      "{",
@@ -145,6 +181,11 @@ const struct fuzz_target fuzz_safetensors = {.name = "safetensors",
                                              .seeds = safetensors_seeds,
                                              .read = read_weights,
                                              .words = safetensors_words};
+const struct fuzz_target fuzz_delta = {.name = "delta",
+                                       .file = "case.safetensors",
+                                       .seeds = delta_seeds,
+                                       .read = read_delta,
+                                       .words = safetensors_words};
 const struct fuzz_target fuzz_index = {.name = "index",
                                        .file = "case.index.json",
                                        .seeds = index_seeds,
