@@ -7,7 +7,7 @@
 #ifndef LCL_CHECKPOINT_GGUF_H
 #define LCL_CHECKPOINT_GGUF_H
 
-#include "core/dtype.h"
+#include "core/blocks.h"
 #include "core/fs.h"
 
 enum {
@@ -127,6 +127,8 @@ static inline size_t lcl_gguf_row(const struct lcl_gguf_tensor *t)
 bool lcl_gguf_readable(const struct lcl_gguf_tensor *t);
 /* The type that holds a readable tensor without loss: f32, or f16 and bf16 themselves. */
 lcl_dtype lcl_gguf_dtype(const struct lcl_gguf_tensor *t);
+/* Of types whose blocks are those of core/blocks.h; else LCL_F32. */
+lcl_dtype lcl_gguf_blocks(uint32_t type);
 /* Rows [first, first + n) as f32. LCL_UNSUPPORTED names a type that is not readable. */
 LCL_CHECKED lcl_status lcl_gguf_read_rows(const struct lcl_gguf_tensor *t, size_t first, size_t n,
                                           float *x);

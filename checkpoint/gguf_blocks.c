@@ -1,10 +1,6 @@
 /* Element types of GGUF tensors: plain floats, and blocks of 32 small numbers with a scale (and a
  * least value) in f16. */
-#include <math.h>
-
 #include "checkpoint/gguf.h"
-
-enum { BLOCK = 32 };
 
 /* ggml's types; those past the ones that are read let `inspect` show a file. */
 static const struct lcl_gguf_type_info types[] = {
@@ -50,6 +46,11 @@ lcl_dtype lcl_gguf_dtype(const struct lcl_gguf_tensor *t)
                                                : LCL_F32;
 }
 
+lcl_dtype lcl_gguf_blocks(uint32_t type)
+{
+    return type == LCL_GGUF_TYPE_Q8_0 ? LCL_Q8_0 : type == LCL_GGUF_TYPE_Q4_0 ? LCL_Q4_0 : LCL_F32;
+}
+
 static float f16_at(const unsigned char *p)
 {
     lcl_f16 h;
@@ -57,24 +58,18 @@ static float f16_at(const unsigned char *p)
     return lcl_f16_to_f32(h);
 }
 
-/* Element i of a 4-bit block is the low half of byte i, element i + 16 its high half. */
-static void read_q4(const unsigned char *nibbles, float scale, float add, int zero, float *x)
-{
-    for (int i = 0; i < BLOCK / 2; i++) {
-        x[i] = (float)((nibbles[i] & 15) - zero) * scale + add;
-        x[i + BLOCK / 2] = (float)((nibbles[i] >> 4) - zero) * scale + add;
-    }
-}
-
 static void read_block(uint32_t type, const unsigned char *p, float *x)
 {
-    if (type == LCL_GGUF_TYPE_Q4_0) {
-        read_q4(p + 2, f16_at(p), 0, 8, x);
-    } else if (type == LCL_GGUF_TYPE_Q4_1) {
-        read_q4(p + 4, f16_at(p), f16_at(p + 2), 0, x);
-    } else {
-        float scale = f16_at(p);
-        for (int i = 0; i < BLOCK; i++) x[i] = (float)(int8_t)p[2 + i] * scale;
+    lcl_f16 scale;
+    memcpy(&scale, p, sizeof scale);
+    if (type == LCL_GGUF_TYPE_Q8_0 || type == LCL_GGUF_TYPE_Q4_0) {
+        lcl_blocks_decode(lcl_gguf_blocks(type), p + sizeof scale, &scale, LCL_BLOCK, x);
+        return;
+    }
+    const float step = lcl_f16_to_f32(scale), least = f16_at(p + 2); /* q4_1 */
+    for (int i = 0; i < LCL_BLOCK / 2; i++) {
+        x[i] = (float)(p[4 + i] & 15) * step + least;
+        x[i + LCL_BLOCK / 2] = (float)(p[4 + i] >> 4) * step + least;
     }
 }
 
@@ -108,22 +103,17 @@ lcl_status lcl_gguf_read_rows(const struct lcl_gguf_tensor *t, size_t first, siz
     if (block == 1)
         read_floats(t->type->id, p, n * row, x);
     else
-        for (size_t i = 0; i < n * row; i += BLOCK, p += t->type->bytes)
+        for (size_t i = 0; i < n * row; i += LCL_BLOCK, p += t->type->bytes)
             read_block(t->type->id, p, x + i);
     return LCL_OK;
 }
 
-static void encode_q8(const float *x, unsigned char *out)
+/* A block of the file is its scale, then its codes. */
+static void encode_block(const float *x, unsigned char *out)
 {
-    float most = 0;
-    for (int i = 0; i < BLOCK; i++) most = fmaxf(most, fabsf(x[i]));
-    float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
-    lcl_f16 half = lcl_f32_to_f16(scale);
-    memcpy(out, &half, sizeof half);
-    for (int i = 0; i < BLOCK; i++) {
-        float q = roundf(x[i] * inverse); /* at most 127 and a rounding; NaN becomes 0 */
-        out[2 + i] = (unsigned char)(int8_t)(q > 127 ? 127 : q < -127 ? -127 : q == q ? q : 0);
-    }
+    lcl_f16 scale;
+    lcl_blocks_encode(LCL_Q8_0, x, LCL_BLOCK, out + sizeof scale, &scale);
+    memcpy(out, &scale, sizeof scale);
 }
 
 enum lcl_gguf_type lcl_gguf_type_for(enum lcl_gguf_type wanted, int n_dims, const int64_t *shape)
@@ -137,7 +127,7 @@ void lcl_gguf_encode(enum lcl_gguf_type type, const float *x, size_t n, unsigned
     if (type == LCL_GGUF_TYPE_F32) {
         memcpy(out, x, n * sizeof *x);
     } else if (type == LCL_GGUF_TYPE_Q8_0) {
-        for (size_t i = 0; i < n; i += BLOCK) encode_q8(x + i, out + i / BLOCK * 34);
+        for (size_t i = 0; i < n; i += LCL_BLOCK) encode_block(x + i, out + i / LCL_BLOCK * 34);
     } else {
         for (size_t i = 0; i < n; i++) {
             uint16_t half =

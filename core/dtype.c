@@ -8,27 +8,9 @@ size_t lcl_dtype_bytes(lcl_dtype t)
 
 const char *lcl_dtype_name(lcl_dtype t)
 {
-    static const char *const names[LCL_DTYPE_COUNT] = {"f32", "bf16", "f16", "f64",
-                                                       "i64", "i32",  "u8"};
+    static const char *const names[LCL_DTYPE_COUNT] = {"f32", "bf16", "f16",  "f64", "i64",
+                                                       "i32", "u8",   "q8_0", "q4_0"};
     return t < LCL_DTYPE_COUNT ? names[t] : "unknown";
-}
-
-float lcl_f16_to_f32(lcl_f16 h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1fu,
-             fraction = h & 0x3ffu;
-    uint32_t u;
-    float f;
-    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
-        f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    if (exponent == 31)
-        u = sign | 0x7f800000u | (fraction << 13);
-    else
-        u = sign | ((exponent + 112) << 23) | (fraction << 13);
-    memcpy(&f, &u, sizeof f);
-    return f;
 }
 
 lcl_f16 lcl_f32_to_f16(float f)

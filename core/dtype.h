@@ -21,10 +21,12 @@ typedef enum lcl_dtype {
     LCL_I64,
     LCL_I32,
     LCL_U8,
+    LCL_Q8_0, /* blocks of 32: core/blocks.h */
+    LCL_Q4_0,
     LCL_DTYPE_COUNT
 } lcl_dtype;
 
-size_t lcl_dtype_bytes(lcl_dtype t);
+size_t lcl_dtype_bytes(lcl_dtype t);     /* of an element; 0 of types in blocks */
 const char *lcl_dtype_name(lcl_dtype t); /* "f32", "bf16", ... */
 
 static inline float lcl_bf16_to_f32(lcl_bf16 h)
@@ -43,7 +45,19 @@ static inline lcl_bf16 lcl_f32_to_bf16(float f)
     return (lcl_bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-float lcl_f16_to_f32(lcl_f16 h);
+static inline float lcl_f16_to_f32(lcl_f16 h)
+{
+    uint32_t u = (uint32_t)(h & 0x7fffu) << 13;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    f *= 0x1p112f; /* the exponents' biases, 127 and 15; of subnormals, too */
+    memcpy(&u, &f, sizeof u);
+    if ((h & 0x7c00u) == 0x7c00u) u |= 0x7f800000u; /* infinity and NaN */
+    u |= (uint32_t)(h & 0x8000u) << 16;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
 lcl_f16 lcl_f32_to_f16(float f);
 
 /* Converts n elements between any two floating types (f32, bf16, f16, f64). */

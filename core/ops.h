@@ -23,7 +23,7 @@
 #ifndef LCL_CORE_OPS_H
 #define LCL_CORE_OPS_H
 
-#include "core/dtype.h"
+#include "core/blocks.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,15 +63,20 @@ struct lcl_exec;
 
 /* y_MN = scale x_MK weight_NK^T + bias_N, added to y when accumulate_y.
  * Backward: d_x_MK (added to when accumulate_d_x), d_weight_NK += scale d_y^T x, d_bias_N += column
- * sums of d_y. y and d_y may be columns of wider rows: then without a bias, and of weight_dtype. */
+ * sums of d_y. y and d_y may be columns of wider rows: then without a bias, and of weight_dtype.
+ *
+ * A frozen weight may be in blocks (core/blocks.h): weight_NK are its codes, from a multiple of 16
+ * bytes on, rows of K elements, a multiple of LCL_BLOCK. An element counts as the number of
+ * `dtype` that is nearest to code * scale. Such a weight has no gradient. */
 struct lcl_linear_args {
     int64_t M, N, K;
     int64_t y_stride;       /* elements a row of y and d_y; 0: N */
     float scale;            /* 0: 1 */
     lcl_dtype dtype;        /* x, y, d_x, d_y */
-    lcl_dtype weight_dtype; /* f32 or bf16 */
+    lcl_dtype weight_dtype; /* f32, bf16, q8_0 or q4_0 */
     const void *x_MK, *weight_NK;
-    const float *bias_N; /* or NULL */
+    const lcl_f16 *weight_scale_NB; /* of blocks: B = K / LCL_BLOCK */
+    const float *bias_N;            /* or NULL */
     void *y_MN;
     bool accumulate_y;
     const void *d_y_MN;

@@ -222,13 +222,27 @@ lcl_status lcl_check_vit_assemble(const struct lcl_vit_assemble_args *a)
     return LCL_OK;
 }
 
+static lcl_status check_blocks(const struct lcl_linear_args *a)
+{
+    const char *name = lcl_dtype_name(a->weight_dtype);
+    if (a->d_weight_NK) return LCL_FAIL(LCL_SHAPE, "linear: a weight in %s blocks is frozen", name);
+    if (a->K % LCL_BLOCK || (uintptr_t)a->weight_NK % 16 || !a->weight_scale_NB)
+        return LCL_FAIL(LCL_SHAPE,
+                        "linear: a weight in %s blocks has K %lld, codes at %p, scales at %p; "
+                        "wanted a multiple of %d, of 16, and scales",
+                        name, (long long)a->K, a->weight_NK, (const void *)a->weight_scale_NB,
+                        LCL_BLOCK);
+    return LCL_OK;
+}
+
 lcl_status lcl_check_linear(const struct lcl_linear_args *a)
 {
     LCL_TRY(lcl_check_dtype("linear", a->dtype));
-    LCL_TRY(lcl_check_dtype("linear weight", a->weight_dtype));
+    if (!lcl_is_blocks(a->weight_dtype)) LCL_TRY(lcl_check_dtype("linear weight", a->weight_dtype));
     if (a->M < 0 || a->N < 0 || a->K < 0)
         return LCL_FAIL(LCL_SHAPE, "linear: negative size in M %lld, N %lld, K %lld",
                         (long long)a->M, (long long)a->N, (long long)a->K);
+    if (lcl_is_blocks(a->weight_dtype)) LCL_TRY(check_blocks(a));
     if (a->y_stride == 0 || a->y_stride == a->N) return LCL_OK;
     if (a->y_stride < a->N || !a->K || a->dtype != a->weight_dtype || a->bias_N || a->d_bias_N)
         return LCL_FAIL(LCL_SHAPE, "linear: columns of rows of %lld; N %lld, K %lld, %s by %s%s",

@@ -16,6 +16,9 @@ static void cost_linear(const struct lcl_linear_args *a, bool backward, struct l
 {
     double M = (double)a->M, N = (double)a->N, K = (double)a->K, e = size(a->dtype);
     double x = M * K * e, y = M * N * e, weight = N * K * size(a->weight_dtype);
+    if (lcl_is_blocks(a->weight_dtype))
+        weight = (double)lcl_code_bytes(a->weight_dtype, (size_t)(a->N * a->K)) +
+                 N * K / LCL_BLOCK * sizeof(lcl_f16);
     shape(c, a->dtype, a->M, a->N, a->K, 0);
     if (!backward) {
         c->flops = 2 * M * N * K;

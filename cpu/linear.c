@@ -2,6 +2,7 @@
  * M rows, N outputs, K inputs. */
 #include "cpu/gemm.h"
 #include "cpu/gemm_library.h"
+#include "cpu/linear_blocks.h"
 #include "cpu/rows.h"
 
 enum { BIAS_COLS = 64, BIAS_ROWS = 256 };
@@ -17,6 +18,7 @@ lcl_status LCL_CPU(linear_fwd)(struct lcl_exec *ex, const struct lcl_linear_args
 {
     (void)ex;
     LCL_TRY(lcl_check_linear(a));
+    if (lcl_is_blocks(a->weight_dtype)) return LCL_CPU(linear_blocks_fwd)(a);
     struct lcl_gemm_call call = {0,
                                  1,
                                  a->M,
@@ -61,7 +63,9 @@ lcl_status LCL_CPU(linear_bwd)(struct lcl_exec *ex, const struct lcl_linear_args
 {
     (void)ex;
     LCL_TRY(lcl_check_linear(a));
-    if (a->d_x_MK)
+    if (a->d_x_MK && lcl_is_blocks(a->weight_dtype))
+        LCL_TRY(LCL_CPU(linear_blocks_bwd)(a));
+    else if (a->d_x_MK)
         LCL_TRY(LCL_CPU(gemm)(0, 0, a->M, a->K, a->N, scale_of(a), a->d_y_MN, a->dtype,
                               stride_of(a), a->weight_NK, a->weight_dtype, a->K,
                               a->accumulate_d_x ? 1.0f : 0.0f, a->d_x_MK, a->dtype, a->K));

@@ -13,8 +13,8 @@ enum {
     ROW_SCRATCH_TEMP = 0,    /* f32 copies of rows, of the thread that runs a chunk */
     ROW_SCRATCH_PARTIAL = 1, /* partial sums, of the thread that runs the op */
     ROW_SCRATCH_INDEX = 2,   /* sorted indices */
-    ROW_SCRATCH_LOGITS = 3,  /* head_xent, sample */
-    ROW_SCRATCH_GATHER = 4   /* head_xent */
+    ROW_SCRATCH_LOGITS = 3,  /* head_xent, sample; linear's panels */
+    ROW_SCRATCH_GATHER = 4   /* head_xent, linear */
 };
 
 enum { ROW_CHUNK_ELEMENTS = 16384, ROW_MAX_PARTIALS = 64 };

@@ -2,6 +2,7 @@
  * Legend: M rows, N outputs, K inputs, G chunks of rows. */
 #include "cuda/gemm.h"
 #include "cuda/kernel.cuh"
+#include "cuda/linear_blocks.h"
 #include "cuda/ops.cuh"
 
 enum { BLOCK = 128, MAX_CHUNKS = 128, MIN_ROWS = 32 };
@@ -47,6 +48,8 @@ static float scale_of(const struct lcl_linear_args *a) { return a->scale == 0 ? 
 lcl_status lcl_cuda_linear_fwd(struct lcl_exec *ex, const struct lcl_linear_args *a)
 {
     LCL_TRY(lcl_check_linear(a));
+    if (lcl_is_blocks(a->weight_dtype))
+        return lcl_cuda_linear_blocks_fwd(lcl_cuda_device_of(ex), a);
     struct lcl_cuda_gemm g = {};
     g.form = LCL_CUDA_NT;
     g.M = a->M, g.N = a->N, g.K = a->K;
@@ -61,7 +64,9 @@ lcl_status lcl_cuda_linear_bwd(struct lcl_exec *ex, const struct lcl_linear_args
 {
     struct lcl_cuda_device *d = lcl_cuda_device_of(ex);
     LCL_TRY(lcl_check_linear(a));
-    if (a->d_x_MK) {
+    if (a->d_x_MK && lcl_is_blocks(a->weight_dtype)) {
+        LCL_TRY(lcl_cuda_linear_blocks_bwd(d, a));
+    } else if (a->d_x_MK) {
         struct lcl_cuda_gemm g = {};
         g.form = LCL_CUDA_NN;
         g.M = a->M, g.N = a->K, g.K = a->N;

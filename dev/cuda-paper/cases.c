@@ -364,6 +364,33 @@ static lcl_status linear(const struct paper_call *c, struct paper_cost *cost)
     return c->backward ? c->ex->ops->linear_bwd(c->ex, &a) : c->ex->ops->linear_fwd(c->ex, &a);
 }
 
+/* rows, outputs, inputs, bits of a weight: in blocks */
+static lcl_status linear_blocks(const struct paper_call *c, struct paper_cost *cost)
+{
+    const int64_t M = c->n[0], N = c->n[1], K = c->n[2];
+    const lcl_dtype blocks = c->n[3] == 8 ? LCL_Q8_0 : LCL_Q4_0;
+    const size_t codes = lcl_code_bytes(blocks, (size_t)(N * K));
+    cost->bytes = (double)(M * (N + K)) * paper_bytes(c) + (double)codes +
+                  (double)(N * K / LCL_BLOCK) * sizeof(lcl_f16);
+    cost->flops = 2 * (double)M * (double)(N * K);
+    cost->tensor = M > 8;
+    cost->work = (double)(N * K);
+    if (!c->ex) return LCL_OK;
+    const struct lcl_linear_args a = {.M = M,
+                                      .N = N,
+                                      .K = K,
+                                      .dtype = c->dtype,
+                                      .weight_dtype = blocks,
+                                      .x_MK = paper_tensor(c, M * K),
+                                      .weight_NK = paper_give(codes / sizeof(float), LCL_F32),
+                                      .weight_scale_NB =
+                                          paper_give((size_t)(N * K / LCL_BLOCK), LCL_BF16),
+                                      .y_MN = paper_tensor(c, M * N),
+                                      .d_y_MN = paper_tensor(c, M * N),
+                                      .d_x_MK = paper_tensor(c, M * K)};
+    return c->backward ? c->ex->ops->linear_bwd(c->ex, &a) : c->ex->ops->linear_fwd(c->ex, &a);
+}
+
 /* parameters; f32, and where c is bf16 with the bf16 copy */
 static lcl_status adamw(const struct paper_call *c, struct paper_cost *cost)
 {
@@ -592,6 +619,48 @@ const struct paper_op paper_ops[] = {
      "8,192 x 4,096 by 4,096, with a bias",
      {8192, 4096, 4096},
      {128, 512, 16}},
+    {"linear q8_0",
+     "linear",
+     linear_blocks,
+     FWD | BWD,
+     "8,192 x 4,096 by 4,096",
+     {8192, 4096, 4096, 8},
+     {32, 256, 4096, 8}},
+    {"linear q4_0",
+     "linear",
+     linear_blocks,
+     FWD | BWD,
+     "8,192 x 4,096 by 4,096",
+     {8192, 4096, 4096, 4},
+     {32, 256, 4096, 4}},
+    {"linear q8_0, 1 row",
+     "linear",
+     linear_blocks,
+     FWD,
+     "1 x 4,096 by 4,096",
+     {1, 4096, 4096, 8},
+     {1, 64, 4096, 8}},
+    {"linear q4_0, 1 row",
+     "linear",
+     linear_blocks,
+     FWD,
+     "1 x 4,096 by 4,096",
+     {1, 4096, 4096, 4},
+     {1, 64, 4096, 4}},
+    {"linear q8_0, 8 rows",
+     "linear",
+     linear_blocks,
+     FWD,
+     "8 x 4,096 by 4,096",
+     {8, 4096, 4096, 8},
+     {8, 64, 4096, 8}},
+    {"linear q4_0, 8 rows",
+     "linear",
+     linear_blocks,
+     FWD,
+     "8 x 4,096 by 4,096",
+     {8, 4096, 4096, 4},
+     {8, 64, 4096, 4}},
     {"adamw", "adamw", adamw, FWD, "10^9 parameters", {1000000000}, {65536}},
     {"sumsq", "adamw", sumsq, FWD, "10^9 elements", {1000000000}, {131072}},
     {"add", "adamw", add, FWD, "8,192 x 4,096", {8192 * 4096}, {32768}},
