@@ -82,7 +82,7 @@ struct lcl_checkpoint_row {
     enum lcl_part part;
     int n_dims;
     int64_t shape[LCL_PARAM_MAX_DIMS];
-    lcl_dtype dtype; /* f32 or bf16 */
+    lcl_dtype dtype; /* f32, bf16, q8_0 or q4_0 */
     bool trainable, has_moments;
     lcl_dtype moments; /* f32, bf16, or u8: codes */
 };

@@ -189,6 +189,17 @@ static void dataset_name(char *out, size_t size, const char *group, const struct
     snprintf(out, size, "%s/%s", group, p->name);
 }
 
+/* What bytes are the codes of such a row; LCL_F32: of none. */
+static lcl_dtype blocks_of(const struct lcl_param *p, const struct lcl_h5_set *set)
+{
+    static const lcl_dtype blocks[] = {LCL_Q8_0, LCL_Q4_0};
+    if (p->n_dims != 2 || p->shape[1] % LCL_BLOCK || set->dims[0] != (uint64_t)p->shape[0])
+        return LCL_F32;
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        if (set->dims[1] == lcl_code_bytes(blocks[i], (size_t)p->shape[1])) return blocks[i];
+    return LCL_F32;
+}
+
 /* Compares one dataset with a row; *there tells whether it exists. */
 static lcl_status check_dataset(struct loading *l, const char *group, const struct lcl_param *p,
                                 bool *there)
@@ -199,10 +210,12 @@ static lcl_status check_dataset(struct loading *l, const char *group, const stru
     if (!*there) return LCL_OK;
     struct lcl_h5_set set;
     LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
-    bool known = set.type == LCL_H5_F32 || set.type == LCL_H5_U16 ||
-                 (set.type == LCL_H5_U8 && strcmp(group, "/params") != 0);
+    bool known = set.type == LCL_H5_F32 || set.type == LCL_H5_U16 || set.type == LCL_H5_U8;
     bool same = known && set.rank == p->n_dims;
-    for (int d = 0; same && d < p->n_dims; d++) same = set.dims[d] == (uint64_t)p->shape[d];
+    if (same && set.type == LCL_H5_U8 && strcmp(group, "/params") == 0)
+        same = blocks_of(p, &set) != LCL_F32;
+    else
+        for (int d = 0; same && d < p->n_dims; d++) same = set.dims[d] == (uint64_t)p->shape[d];
     lcl_h5_set_close(&set);
     if (!same) add_name(&l->misshapen, name);
     return LCL_OK;
@@ -240,13 +253,66 @@ static lcl_status read_as(struct loading *l, const char *name, size_t count, lcl
     return lcl_convert(x, dtype, l->wide, stored, count);
 }
 
+static lcl_status stored_as(const struct loading *l, const char *name, const struct lcl_param *p,
+                            lcl_dtype *dtype)
+{
+    struct lcl_h5_set set;
+    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
+    *dtype = set.type == LCL_H5_F32   ? LCL_F32
+             : set.type == LCL_H5_U16 ? LCL_BF16
+                                      : blocks_of(p, &set);
+    lcl_h5_set_close(&set);
+    return LCL_OK;
+}
+
+static lcl_status read_blocks(const struct loading *l, const char *name, const struct lcl_param *p,
+                              lcl_dtype blocks, uint8_t *code, lcl_f16 *scale)
+{
+    char scales[LCL_PARAM_NAME_BYTES + 16];
+    dataset_name(scales, sizeof scales, "/params_scale", p);
+    LCL_TRY(lcl_h5_read(&l->f, scales, LCL_H5_U16, p->count / LCL_BLOCK, scale));
+    return lcl_h5_read(&l->f, name, LCL_H5_U8, lcl_code_bytes(blocks, p->count), code);
+}
+
+/* A row of which the file or the table has blocks, and the other has not, or others. */
+static lcl_status read_recoded(struct loading *l, const char *name, lcl_dtype stored,
+                               struct lcl_params *t, const struct lcl_param *p)
+{
+    enum { SOME = 4096 }; /* whole blocks */
+    float x[SOME];
+    LCL_TRY(reserve_wide(l, p->count)); /* codes and scales need less */
+    lcl_f16 *scale = (lcl_f16 *)(void *)l->wide;
+    uint8_t *raw = (uint8_t *)l->wide, *code = (uint8_t *)(scale + p->count / LCL_BLOCK);
+    if (lcl_is_blocks(stored))
+        LCL_TRY(read_blocks(l, name, p, stored, code, scale));
+    else
+        LCL_TRY(lcl_h5_read(&l->f, name, stored == LCL_F32 ? LCL_H5_F32 : LCL_H5_U16, p->count,
+                            l->wide));
+    for (size_t at = 0, n; at < p->count; at += n) {
+        n = p->count - at < SOME ? p->count - at : SOME;
+        if (lcl_is_blocks(stored))
+            lcl_blocks_decode(stored, code + lcl_code_bytes(stored, at), scale + at / LCL_BLOCK, n,
+                              x);
+        else
+            LCL_TRY(lcl_convert(x, LCL_F32, raw + at * lcl_dtype_bytes(stored), stored, n));
+        lcl_param_put(t, p, at, n, x);
+    }
+    l->n_values++;
+    return LCL_OK;
+}
+
 static lcl_status read_value(struct loading *l, struct lcl_params *t, const struct lcl_param *p)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
-    float *value = lcl_param_value(t, p);
+    const lcl_dtype kept = lcl_param_dtype(t, p);
+    lcl_dtype stored;
     dataset_name(name, sizeof name, "/params", p);
-    return value ? read_as(l, name, p->count, LCL_F32, value, &l->n_values)
-                 : read_as(l, name, p->count, LCL_BF16, lcl_param_value16(t, p), &l->n_values);
+    LCL_TRY(stored_as(l, name, p, &stored));
+    if (lcl_is_blocks(kept) && stored == kept)
+        return read_blocks(l, name, p, kept, lcl_param_code(t, p), lcl_param_scale(t, p));
+    if (lcl_is_blocks(kept) || lcl_is_blocks(stored)) return read_recoded(l, name, stored, t, p);
+    void *value = kept == LCL_F32 ? (void *)lcl_param_value(t, p) : (void *)lcl_param_value16(t, p);
+    return read_as(l, name, p->count, kept, value, &l->n_values);
 }
 
 /* Codes and their scales, into such, or as f32. */
@@ -309,7 +375,7 @@ static void tell_conversions(const struct loading *l)
 {
     if (l->n_values > 0)
         lcl_log_info("%s: %d parameters were kept in another precision and are converted "
-                     "(bf16, master_weights)",
+                     "(bf16, master_weights, lora.base)",
                      l->f.path, l->n_values);
     if (l->n_moments > 0)
         lcl_log_warn("%s: %d moments were kept in another type and are converted (optim): the run "
@@ -356,6 +422,7 @@ static lcl_status load_moments(struct loading *l, struct lcl_params *t)
     for (int i = 0; i < t->n_rows; i++)
         for (int second = 0; second < 2; second++) {
             const struct lcl_param *p = &t->rows[i];
+            if (p->in_blocks) continue;
             struct lcl_moment m = lcl_param_moment(t, p, second);
             LCL_TRY(read_moment(l, p, second, &m));
         }
@@ -440,6 +507,26 @@ out:
 
 /* ---- listing ---- */
 
+/* The shape of a row in blocks is that of its scales, as many times as a block has elements. */
+static lcl_status list_blocks(const struct lcl_h5 *f, const char *name,
+                              struct lcl_checkpoint_row *r)
+{
+    char path[LCL_PARAM_NAME_BYTES + 16];
+    struct lcl_h5_set set;
+    snprintf(path, sizeof path, "/params_scale/%s", name);
+    LCL_TRY(lcl_h5_set_open(f, path, &set));
+    const bool fits = r->n_dims == 2 && set.rank == 2 && set.dims[1] > 0 &&
+                      set.dims[1] <= (uint64_t)INT64_MAX / LCL_BLOCK;
+    const uint64_t K = fits ? set.dims[1] * LCL_BLOCK : 1;
+    lcl_h5_set_close(&set);
+    r->dtype = (uint64_t)r->shape[1] == K ? LCL_Q8_0 : LCL_Q4_0;
+    if (!fits || (uint64_t)r->shape[1] != lcl_code_bytes(r->dtype, K))
+        return LCL_FAIL(LCL_FORMAT, "%s: the codes and the scales of %s do not go together",
+                        f->path, name);
+    r->shape[1] = (int64_t)K;
+    return LCL_OK;
+}
+
 static lcl_status list_row(const struct lcl_h5 *f, const char *name, struct lcl_checkpoint_row *r)
 {
     char path[LCL_PARAM_NAME_BYTES + 16];
@@ -454,7 +541,9 @@ static lcl_status list_row(const struct lcl_h5 *f, const char *name, struct lcl_
     r->n_dims = fits ? set.rank : 0;
     for (int d = 0; d < r->n_dims; d++) r->shape[d] = (int64_t)set.dims[d];
     r->dtype = set.type == LCL_H5_F32 ? LCL_F32 : LCL_BF16;
+    bool coded = set.type == LCL_H5_U8;
     lcl_h5_set_close(&set);
+    if (fits && coded) LCL_TRY(list_blocks(f, name, r));
     if (!fits) return LCL_FAIL(LCL_FORMAT, "%s: %s has %d dimensions", f->path, path, set.rank);
     LCL_TRY(lcl_h5_get_u64(f, path, "part", &part));
     LCL_TRY(lcl_h5_get_u64(f, path, "trainable", &trainable));

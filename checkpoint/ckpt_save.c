@@ -67,17 +67,38 @@ static lcl_status write_moment(struct lcl_h5 *f, const char *group, const struct
     return lcl_h5_write(f, name, LCL_H5_F32, 1, &blocks, m->scale_B);
 }
 
+/* Codes as bytes, scales as f16's bits; `blocks` tells a person which they are. */
+static lcl_status write_blocks(struct lcl_h5 *f, const struct lcl_params *t,
+                               const struct lcl_param *p)
+{
+    char name[LCL_PARAM_NAME_BYTES + 16];
+    const uint64_t N = (uint64_t)p->shape[0], K = (uint64_t)p->shape[1];
+    const uint64_t codes[] = {N, lcl_code_bytes(t->blocks, K)}, scales[] = {N, K / LCL_BLOCK};
+    snprintf(name, sizeof name, "/params_scale/%s", p->name);
+    LCL_TRY(lcl_h5_write(f, name, LCL_H5_U16, 2, scales, lcl_param_scale(t, p)));
+    snprintf(name, sizeof name, "/params/%s", p->name);
+    LCL_TRY(lcl_h5_write(f, name, LCL_H5_U8, 2, codes, lcl_param_code(t, p)));
+    return lcl_h5_set_str(f, name, "blocks", lcl_dtype_name(t->blocks));
+}
+
+static lcl_status write_value(struct lcl_h5 *f, const struct lcl_params *t,
+                              const struct lcl_param *p)
+{
+    if (p->in_blocks) return write_blocks(f, t, p);
+    const float *value = lcl_param_value(t, p);
+    return value ? write_array(f, "/params", p, LCL_F32, value)
+                 : write_array(f, "/params", p, LCL_BF16, lcl_param_value16(t, p));
+}
+
 static lcl_status write_row(struct lcl_h5 *f, const struct lcl_params *t, const struct lcl_param *p,
                             bool with_optimizer)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
-    const float *value = lcl_param_value(t, p);
-    LCL_TRY(value ? write_array(f, "/params", p, LCL_F32, value)
-                  : write_array(f, "/params", p, LCL_BF16, lcl_param_value16(t, p)));
+    LCL_TRY(write_value(f, t, p));
     snprintf(name, sizeof name, "/params/%s", p->name);
     LCL_TRY(lcl_h5_set_u64(f, name, "part", p->part));
     LCL_TRY(lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p)));
-    if (!with_optimizer) return LCL_OK;
+    if (!with_optimizer || p->in_blocks) return LCL_OK;
     struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
     /* Moments of a row that never trained are zero and need no room. */
     if (lcl_moment_is_zero(&m) && lcl_moment_is_zero(&v)) return LCL_OK;

@@ -85,16 +85,38 @@ lcl_status lcl_gguf_read(const struct lcl_gguf_tensor *t, size_t rotary_heads, s
     return LCL_OK;
 }
 
+/* Blocks of the file's own, rotary rows in their order, their bits as they are. */
+static void copy_blocks(const struct lcl_gguf_tensor *t, size_t heads, struct lcl_params *params,
+                        const struct lcl_param *p)
+{
+    const size_t row = lcl_gguf_row(t), rows = t->count / row, blocks = row / LCL_BLOCK;
+    const size_t codes = lcl_code_bytes(params->blocks, LCL_BLOCK);
+    uint8_t *code = lcl_param_code(params, p);
+    lcl_f16 *scale = lcl_param_scale(params, p);
+    for (size_t r = 0; r < rows; r++) {
+        const size_t from = heads ? lcl_gguf_rotary_row(r, rows, heads) : r;
+        const unsigned char *x = t->data + from * blocks * t->type->bytes;
+        for (size_t b = 0; b < blocks; b++, x += t->type->bytes, code += codes, scale++) {
+            memcpy(scale, x, sizeof *scale);
+            memcpy(code, x + sizeof *scale, codes);
+        }
+    }
+}
+
 static lcl_status fill_row(const struct lcl_gguf_tensor *t, size_t heads, struct lcl_params *params,
                            const struct lcl_param *p)
 {
     enum { CHUNK = 4096 }; /* whole blocks */
     float x[CHUNK], *value = lcl_param_value(params, p);
     if (value) return lcl_gguf_read(t, heads, 0, p->count, value);
+    if (p->in_blocks && lcl_gguf_blocks(t->type->id) == params->blocks) {
+        copy_blocks(t, heads, params, p);
+        return LCL_OK;
+    }
     for (size_t at = 0, n; at < p->count; at += n) {
         n = p->count - at < CHUNK ? p->count - at : CHUNK;
         LCL_TRY(lcl_gguf_read(t, heads, at, n, x));
-        LCL_TRY(lcl_convert(lcl_param_value16(params, p) + at, LCL_BF16, x, LCL_F32, n));
+        lcl_param_put(params, p, at, n, x);
     }
     return LCL_OK;
 }

@@ -197,13 +197,28 @@ lcl_status lcl_hf_match(const char *where, const struct lcl_safetensors *st,
 
 /* ---- filling ---- */
 
+static lcl_status encode_row(const struct lcl_st_tensor *tensor, struct lcl_params *t,
+                             const struct lcl_param *p)
+{
+    enum { SOME = 4096 }; /* whole blocks */
+    float x[SOME];
+    for (size_t at = 0, n; at < p->count; at += n) {
+        n = p->count - at < SOME ? p->count - at : SOME;
+        LCL_TRY(lcl_st_read(tensor, at, n, LCL_F32, x));
+        lcl_param_put(t, p, at, n, x);
+    }
+    return LCL_OK;
+}
+
 static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned parts)
 {
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
         if (!(parts >> p->part & 1u)) continue;
         float *value = lcl_param_value(t, p);
-        if (m->of_row[i] && !value) {
+        if (m->of_row[i] && p->in_blocks) {
+            LCL_TRY(encode_row(m->of_row[i], t, p));
+        } else if (m->of_row[i] && !value) {
             LCL_TRY(lcl_st_read(m->of_row[i], 0, p->count, LCL_BF16, lcl_param_value16(t, p)));
         } else if (m->of_row[i]) {
             LCL_TRY(lcl_st_read(m->of_row[i], 0, p->count, LCL_F32, value));

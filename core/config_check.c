@@ -61,6 +61,12 @@ static lcl_status check_training(const struct lcl_config *c)
     CHECK(c->adam_epsilon > 0, "1e-8 is usual", "adam_epsilon must be above 0");
     CHECK(c->lora_rank == 0 || c->lora_alpha > 0, "the rank, or twice the rank, is usual",
           "lora.alpha must be above 0");
+    CHECK(c->lora_base == LCL_BASE_PLAIN || c->lora_rank > 0 || c->lora_adapter[0],
+          "set lora.rank, or lora.base: plain",
+          "lora.base keeps the base in blocks, which do not train, and there are no adapters");
+    CHECK(c->lora_base == LCL_BASE_PLAIN || c->task == LCL_TASK_LINK_CONTEXT,
+          "make the base in a run of its own, and begin with it: init_from",
+          "lora.base keeps the base in blocks, which do not train; task: vision and language do");
     CHECK(c->language_min_segment <= c->language_max_segment, "6 and 32 go with a length of 64",
           "language.min_segment %lld is above language.max_segment %lld",
           LL(c->language_min_segment), LL(c->language_max_segment));

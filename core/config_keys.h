@@ -60,6 +60,7 @@
     K(FLOAT, "lora.alpha", lora_alpha, 16, 0, 1e6, "what an adapter adds is scaled by alpha / rank") \
     K(FLOAT, "lora.dropout", lora_dropout, 0, 0, 0.99, "share of an adapter's inputs that a training step drops, the rest scaled up") \
     K(STR, "lora.targets", lora_targets, "language_model.*.q_proj,language_model.*.v_proj", 0, 0, "linear layers that get one: a comma list of module names or their ends, * for any letters, [8-15] for a number; lcl inspect lists the names of a model") \
+    E("lora.base", lora_base, "plain", "plain|q8_0|q4_0", "how the linear layers under the adapters are kept, which then never train (QLoRA): as the rest, by bf16 and master_weights; or in blocks of 32 elements with one float16 scale, of 8 or 4 bits each; layers whose inputs are no multiple of 32 stay plain; the same for all stages, which are all of link-context then") \
     K(STR, "lora.adapter", lora_adapter, "", 0, 0, "PEFT adapter folder that the adapters begin with, of the rank, alpha and targets that it says; lcl eval, generate, classify and export put it on a model that has none (--set lora.adapter=DIR)") \
     S("Model", "Shapes of a model made from scratch; a loaded one brings its own.")                \
     K(INT, "vision.image_size", vision_image_size, 224, 1, 4096, "side of the square input in pixels") \

@@ -33,6 +33,11 @@ static lcl_status grow(struct lcl_params *t)
     return LCL_OK;
 }
 
+static size_t align(size_t n)
+{
+    return (n + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
+}
+
 lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, const int64_t *shape,
                           struct lcl_param_spec spec, int *index)
 {
@@ -52,7 +57,8 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
                             .f32 = spec.f32,
                             .adapter = spec.adapter,
                             .trainable = true,
-                            .used = !spec.unused};
+                            .used = !spec.unused,
+                            .follows = spec.follows};
     snprintf(p->name, sizeof p->name, "%s", name);
     for (int d = 0; d < n_dims; d++) {
         if (shape[d] <= 0 || (size_t)shape[d] > (SIZE_MAX / 64) / p->count)
@@ -61,19 +67,13 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
         p->shape[d] = shape[d];
         p->count *= (size_t)shape[d];
     }
-    size_t begin = t->n_elements;
-    if (!spec.follows) begin = (begin + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
+    size_t begin = p->follows ? t->n_elements : align(t->n_elements);
     if (p->count > SIZE_MAX / 64 - begin)
         return LCL_FAIL(LCL_RANGE, "parameter %s: the table grows past 2^58 elements", name);
     p->offset = begin;
     t->n_elements = begin + p->count;
     *index = t->n_rows++;
     return LCL_OK;
-}
-
-static size_t align(size_t n)
-{
-    return (n + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
 }
 
 static lcl_dtype moment_dtype(const struct lcl_params *t, const struct lcl_param *p)
@@ -89,40 +89,55 @@ static size_t scales_of(const struct lcl_params *t, const struct lcl_param *p)
 
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p)
 {
+    if (p->in_blocks) return 0;
     return 2 * (p->count * lcl_dtype_bytes(moment_dtype(t, p)) + scales_of(t, p) * sizeof(float));
+}
+
+/* Codes and scales. */
+static size_t coded_bytes(lcl_dtype blocks, size_t n)
+{
+    return lcl_code_bytes(blocks, n) + n / LCL_BLOCK * sizeof(lcl_f16);
 }
 
 size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return p->count * (t->no_master && !p->f32 ? sizeof(lcl_bf16) : sizeof(float));
+    const lcl_dtype dtype = lcl_param_dtype(t, p);
+    return lcl_is_blocks(dtype) ? coded_bytes(dtype, p->count) : p->count * lcl_dtype_bytes(dtype);
 }
 
 size_t lcl_params_values_bytes(const struct lcl_params *t, bool with_bf16)
 {
-    return t->n_values * sizeof(float) + (with_bf16 ? t->n_elements * sizeof(lcl_bf16) : 0);
+    return t->n_values * sizeof(float) + (with_bf16 ? t->n_elements * sizeof(lcl_bf16) : 0) +
+           coded_bytes(t->blocks, t->n_coded);
+}
+
+static void place_row(struct lcl_params *t, struct lcl_param *p)
+{
+    size_t *flat = p->in_blocks ? &t->n_coded : &t->n_elements;
+    p->offset = p->follows ? *flat : align(*flat);
+    *flat = p->offset + p->count;
+    if (p->in_blocks) return;
+    if (!t->no_master)
+        p->value_at = p->offset;
+    else if (p->f32)
+        p->value_at = p->follows ? t->n_values : align(t->n_values);
+    if (lcl_param_dtype(t, p) == LCL_F32) t->n_values = p->value_at + p->count;
+    p->state_at = t->state_bytes;
+    p->scale_at = t->n_scales;
+    t->state_bytes = align(t->state_bytes + p->count * lcl_dtype_bytes(moment_dtype(t, p)));
+    t->n_scales += scales_of(t, p);
 }
 
 void lcl_params_place(struct lcl_params *t)
 {
-    size_t values = 0, bytes = 0, scales = 0;
+    t->n_elements = t->n_coded = t->n_values = t->state_bytes = t->n_scales = 0;
     for (int i = 0; i < t->n_rows; i++) {
         struct lcl_param *p = &t->rows[i];
-        bool follows = i > 0 && p->offset == p[-1].offset + p[-1].count;
-        if (!t->no_master) {
-            p->value_at = p->offset;
-            values = p->offset + p->count;
-        } else if (p->f32) {
-            p->value_at = follows ? values : align(values);
-            values = p->value_at + p->count;
-        }
-        p->state_at = bytes;
-        p->scale_at = scales;
-        bytes = align(bytes + p->count * lcl_dtype_bytes(moment_dtype(t, p)));
-        scales += scales_of(t, p);
+        p->in_blocks =
+            lcl_is_blocks(t->blocks) && p->linear && p->shape[p->n_dims - 1] % LCL_BLOCK == 0;
+        p->trainable &= !p->in_blocks;
+        place_row(t, p);
     }
-    t->n_values = values;
-    t->state_bytes = bytes;
-    t->n_scales = scales;
 }
 
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
@@ -131,11 +146,39 @@ void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lc
     lcl_params_place(t);
     t->value = LCL_ARENA_NEW(values, float, t->n_values);
     t->value16 = with_bf16 ? LCL_ARENA_NEW(values, lcl_bf16, t->n_elements) : NULL;
+    t->code = LCL_ARENA_NEW(values, uint8_t, lcl_code_bytes(t->blocks, t->n_coded));
+    t->code_scale = LCL_ARENA_NEW(values, lcl_f16, t->n_coded / LCL_BLOCK);
     t->grad = grads ? LCL_ARENA_NEW(grads, float, t->n_elements) : NULL;
     t->m = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
     t->v = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
     t->m_scale_B = moments ? LCL_ARENA_NEW(moments, float, t->n_scales) : NULL;
     t->v_scale_B = moments ? LCL_ARENA_NEW(moments, float, t->n_scales) : NULL;
+}
+
+void lcl_param_get(const struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
+                   float *x)
+{
+    const lcl_dtype dtype = lcl_param_dtype(t, p);
+    if (dtype == LCL_F32)
+        memcpy(x, lcl_param_value(t, p) + first, n * sizeof *x);
+    else if (lcl_is_blocks(dtype))
+        lcl_blocks_decode(dtype, lcl_param_code(t, p) + lcl_code_bytes(dtype, first),
+                          lcl_param_scale(t, p) + first / LCL_BLOCK, n, x);
+    else
+        for (size_t i = 0; i < n; i++) x[i] = lcl_bf16_to_f32(lcl_param_value16(t, p)[first + i]);
+}
+
+void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
+                   const float *x)
+{
+    const lcl_dtype dtype = lcl_param_dtype(t, p);
+    if (dtype == LCL_F32)
+        memcpy(lcl_param_value(t, p) + first, x, n * sizeof *x);
+    else if (lcl_is_blocks(dtype))
+        lcl_blocks_encode(dtype, x, n, lcl_param_code(t, p) + lcl_code_bytes(dtype, first),
+                          lcl_param_scale(t, p) + first / LCL_BLOCK);
+    else
+        for (size_t i = 0; i < n; i++) lcl_param_value16(t, p)[first + i] = lcl_f32_to_bf16(x[i]);
 }
 
 struct lcl_moment lcl_param_moment(const struct lcl_params *t, const struct lcl_param *p,
@@ -202,17 +245,15 @@ static float draw(const struct lcl_param *p, struct lcl_rng *rng)
 
 void lcl_params_initialise(struct lcl_params *t, uint64_t seed)
 {
+    enum { SOME = 4096 }; /* whole blocks */
+    float x[SOME];
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
-        float *value = lcl_param_value(t, p);
-        lcl_bf16 *value16 = lcl_param_value16(t, p);
         struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_INIT, 0, lcl_hash_string(p->name));
-        for (size_t k = 0; k < p->count; k++) {
-            float x = draw(p, &rng);
-            if (value)
-                value[k] = x;
-            else
-                value16[k] = lcl_f32_to_bf16(x);
+        for (size_t at = 0, n; at < p->count; at += n) {
+            n = p->count - at < SOME ? p->count - at : SOME;
+            for (size_t k = 0; k < n; k++) x[k] = draw(p, &rng);
+            lcl_param_put(t, p, at, n, x);
         }
     }
     lcl_params_changed(t);
@@ -240,7 +281,7 @@ void lcl_params_forget_moments(struct lcl_params *t)
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable)
 {
     for (int i = 0; i < t->n_rows; i++)
-        if (t->rows[i].part == part) t->rows[i].trainable = trainable;
+        if (t->rows[i].part == part) t->rows[i].trainable = trainable && !t->rows[i].in_blocks;
 }
 
 void lcl_params_set_adapting(struct lcl_params *t, bool adapting)
@@ -278,15 +319,20 @@ const char *lcl_part_name(enum lcl_part part)
 
 uint64_t lcl_params_hash(const struct lcl_params *t, enum lcl_part part)
 {
+    enum { SOME = 4096 }; /* whole blocks */
+    float x[SOME];
     uint64_t h = 0xcbf29ce484222325u;
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
-        if (p->part != part) continue;
-        const uint32_t *words = (const uint32_t *)(const void *)lcl_param_value(t, p);
-        const lcl_bf16 *halves = lcl_param_value16(t, p);
-        for (size_t k = 0; k < p->count; k++) {
-            h = (h ^ (words ? words[k] : (uint32_t)halves[k] << 16)) * 0x100000001b3u;
-            h ^= h >> 29;
+        for (size_t at = 0, n; p->part == part && at < p->count; at += n) {
+            n = p->count - at < SOME ? p->count - at : SOME;
+            lcl_param_get(t, p, at, n, x);
+            for (size_t k = 0; k < n; k++) {
+                uint32_t word;
+                memcpy(&word, &x[k], sizeof word);
+                h = (h ^ word) * 0x100000001b3u;
+                h ^= h >> 29;
+            }
         }
     }
     return h;

@@ -4,12 +4,15 @@
  * Values and gradients lie in flat arrays over the same element offsets, in table order. A row
  * begins on a multiple of 256 elements, where a shard of it may begin too, unless it `follows` the
  * one before without a gap (so that the q, k, v weights of a layer are one [Cq + 2 Ckv, C] matrix
- * for the GEMM). Names are those of transformers 5 on disk. */
+ * for the GEMM). Names are those of transformers 5 on disk.
+ *
+ * Rows in blocks (core/blocks.h) lie in arrays of their own, codes and scales, and nowhere in the
+ * flat ones: they never train. */
 #ifndef LCL_CORE_PARAM_H
 #define LCL_CORE_PARAM_H
 
 #include "core/arena.h"
-#include "core/dtype.h"
+#include "core/blocks.h"
 
 enum { LCL_PARAM_MAX_DIMS = 4, LCL_PARAM_NAME_BYTES = 128, LCL_PARAM_ALIGN = 256 };
 
@@ -20,7 +23,7 @@ struct lcl_param {
     char name[LCL_PARAM_NAME_BYTES];
     int n_dims;
     int64_t shape[LCL_PARAM_MAX_DIMS];
-    size_t offset; /* elements, in every flat array */
+    size_t offset; /* elements, in every flat array; of rows in blocks: elements among these */
     size_t count;  /* elements */
     enum lcl_part part;
     enum lcl_init init;
@@ -29,8 +32,11 @@ struct lcl_param {
     bool f32;       /* kept as f32 whatever the precision (norms, biases, added tables, adapters) */
     bool adapter;   /* of LoRA, behind the model's own rows: no part of the base */
     bool trainable;
-    bool used; /* false: outside the loss (layers after the selected one); never updated */
+    bool used;    /* false: outside the loss (layers after the selected one); never updated */
+    bool follows; /* no gap after the row before */
+    bool linear;  /* a matrix that linear layers alone read: it may be in blocks */
     /* of lcl_params_place(): */
+    bool in_blocks;            /* `linear`, and its rows are whole blocks */
     size_t value_at;           /* elements in `value` */
     size_t state_at, scale_at; /* bytes in m and v; elements in their scales */
 };
@@ -46,9 +52,11 @@ struct lcl_params {
     struct lcl_param *rows; /* owned */
     int n_rows, cap_rows;
     size_t n_elements; /* of a flat array, padding included */
+    size_t n_coded;    /* elements in blocks, padding included */
     /* set before lcl_params_place(); as they are: f32 everywhere */
     enum lcl_states states;
-    bool no_master; /* rows that ops read as bf16 are nothing else: no f32 value */
+    bool no_master;   /* rows that ops read as bf16 are nothing else: no f32 value */
+    lcl_dtype blocks; /* of `linear` rows: q8_0 or q4_0; f32: as the others */
     /* of lcl_params_place(), and the arrays of lcl_params_layout() */
     size_t n_values, n_scales, state_bytes;
     float *value;                 /* [n_values] f32, the master where there is a bf16 copy */
@@ -56,18 +64,40 @@ struct lcl_params {
     unsigned char *m, *v;         /* [state_bytes] AdamW moments, or NULL: lcl_param_moment() */
     float *m_scale_B, *v_scale_B; /* [n_scales] of 8-bit ones */
     lcl_bf16 *value16;            /* [n_elements] that GEMMs read when computing in bf16, or NULL */
+    uint8_t *code;                /* of n_coded elements, or NULL */
+    lcl_f16 *code_scale;          /* [n_coded / LCL_BLOCK] */
     uint64_t version; /* counts the changes of values; caches of packed weights are keyed by it */
 };
 
-/* The row's f32 values, or NULL where bf16 is all there is; its bf16 values. */
+/* What the row's values are kept in: f32, bf16, or blocks. */
+static inline lcl_dtype lcl_param_dtype(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return p->in_blocks ? t->blocks : t->no_master && !p->f32 ? LCL_BF16 : LCL_F32;
+}
+/* The row's f32 values, or NULL where there are none; its bf16 values; codes and scales of a row in
+ * blocks. */
 static inline float *lcl_param_value(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return t->no_master && !p->f32 ? NULL : t->value + p->value_at;
+    return lcl_param_dtype(t, p) == LCL_F32 ? t->value + p->value_at : NULL;
 }
 static inline lcl_bf16 *lcl_param_value16(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return t->value16 ? t->value16 + p->offset : NULL;
+    return t->value16 && !p->in_blocks ? t->value16 + p->offset : NULL;
 }
+static inline uint8_t *lcl_param_code(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return p->in_blocks ? t->code + lcl_code_bytes(t->blocks, p->offset) : NULL;
+}
+static inline lcl_f16 *lcl_param_scale(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return p->in_blocks ? t->code_scale + p->offset / LCL_BLOCK : NULL;
+}
+/* Elements [first, first + n) of a row as f32, and from f32, whatever they are kept in; whole
+ * blocks where they are. After the last change: lcl_params_changed(). */
+void lcl_param_get(const struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
+                   float *x);
+void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
+                   const float *x);
 
 /* First or second moments of a row. */
 struct lcl_moment {
@@ -103,7 +133,7 @@ LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, in
 /* NULL when there is none. */
 struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 
-/* Where each row's values and moments lie, by `states` and `no_master`. */
+/* Where each row's values and moments lie, by `states`, `no_master` and `blocks`. */
 void lcl_params_place(struct lcl_params *t);
 /* Bytes of both moments of a row, and of its value in a file. */
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p);
@@ -118,7 +148,7 @@ void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lc
 void lcl_params_initialise(struct lcl_params *t, uint64_t seed);
 /* Moments are 0 again. */
 void lcl_params_forget_moments(struct lcl_params *t);
-/* Marks rows of a part (un)trainable. */
+/* Marks rows of a part (un)trainable; those in blocks are not. */
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable);
 /* Where there are adapters: they alone of what is trainable, or all but them. */
 void lcl_params_set_adapting(struct lcl_params *t, bool adapting);

@@ -98,7 +98,7 @@ static lcl_status add_matching(struct lcl_model *m, const char *pattern, int *n)
 {
     char module[LCL_PARAM_NAME_BYTES];
     for (int row = 0; row < m->n_base; row++) {
-        if (!is_linear(m, row)) continue;
+        if (!m->params.rows[row].linear) continue;
         snprintf(module, sizeof module, "%s", m->params.rows[row].name);
         module[strlen(module) - strlen(".weight")] = '\0';
         if (!matches(pattern, module)) continue;
@@ -112,6 +112,7 @@ lcl_status lcl_lora_add(struct lcl_model *m)
 {
     char targets[LCL_LORA_TARGETS_BYTES], *rest = NULL;
     m->n_base = m->params.n_rows;
+    for (int row = 0; row < m->n_base; row++) m->params.rows[row].linear = is_linear(m, row);
     if (m->config.lora.rank == 0) return LCL_OK;
     m->adapter = malloc((size_t)m->n_base * sizeof *m->adapter);
     if (!m->adapter) return LCL_FAIL(LCL_MEMORY, "no memory for the model's adapters");

@@ -59,12 +59,18 @@ static inline lcl_dtype lcl_model_dtype(const struct lcl_model *m)
 {
     return m->bf16 ? LCL_BF16 : LCL_F32;
 }
-/* A weight as GEMMs read it (bf16 copy or f32), and a vector or table in f32. */
+/* A weight as GEMMs read it (codes, bf16 copy or f32) and its type, and a vector or table in f32.
+ */
 static inline const void *lcl_model_weight(const struct lcl_model *m, int row)
 {
     const struct lcl_param *p = &m->params.rows[row];
+    if (p->in_blocks) return lcl_param_code(&m->params, p);
     return m->bf16 ? (const void *)lcl_param_value16(&m->params, p)
                    : (const void *)lcl_param_value(&m->params, p);
+}
+static inline lcl_dtype lcl_model_weight_dtype(const struct lcl_model *m, int row)
+{
+    return m->params.rows[row].in_blocks ? m->params.blocks : lcl_model_dtype(m);
 }
 static inline const float *lcl_model_vector(const struct lcl_model *m, int row)
 {

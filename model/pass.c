@@ -11,9 +11,11 @@ lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const 
                                            .N = l.N,
                                            .K = l.K,
                                            .dtype = dtype,
-                                           .weight_dtype = dtype,
+                                           .weight_dtype = lcl_model_weight_dtype(p->model, l.w),
                                            .x_MK = x,
                                            .weight_NK = lcl_model_weight(p->model, l.w),
+                                           .weight_scale_NB = lcl_param_scale(
+                                               &p->model->params, &p->model->params.rows[l.w]),
                                            .bias_N = lcl_model_vector(p->model, l.b),
                                            .y_MN = y}));
     return lcl_lora_fwd(p, l, x, y);
@@ -28,9 +30,11 @@ lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l, co
                                            .N = l.N,
                                            .K = l.K,
                                            .dtype = dtype,
-                                           .weight_dtype = dtype,
+                                           .weight_dtype = lcl_model_weight_dtype(p->model, l.w),
                                            .x_MK = x,
                                            .weight_NK = lcl_model_weight(p->model, l.w),
+                                           .weight_scale_NB = lcl_param_scale(
+                                               &p->model->params, &p->model->params.rows[l.w]),
                                            .d_y_MN = d_y,
                                            .d_x_MK = d_x,
                                            .d_weight_NK = lcl_pass_grad(p, l.w, train),

@@ -427,6 +427,14 @@ lcl_status inspect_peft_folder(const char *dir, json_t *out)
 
 /* ---- checkpoints ---- */
 
+static const char *stored_name(lcl_dtype dtype)
+{
+    return dtype == LCL_F32    ? "F32"
+           : dtype == LCL_Q8_0 ? "Q8_0"
+           : dtype == LCL_Q4_0 ? "Q4_0"
+                               : "BF16";
+}
+
 static lcl_status describe_rows(const char *path, json_t *out)
 {
     struct lcl_checkpoint_row *rows;
@@ -441,9 +449,8 @@ static lcl_status describe_rows(const char *path, json_t *out)
         counts[r->part] += count;
         if (r->trainable) trainable += count;
         json_t *t = json_pack("{s:s, s:s, s:o, s:b, s:b}", "name", r->name, "dtype",
-                              r->dtype == LCL_F32 ? "F32" : "BF16", "shape",
-                              shape_json(r->n_dims, r->shape), "trainable", (int)r->trainable,
-                              "moments", (int)r->has_moments);
+                              stored_name(r->dtype), "shape", shape_json(r->n_dims, r->shape),
+                              "trainable", (int)r->trainable, "moments", (int)r->has_moments);
         if (r->has_moments)
             set_text(t, "moments_dtype", "%s",
                      r->moments == LCL_U8 ? "8-bit blockwise" : lcl_dtype_name(r->moments));

@@ -221,6 +221,7 @@ static lcl_status export_model(struct export_request *r)
     LCL_TRY_GOTO(out_folder_stage(r->out, &stage));
     LCL_TRY_GOTO(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
+    c.lora_base = LCL_BASE_PLAIN; /* of what the blocks stand for */
     LCL_TRY_GOTO(write_and_probe(r, &c, stage, &own, &rounded, &model));
     LCL_TRY_GOTO(probe_back(r, &c, stage, &model, &written));
     LCL_TRY_GOTO(probe_check(r->out, dtypes[r->dtype] == LCL_F16, &own, &rounded, &written));
@@ -240,6 +241,7 @@ static lcl_status export_adapters(const struct export_request *r)
     struct lcl_config c;
     LCL_TRY(lcl_env_run_config(r->from, r->sets.v, r->sets.n, &c));
     c.bf16 = false;
+    c.lora_base = LCL_BASE_PLAIN; /* of what the blocks stand for */
     return export_peft(r, dtypes[r->dtype], &c);
 }
 

@@ -139,6 +139,9 @@ static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
     e->model.bf16 = c->bf16;
     e->model.params.states = (enum lcl_states)c->optim;
     e->model.params.no_master = c->bf16 && c->master_weights == LCL_MASTER_NONE;
+    e->model.params.blocks = c->lora_base == LCL_BASE_Q8_0   ? LCL_Q8_0
+                             : c->lora_base == LCL_BASE_Q4_0 ? LCL_Q4_0
+                                                             : LCL_F32;
     lcl_params_place(&e->model.params);
     lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);
     e->preprocess.mode = c->data_resize == 1 ? LCL_RESIZE_PAD : LCL_RESIZE_CROP;

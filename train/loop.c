@@ -508,7 +508,7 @@ static lcl_status check_stages(const struct loop *l)
         if (c->optim != first->optim || c->master_weights != first->master_weights ||
             c->lora_rank != first->lora_rank || c->lora_alpha != first->lora_alpha ||
             strcmp(c->lora_targets, first->lora_targets) != 0 ||
-            strcmp(c->lora_adapter, first->lora_adapter) != 0)
+            strcmp(c->lora_adapter, first->lora_adapter) != 0 || c->lora_base != first->lora_base)
             return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
                                  "stage %s has optim, master_weights or lora.* of its own",
                                  c->stage_name);

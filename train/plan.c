@@ -189,6 +189,19 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     p->feature_pictures = kept + passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);
 }
 
+/* The room, in floats, for what a product decodes of a weight in blocks at a time: a panel, or a
+ * whole matrix of tower and projector. */
+static double decoded_floats(const struct lcl_model *m)
+{
+    double most = 32 << 20;
+    for (int i = 0; i < m->n_base; i++) {
+        const struct lcl_param *p = &m->params.rows[i];
+        const double wide = (double)p->count * (double)lcl_dtype_bytes(lcl_model_dtype(m));
+        if (p->in_blocks && p->part != LCL_PART_TEXT) most = fmax(most, 3 * wide); /* q, k, v */
+    }
+    return most / sizeof(float);
+}
+
 /* What ops of a GPU reserve in first steps: rows gathered or brought to f32, a chunk of logits,
  * cuBLASLt's workspace and f32 sums of products, partial sums; and index arrays. */
 static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
@@ -204,6 +217,7 @@ static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
                       (double)e->model.config.vision.C;
     double head = 2 * fmin((double)most->S, logits / 4 / (double)t->V + 1) * C;
     double rows = fmax(fmax(pixels, features), fmax(head, 2 * tokens * (double)t->H));
+    if (lcl_is_blocks(e->model.params.blocks)) rows = fmax(rows, decoded_floats(&e->model));
     return sizeof(float) * (rows + 256 * fmax(C, (double)t->F)) + 64 * tokens + logits + 2 * chunk +
            small;
 }

@@ -130,11 +130,94 @@ static void every_kind_comes_back(void **state)
     }
 }
 
+enum { BLOCK_ROWS = 9, BLOCK_COLUMNS = 64 };
+
+/* A linear layer and another matrix, the layer in blocks of `blocks` (f32: plain). */
+static void make_blocks(struct table *t, lcl_dtype blocks, bool bf16, uint64_t noise)
+{
+    *t = (struct table){0};
+    lcl_params_init(&t->params);
+    t->params.blocks = blocks;
+    t->params.no_master = bf16;
+    for (int i = 0; i < 2; i++) {
+        int index;
+        ASSERT_OK(lcl_params_add(&t->params, i ? "other.weight" : "linear.weight", 2,
+                                 (int64_t[]){BLOCK_ROWS, BLOCK_COLUMNS},
+                                 (struct lcl_param_spec){.part = LCL_PART_TEXT}, &index));
+        t->params.rows[i].linear = i == 0;
+    }
+    lcl_arena_measure(&t->values, "values");
+    lcl_arena_measure(&t->moments, "moments");
+    lcl_params_layout(&t->params, &t->values, NULL, &t->moments, bf16);
+    ASSERT_OK(lcl_arena_reserve(&t->values, "values", t->values.used_bytes));
+    ASSERT_OK(lcl_arena_reserve(&t->moments, "moments", t->moments.used_bytes));
+    lcl_params_layout(&t->params, &t->values, NULL, &t->moments, bf16);
+    float x[BLOCK_ROWS * BLOCK_COLUMNS];
+    for (int i = 0; i < 2 && noise; i++) {
+        fill_normal(x, BLOCK_ROWS * BLOCK_COLUMNS, 1, noise + (uint64_t)i);
+        lcl_param_put(&t->params, &t->params.rows[i], 0, BLOCK_ROWS * BLOCK_COLUMNS, x);
+    }
+}
+
+/* Plain, bf16 and blocks of either kind into each other: what one can hold of the other. */
+static void blocks_come_back(void **state)
+{
+    (void)state;
+    enum { COUNT = BLOCK_ROWS * BLOCK_COLUMNS };
+    static const lcl_dtype kinds[] = {LCL_F32, LCL_BF16, LCL_Q8_0, LCL_Q4_0};
+    char dir[400], path[512];
+    struct table a, b, c;
+    struct lcl_model_config model;
+    struct lcl_config config;
+    struct lcl_checkpoint_row *rows;
+    int n;
+    snprintf(dir, sizeof dir, "%s/blocks", temp_dir());
+    lcl_config_defaults(&config);
+    lcl_model_config_from(&config, 300, &model);
+    for (int pair = 0; pair < 16; pair++) {
+        const lcl_dtype from = kinds[pair / 4], to = kinds[pair % 4];
+        make_blocks(&a, lcl_is_blocks(from) ? from : LCL_F32, from == LCL_BF16, 5);
+        make_blocks(&b, lcl_is_blocks(to) ? to : LCL_F32, to == LCL_BF16, 0);
+        ASSERT_OK(lcl_checkpoint_save(
+            dir, &(struct lcl_run_state){.step = pair}, &a.params, &model,
+            &(struct lcl_checkpoint_options){.keep = 2, .with_optimizer = true}));
+        ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+        ASSERT_OK(lcl_checkpoint_load(path, &b.params, true, NULL));
+        /* what b should hold: put there as floats */
+        make_blocks(&c, lcl_is_blocks(to) ? to : LCL_F32, to == LCL_BF16, 0);
+        for (int i = 0; i < 2; i++) {
+            float x[COUNT], want[COUNT], got[COUNT];
+            lcl_param_get(&a.params, &a.params.rows[i], 0, COUNT, x);
+            lcl_param_put(&c.params, &c.params.rows[i], 0, COUNT, x);
+            lcl_param_get(&c.params, &c.params.rows[i], 0, COUNT, want);
+            lcl_param_get(&b.params, &b.params.rows[i], 0, COUNT, got);
+            assert_memory_equal(got, want, sizeof want);
+        }
+        if (from == to && lcl_is_blocks(to)) {
+            assert_memory_equal(a.params.code, b.params.code, lcl_code_bytes(to, COUNT));
+            assert_memory_equal(a.params.code_scale, b.params.code_scale, COUNT / LCL_BLOCK * 2);
+        }
+        ASSERT_OK(lcl_checkpoint_list(path, &rows, &n));
+        assert_int_equal(n, 2);
+        for (int i = 0; i < n; i++) {
+            const bool linear = strcmp(rows[i].name, "linear.weight") == 0;
+            assert_int_equal(rows[i].dtype, linear || from == LCL_BF16 ? from : LCL_F32);
+            assert_int_equal(rows[i].shape[0], BLOCK_ROWS);
+            assert_int_equal(rows[i].shape[1], BLOCK_COLUMNS);
+        }
+        free(rows);
+        free_table(&a);
+        free_table(&b);
+        free_table(&c);
+    }
+}
+
 int main(void)
 {
     lcl_log_set_level(LCL_LOG_QUIET);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_comes_back),
+        cmocka_unit_test(blocks_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

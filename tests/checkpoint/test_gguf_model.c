@@ -117,6 +117,56 @@ static void decoders_come_back(void **state)
     }
 }
 
+/* A q8_0 file into a table of such blocks is the file's bits, rotary rows in their order; into one
+ * of other blocks, or from a plain file, it is what encoding the values gives. */
+static void blocks_are_taken_as_they_are(void **state)
+{
+    (void)state;
+    static const lcl_dtype kinds[] = {LCL_F32, LCL_Q8_0, LCL_Q4_0};
+    struct lcl_gguf_save_options as = f32;
+    for (int kind = 0; kind < 6; kind++) {
+        struct lcl_model_config c = small();
+        struct lcl_model m, n, plain;
+        struct lcl_gguf g;
+        struct lcl_gguf_meta meta = {0};
+        as.type = kind % 2 ? LCL_GGUF_TYPE_Q8_0 : LCL_GGUF_TYPE_F32;
+        c.text.C = 64;
+        make(&m, &c, true);
+        ASSERT_OK(lcl_gguf_save_text(file_in_temp("b.gguf"), &m.params, &m.config, &meta, &as));
+        lcl_gguf_meta_free(&meta);
+        ASSERT_OK(lcl_gguf_open(file_in_temp("b.gguf"), &g));
+        make(&plain, &c, false);
+        ASSERT_OK(lcl_gguf_load(&g, &c.text, &plain.params, 1u << LCL_PART_TEXT));
+        ASSERT_OK(lcl_model_create(&n, &c));
+        n.params.blocks = kinds[kind / 2];
+        ASSERT_OK(lcl_model_reserve(&n, false, false, false));
+        ASSERT_OK(lcl_gguf_load(&g, &c.text, &n.params, 1u << LCL_PART_TEXT));
+        int coded = 0;
+        for (int i = 0; i < n.params.n_rows; i++) {
+            const struct lcl_param *p = &n.params.rows[i];
+            if (p->part != LCL_PART_TEXT || !p->in_blocks) continue;
+            const size_t bytes = lcl_code_bytes(n.params.blocks, p->count);
+            uint8_t *code = malloc(bytes);
+            lcl_f16 *scale = malloc(p->count / LCL_BLOCK * sizeof *scale);
+            assert_true(code && scale);
+            lcl_blocks_encode(n.params.blocks,
+                              lcl_param_value(&plain.params, &plain.params.rows[i]), p->count, code,
+                              scale);
+            assert_memory_equal(code, lcl_param_code(&n.params, p), bytes);
+            assert_memory_equal(scale, lcl_param_scale(&n.params, p),
+                                p->count / LCL_BLOCK * sizeof *scale);
+            free(code);
+            free(scale);
+            coded++;
+        }
+        assert_true(kind / 2 ? coded > 4 : coded == 0);
+        lcl_gguf_close(&g);
+        lcl_model_free(&plain);
+        lcl_model_free(&n);
+        lcl_model_free(&m);
+    }
+}
+
 static void rotary_scaling(void **state)
 {
     (void)state;
@@ -309,6 +359,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
         cmocka_unit_test(decoders_come_back),
+        cmocka_unit_test(blocks_are_taken_as_they_are),
         cmocka_unit_test(rotary_scaling),
         cmocka_unit_test(factors_of_llama3),
         cmocka_unit_test(towers_come_back),

@@ -170,6 +170,19 @@ static void qformer(void **state)
             false, 1e-2);
 }
 
+/* A base in blocks: decoded panel by panel in steps, as they are read in answers. */
+static void blocks(void **state)
+{
+    (void)state;
+    const char *all =
+        "lora.rank=3 lora.targets=*_proj freeze_vision_tower=false learning_rate=1e-3";
+    char words[300];
+    snprintf(words, sizeof words, "lora.base=q8_0 %s", all);
+    compare(words, 2, false, 1e-4);
+    snprintf(words, sizeof words, "lora.base=q4_0 bf16=true master_weights=none %s", all);
+    compare(words, 2, false, 1e-2);
+}
+
 /* However many lanes a step has, the host waits for the GPU once, at its end; a batch larger than
  * any before makes room besides. */
 static void a_step_waits_once(void **state)
@@ -313,10 +326,11 @@ static void same_answers(const struct lcl_ids *a, const struct lcl_ids *b)
 static void answers(void **state)
 {
     (void)state;
-    static const char *const recipes[] = {"", "bf16=true", "", "bf16=true"};
+    static const char *const recipes[] = {"", "bf16=true", "", "bf16=true",
+                                          "lora.rank=2 lora.base=q4_0"};
     static const struct lcl_sampling how[] = {
-        {.top_k = 0}, {.top_k = 0}, {1, 0.9f, 40, 11, 0}, {3, 1, 0, 12, 0}};
-    for (int i = 0; i < 4; i++) {
+        {.top_k = 0}, {.top_k = 0}, {1, 0.9f, 40, 11, 0}, {3, 1, 0, 12, 0}, {.top_k = 0}};
+    for (int i = 0; i < 5; i++) {
         struct lcl_ids cpu[ANSWERS], called[ANSWERS], recorded[ANSWERS];
         int64_t shortest = MAX_NEW, longest = 0;
         answer("cpu", recipes[i], how[i], cpu);
@@ -391,6 +405,7 @@ int main(void)
         cmocka_unit_test(fewer_bits),
         cmocka_unit_test(adapters),
         cmocka_unit_test(qformer),
+        cmocka_unit_test(blocks),
         cmocka_unit_test(a_step_waits_once),
         cmocka_unit_test(uploads_outlive_their_source),
         cmocka_unit_test(answers),

@@ -338,6 +338,37 @@ static void adapters_go_out_and_in(void **state)
           at("other"));
 }
 
+/* What a base in blocks stands for is what the adapters are merged into, and what adapters that
+ * went out alone stand on. */
+static void a_base_in_blocks_goes_out(void **state)
+{
+    (void)state;
+    char keys[900], cmp[1000];
+    const char *base = at("blocks-base"), *peft = at("blocks-peft");
+    SUCCEEDS("export %s --out %s", tiny_run("blocks-from", ""), base);
+    snprintf(keys, sizeof keys,
+             "init_from: %s\nlora: {rank: 3, alpha: 5, targets: 'q_proj,linear_2', base: q4_0}\n",
+             base);
+    const char *run = tiny_run("blocks", keys);
+    SUCCEEDS("inspect %s", run);
+    says("Q4_0");
+    SUCCEEDS("export %s --out %s", run, at("blocks-hf"));
+    says("self-check");
+    SUCCEEDS("export %s --to gguf --dtype q8_0 --out %s", run, at("blocks-gguf"));
+    SUCCEEDS("export %s --to peft --out %s", run, peft);
+    /* a plain run of what the blocks stand for: its merge is the same */
+    SUCCEEDS("train %s --quiet --set output_dir=%s --set init_from=%s --set lora.rank=3 "
+             "--set lora.alpha=5 --set lora.targets=q_proj,linear_2 --set max_steps=1 "
+             "--set learning_rate=0",
+             tiny_file("blocks-plain.yaml", tiny_yaml()), at("blocks-plain"), run);
+    SUCCEEDS("export %s --out %s", at("blocks-plain"), at("blocks-plain-hf"));
+    snprintf(cmp, sizeof cmp, "cmp %s/model.safetensors %s/model.safetensors", at("blocks-hf"),
+             at("blocks-plain-hf"));
+    assert_int_equal(system(cmp), 0);
+    SUCCEEDS("export %s --to peft --out %s", at("blocks-plain"), at("blocks-plain-peft"));
+    same_adapters(peft, at("blocks-plain-peft"));
+}
+
 /* Behind standardised features an adapter of the projector is merged, then folded. */
 static void adapters_are_folded_with_the_projector(void **state)
 {
@@ -359,6 +390,7 @@ int main(void)
                                        cmocka_unit_test(pooled_models_are_refused),
                                        cmocka_unit_test(a_qformer_stays_a_checkpoint),
                                        cmocka_unit_test(adapters_go_out_and_in),
+                                       cmocka_unit_test(a_base_in_blocks_goes_out),
                                        cmocka_unit_test(adapters_are_folded_with_the_projector),
                                        cmocka_unit_test(nothing_is_overwritten_by_chance),
                                        cmocka_unit_test(what_does_not_fit_is_found)};

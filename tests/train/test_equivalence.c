@@ -436,7 +436,7 @@ static struct outcome train(const char *overrides, enum how how)
         o.loss[i] = r.loss;
         o.grad_norm[i] = r.grad_norm;
     }
-    o.n = e.model.params.n_elements;
+    o.n = e.model.params.n_values;
     o.params = malloc(o.n * sizeof *o.params);
     assert_non_null(o.params);
     memcpy(o.params, e.model.params.value, o.n * sizeof *o.params);
@@ -478,10 +478,10 @@ static void lanes_in_parallel_equal_in_sequence(void **state)
 static void threads_change_nothing(void **state)
 {
     (void)state;
-    const char *const runs[] = {
-        "lanes=4 freeze_vision_tower=false threads=", "lanes=1 threads=",
-        "lanes=4 bf16=true threads=", "task=vision lanes=3 per_device_train_batch_size=4 threads=",
-        "task=language lanes=3 threads="};
+    const char *const runs[] = {"lanes=4 freeze_vision_tower=false threads=", "lanes=1 threads=",
+                                "lora.rank=2 lora.base=q4_0 lanes=4 bf16=true threads=",
+                                "task=vision lanes=3 per_device_train_batch_size=4 threads=",
+                                "task=language lanes=3 threads="};
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         char one[128], two[128], five[128];
         snprintf(one, sizeof one, "%s1", runs[i]);

@@ -85,6 +85,28 @@ static void the_plan_covers_what_training_takes(void **state)
     destroy(&f, &e);
 }
 
+/* Codes and scales in place of what linear layers are: 18 bytes for 32 elements of 4 each, in
+ * memory and on disk. */
+static void blocks_in_the_plan(struct fake *f, double values, double disk)
+{
+    struct lcl_env e = {.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
+    struct lcl_plan p;
+    ASSERT_OK(lcl_env_start(&e, &f->config));
+    e.has_pack = true;
+    set(&f->config, "lora.base", "q4_0");
+    ASSERT_OK(lcl_env_shape_model(&e, &f->config, false));
+    ASSERT_OK(lcl_plan_stage(&e, &f->config, 0, 16, &p));
+    const double coded = (double)e.model.params.n_coded, saved = coded * (4 - 18.0 / 32);
+    assert_true(coded > 0 && p.n_trainable == 3 * 2 * 2 * (32 + 32));
+    if (fabs(values - p.parameters - saved) > 4096 || disk - p.checkpoint != saved)
+        fail_msg("%g of %g, %g of %g for %g in blocks", p.parameters, values, p.checkpoint, disk,
+                 coded);
+    assert_true(p.gradients == 4.0 * (double)p.n_trainable * 2);
+    e.has_pack = e.has_neighbors = false;
+    lcl_env_close(&e);
+    set(&f->config, "lora.base", "plain");
+}
+
 /* Of adapters alone there are gradients and moments; the base costs its forward and d_x. */
 static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
 {
@@ -101,8 +123,10 @@ static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
     assert_true(p.moments == 8 * (double)p.n_trainable);
     assert_true(p.gradients == 4.0 * (double)p.n_trainable * 2); /* lanes */
     assert_true(p.flops < plain->flops && p.flops > plain->flops / 2);
+    double plain_values = p.parameters, plain_disk = p.checkpoint;
     e.has_pack = e.has_neighbors = false;
     lcl_env_close(&e);
+    blocks_in_the_plan(f, plain_values, plain_disk);
     set(&f->config, "lora.rank", "4");
     e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
     ASSERT_OK(lcl_env_start(&e, &f->config));
