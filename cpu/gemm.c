@@ -18,9 +18,10 @@ enum {
     SMALL_PIECES = 16, /* pieces of a middling problem; a large one has up to LARGE_PIECES */
     LARGE_PIECES = 64,
 };
+enum { GEMV_MOST = 8 }; /* rows up to which copies of b do not pay */
 static const double small_grain_flop = 4e6, large_grain_flop = 32e6; /* a piece's arithmetic */
 
-enum kernel { BY_OWN, BY_LIBRARY_F32, BY_LIBRARY_BF16 };
+enum kernel { BY_OWN, BY_LIBRARY_F32, BY_LIBRARY_BF16, BY_GEMV };
 
 struct plan {
     struct lcl_gemm_call call;
@@ -81,6 +82,7 @@ static bool own_is_faster(const struct lcl_gemm_call *c)
 
 static enum kernel choose_kernel(const struct lcl_gemm_call *c)
 {
+    if (c->M <= GEMV_MOST && !c->trans_a && c->trans_b && forced_kernel() < 0) return BY_GEMV;
     if (c->a_type == LCL_BF16 && c->b_type == LCL_BF16 && LCL_CPU(gemm_library_has_bf16)())
         return BY_LIBRARY_BF16;
     if (c->a_type != LCL_F32 || c->b_type != LCL_F32 || c->c_type != LCL_F32) return BY_OWN;
@@ -163,6 +165,7 @@ lcl_status LCL_CPU(gemm_bias)(const struct lcl_gemm_call *call)
     }
     struct plan p = {.call = *call};
     p.kernel = choose_kernel(call);
+    if (p.kernel == BY_GEMV) return LCL_CPU(gemv)(call);
     if (p.kernel == BY_OWN) return LCL_CPU(gemm_own)(call);
     choose_tiles(&p);
     int64_t tiles = p.n_row_tiles * p.n_col_tiles;

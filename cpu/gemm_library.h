@@ -34,6 +34,10 @@ LCL_CHECKED lcl_status LCL_CPU(gemm_library_native)(const struct lcl_gemm_call *
 /* Any types, any strides, over the pool; uses three GEMM scratch slots. */
 LCL_CHECKED lcl_status LCL_CPU(gemm_own)(const struct lcl_gemm_call *call);
 
+/* A few rows of a (not transposed) with b transposed, of any types: b is read once, where it lies;
+ * uses one GEMM scratch slot. */
+LCL_CHECKED lcl_status LCL_CPU(gemv)(const struct lcl_gemm_call *call);
+
 /* The GEMM of cpu/gemm.h with a bias row (or NULL) added before c is rounded: the epilogue of
  * cpu/linear.c. */
 LCL_CHECKED lcl_status LCL_CPU(gemm_bias)(const struct lcl_gemm_call *call);

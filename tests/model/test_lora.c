@@ -224,7 +224,8 @@ static void check_packed(int64_t M, int64_t rank, double drop, bool bf16)
     ASSERT_OK(lcl_pass_linear(&p, l, x, y));
     ASSERT_OK(lcl_pass_linear_bwd(&p, l, x, d_y, d_x, true));
     packed_fwd(&r, want);
-    const double tol = bf16 ? 2e-2 : 3e-6, fd_tol = bf16 ? 2e-2 : 1e-5;
+    /* at one row and rank 1 all gradients share one product, whose terms may cancel */
+    const double tol = bf16 ? 2e-2 : 3e-6, fd_tol = bf16 ? 2e-2 : 4e-5;
     double worst = 0, most = 0, *got = buf_read(y, n_y, dtype);
     for (size_t i = 0; i < n_y; i++) {
         worst = fmax(worst, fabs(got[i] - want[i]));

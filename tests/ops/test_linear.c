@@ -66,8 +66,9 @@ static struct lcl_linear_args args_of(struct problem *p, lcl_dtype dtype, lcl_dt
                                     .d_bias_N = buf_new(N, LCL_F32)};
 }
 
-static const int64_t sizes[][3] = {{1, 1, 1},    {31, 33, 20},  {33, 31, 257},   {257, 4, 31},
-                                   {1, 257, 33}, {100, 96, 96}, {197, 129, 300}, {520, 200, 144}};
+static const int64_t sizes[][3] = {{1, 1, 1},     {31, 33, 20},    {33, 31, 257},  {257, 4, 31},
+                                   {1, 257, 33},  {2, 33, 257},    {3, 31, 31},    {8, 257, 33},
+                                   {100, 96, 96}, {197, 129, 300}, {520, 200, 144}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
 static void test_forward(void **state)
@@ -256,9 +257,9 @@ static void test_same_bits_for_any_threads(void **state)
 {
     (void)state;
     struct lcl_exec *ex = test_exec();
-    for (int i = 0; i < 2; i++) {
-        lcl_dtype dtype = i ? LCL_BF16 : LCL_F32;
-        struct problem p = problem_new(700, 388, 400, 17);
+    for (int i = 0; i < 4; i++) {
+        lcl_dtype dtype = i & 1 ? LCL_BF16 : LCL_F32;
+        struct problem p = problem_new(i & 2 ? 5 : 700, 388, 400, 17);
         struct lcl_linear_args a[3];
         for (int t = 0; t < 3; t++) {
             a[t] = args_of(&p, dtype, dtype);
