@@ -302,6 +302,9 @@ LCL_CHECKED lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_line
 /* d_x NULL: not wanted. */
 LCL_CHECKED lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l,
                                            const void *x, const void *d_y, void *d_x, bool train);
+/* Whether its backward reads x: weights or adapters of its train. Where they do not, x need not be
+ * made anew. */
+bool lcl_pass_linear_reads_x(struct lcl_pass *p, struct lcl_layer_linear l, bool train);
 /* NULL where the row does not train. */
 static inline float *lcl_pass_grad(struct lcl_pass *p, int row, bool train)
 {

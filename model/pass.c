@@ -21,6 +21,14 @@ lcl_status lcl_pass_linear(struct lcl_pass *p, struct lcl_layer_linear l, const 
     return lcl_lora_fwd(p, l, x, y);
 }
 
+bool lcl_pass_linear_reads_x(struct lcl_pass *p, struct lcl_layer_linear l, bool train)
+{
+    const struct lcl_model *m = p->model;
+    for (int64_t column = 0, row = l.w; column < l.N; column += m->params.rows[row++].shape[0])
+        if (lcl_pass_grad(p, (int)row, train) || (m->adapter && m->adapter[row] >= 0)) return true;
+    return false;
+}
+
 lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_linear l, const void *x,
                                const void *d_y, void *d_x, bool train)
 {

@@ -283,18 +283,17 @@ static lcl_status mlp_bwd(struct lcl_pass *p, int64_t l, void *d_x)
                                   .y_MF = s->act,
                                   .d_y_MF = s->d_act,
                                   .d_gate_up_M2F = y->gate_up};
-    LCL_TRY(ops->swiglu_fwd(p->exec, &glu));
-    LCL_TRY(lcl_pass_linear_bwd(p, (struct lcl_layer_linear){r->down_w, -1, rows, t->C, t->F},
-                                s->act, d_x, s->d_act, p->train_text));
+    struct lcl_layer_linear down = {r->down_w, -1, rows, t->C, t->F},
+                            gate_up = {r->gate_up_w, -1, rows, 2 * t->F, t->C};
+    if (lcl_pass_linear_reads_x(p, down, p->train_text)) LCL_TRY(ops->swiglu_fwd(p->exec, &glu));
+    LCL_TRY(lcl_pass_linear_bwd(p, down, s->act, d_x, s->d_act, p->train_text));
     LCL_TRY(ops->swiglu_bwd(p->exec, &glu));
     struct lcl_rmsnorm_args n = norm_args(p, r->norm2, rows);
     n.x_MC = n.sum_MC = y->mid;
     n.y_MC = s->norm;
     n.rstd_M = y->rstd2;
-    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
-    LCL_TRY(lcl_pass_linear_bwd(p,
-                                (struct lcl_layer_linear){r->gate_up_w, -1, rows, 2 * t->F, t->C},
-                                s->norm, y->gate_up, s->d_norm, p->train_text));
+    if (lcl_pass_linear_reads_x(p, gate_up, p->train_text)) LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
+    LCL_TRY(lcl_pass_linear_bwd(p, gate_up, s->norm, y->gate_up, s->d_norm, p->train_text));
     n.d_y_MC = s->d_norm;
     n.d_sum_MC = n.d_x_MC = d_x;
     n.d_weight_C = lcl_pass_grad(p, r->norm2, p->train_text);
@@ -338,10 +337,9 @@ static lcl_status attention_bwd(struct lcl_pass *p, int64_t l, void *d_x, const 
     n.x_MC = n.sum_MC = y->x;
     n.y_MC = s->norm;
     n.rstd_M = y->rstd1;
-    LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
-    LCL_TRY(lcl_pass_linear_bwd(p,
-                                (struct lcl_layer_linear){r->qkv_w, -1, s->T, qkv_width(t), t->C},
-                                s->norm, d_qkv, s->d_norm, p->train_text));
+    struct lcl_layer_linear qkv = {r->qkv_w, -1, s->T, qkv_width(t), t->C};
+    if (lcl_pass_linear_reads_x(p, qkv, p->train_text)) LCL_TRY(ops->rmsnorm_fwd(p->exec, &n));
+    LCL_TRY(lcl_pass_linear_bwd(p, qkv, s->norm, d_qkv, s->d_norm, p->train_text));
     n.d_y_MC = s->d_norm;
     n.d_sum_MC = n.d_x_MC = d_x;
     n.d_weight_C = lcl_pass_grad(p, r->norm1, p->train_text);
