@@ -18,6 +18,8 @@ static lcl_status forward(const char *model_dir, const char *case_path, const ch
     bool own = lcl_checkpoint_is_folder(model_dir);
     char path[LCL_CHECKPOINT_PATH_BYTES];
     lcl_status status = LCL_OK;
+    bool text_alone = lcl_hf_is_text_folder(model_dir);
+    const unsigned parts = text_alone ? 1u << LCL_PART_TEXT : LCL_ALL_PARTS;
     LCL_TRY(lcl_threads_start(0));
     LCL_TRY(lcl_cpu_ops(&exec.ops));
     if (own) LCL_TRY(lcl_checkpoint_find(model_dir, path, sizeof path));
@@ -26,7 +28,7 @@ static lcl_status forward(const char *model_dir, const char *case_path, const ch
     LCL_TRY(lcl_model_create(&model, &config));
     LCL_TRY_GOTO(lcl_model_reserve(&model, bf16, true, false));
     LCL_TRY_GOTO(own ? lcl_checkpoint_load(path, &model.params, false, NULL)
-                     : lcl_hf_load(model_dir, &model.params, LCL_ALL_PARTS, &names));
+                     : lcl_hf_load(model_dir, &model.params, parts, &names));
     lcl_params_changed(&model.params);
     LCL_TRY_GOTO(lcl_st_open(case_path, &st));
     LCL_TRY_GOTO(lcl_case_read(&st, case_path, "", &config, &c));
@@ -45,7 +47,7 @@ static lcl_status run(int argc, char **argv)
     bool bf16 = false;
     const struct cli_option options[] = {
         {"--model", CLI_STR, &model, .value = "DIR", .required = true,
-         .doc = "HF LLaVA folder, or run folder or checkpoint"},
+         .doc = "HF LLaVA folder, run folder or checkpoint; LlamaForCausalLM for text alone"},
         {"--case", CLI_STR, &case_path, .value = "FILE", .required = true,
          .doc = "safetensors with input_ids, attention_mask, labels, pixel_values"},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "safetensors to write"},

@@ -6,6 +6,7 @@
 #include "checkpoint/ckpt.h"
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/hf.h"
+#include "checkpoint/safetensors.h"
 #include "core/fs.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
@@ -115,13 +116,38 @@ static void there_and_back(void **state)
         assert_true(same_files(a, b));
     }
     FAILS("without a vision tower", "export %s --out %s", at("hf"), at("never"));
-    FAILS("missing: vision_tower", "forward --model %s --case x --out %s", at("hf"), at("never"));
     /* Quantised weights are what the file says, in floats. */
     SUCCEEDS("export %s --to gguf --out %s --text-only --dtype q8_0", tiny_run(), at("q8"));
     SUCCEEDS("import gguf --file %s/model.gguf --out %s --dtype f32", at("q8"), at("q8-hf"));
     SUCCEEDS("export %s --to gguf --out %s --dtype q8_0", at("q8-hf"), at("q8-two"));
     says("self-check");
     FAILS("lcl import knows no \"nothing\"", "import nothing --file x");
+}
+
+/* The logits of words alone: those of the model that the decoder came from. */
+static void an_imported_decoder_computes_the_same(void **state)
+{
+    (void)state;
+    enum { T = 9 };
+    const int64_t ids[T] = {9, 8, 70, 60, 50, 10, 11, 12, 13};
+    const struct lcl_st_item items[] = {{"input_ids", LCL_I64, LCL_I64, 2, {1, T}, ids},
+                                        {"labels", LCL_I64, LCL_I64, 2, {1, T}, ids}};
+    struct lcl_safetensors a, b;
+    ASSERT_OK(lcl_st_write(at("words"), items, 2, NULL));
+    SUCCEEDS("export %s --out %s", tiny_run(), at("whole"));
+    SUCCEEDS("export %s --to gguf --out %s --text-only --force", tiny_run(), at("one"));
+    SUCCEEDS("import gguf --file %s/model.gguf --out %s --force", at("one"), at("hf"));
+    SUCCEEDS("forward --model %s --case %s --out %s", at("whole"), at("words"), at("a"));
+    SUCCEEDS("forward --model %s --case %s --out %s", at("hf"), at("words"), at("b"));
+    ASSERT_OK(lcl_st_open(at("a"), &a));
+    ASSERT_OK(lcl_st_open(at("b"), &b));
+    const struct lcl_st_tensor *x = lcl_st_find(&a, "logits"), *y = lcl_st_find(&b, "logits");
+    assert_int_equal(x->count, y->count);
+    assert_memory_equal(x->data, y->data, x->count * sizeof(float));
+    assert_non_null(lcl_st_find(&b, "loss"));
+    assert_non_null(lcl_st_find(&b, "grad.model.embed_tokens.weight"));
+    lcl_st_close(&a);
+    lcl_st_close(&b);
 }
 
 static void load_run(const char *run, struct lcl_model *m)
@@ -184,9 +210,12 @@ static void an_image_token_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_run_becomes_two_files), cmocka_unit_test(files_are_shown),
-        cmocka_unit_test(there_and_back),          cmocka_unit_test(an_imported_decoder_is_joined),
+        cmocka_unit_test(a_run_becomes_two_files),
+        cmocka_unit_test(files_are_shown),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(an_imported_decoder_is_joined),
         cmocka_unit_test(an_image_token_is_named),
+        cmocka_unit_test(an_imported_decoder_computes_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
