@@ -224,11 +224,46 @@ static void test_nothing_leads_out_of_the_file(void **state)
     ASSERT_OK(lcl_h5_close(&f));
 }
 
+/* A group so large that its links lie in a heap, and each byte of that heap wrong in turn. */
+static void test_damaged_groups(void **state)
+{
+    (void)state;
+    enum { LINKS = 24 };
+    struct lcl_h5 f;
+    char *bytes, **names, name[40];
+    size_t size, n, refused = 0;
+    const uint64_t one = 1;
+    ASSERT_OK(lcl_h5_create(path_of("group.h5"), &f));
+    for (int i = 0; i < LINKS; i++) {
+        snprintf(name, sizeof name, "/params/a.name.that.is.long.%d", i);
+        ASSERT_OK(lcl_h5_write(&f, name, LCL_H5_U8, 1, &one, "x"));
+    }
+    ASSERT_OK(lcl_h5_close(&f));
+    ASSERT_OK(lcl_fs_read(path_of("group.h5"), 1 << 20, &bytes, &size));
+    char *heap = memmem(bytes, size, "FHDB", 4);
+    assert_non_null(heap);
+    for (char *at = heap; at < heap + 300 && at < bytes + size; at++) {
+        *at ^= 0x11;
+        ASSERT_OK(lcl_fs_write_atomic(path_of("group.h5"), bytes, size));
+        *at ^= 0x11;
+        if (lcl_h5_open(path_of("group.h5"), false, &f) != LCL_OK) continue;
+        if (lcl_h5_list(&f, "/params", &names, &n) == LCL_OK)
+            lcl_fs_list_free(names, n);
+        else
+            refused++;
+        lcl_h5_discard(&f);
+    }
+    assert_true(refused > 100);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole_datasets),
                                        cmocka_unit_test(test_attributes),
-                                       cmocka_unit_test(test_rows), cmocka_unit_test(test_failures),
-                                       cmocka_unit_test(test_nothing_leads_out_of_the_file)};
+                                       cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_failures),
+                                       cmocka_unit_test(test_nothing_leads_out_of_the_file),
+                                       cmocka_unit_test(test_damaged_groups)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
