@@ -364,9 +364,9 @@ run-nightly: run-body $(NIGHTLY_BIN)
 $B/dev/bench/bench: $(patsubst %.c,$B/%.o,$(wildcard dev/bench/*.c)) $B/liblcl.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
-bench: ## speed side by side with PyTorch: dev/bench/, CASES='a b c-small c-large'
+bench: ## speed side by side with PyTorch and llama.cpp: dev/bench/, CASES='a b c-small c-large smol lora'
 	@sh tools/setup.sh
-	@+$(SUB) $B/dev/bench/bench
+	@+$(SUB) $B/dev/bench/bench $B/lcl
 	@CASES='$(CASES)' sh dev/bench/run.sh
 
 # On a GPU, or (DRY=1) on the emulator with tiny shapes.

@@ -2,23 +2,23 @@
  *
  * As a worker it prints a JSON line when it is ready, then does one repetition for each line "go"
  * on its input and prints its times; at the end of input it prints its peak memory. `dump` writes
- * what the other side needs to do the same work: parameters, batches, pictures. Cases: a, b,
- * c-small, c-large. */
+ * what the other side needs to do the same work: parameters, batches, pictures. README.md has the
+ * cases. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
+#include "dev/bench/smol.h"
 #include "dev/bench/world.h"
-#include "train/generate.h"
 #include "train/profile.h"
 
 enum { STEPS = 4, QUERIES = 64, SHOTS = 16, NEW_TOKENS = 12 };
+enum { PROMPT = 512, SHORT_PROMPT = 32, ANSWER = 128, IDS_SHOWN = 16 };
 
 struct bench {
     struct world w;
@@ -33,16 +33,18 @@ struct bench {
     float *features;
     struct lcl_ids *answer;
     bool *is_branch;
+    struct smol smol;
 };
 
 struct outcome {
     int64_t tokens;
     double loss;
-    char note[512];
+    double begin_s, begin_cpu_s; /* what the time counts from */
+    char note[512], logits[256];
 };
 
 struct bench_case {
-    const char *name, *config;
+    const char *name, *config; /* config NULL: open does everything */
     int64_t stage, vocabulary;
     const char *const *overrides;
     lcl_status (*open)(struct bench *);
@@ -163,10 +165,49 @@ static lcl_status repeat_c(struct bench *b, struct outcome *o)
     return LCL_OK;
 }
 
-static const char *const demo_sets[] = {"threads=2", "init_from=", "data.pack=", NULL};
-static const char *const large_sets[] = {"threads=2", NULL};
-static const char *const mlp_sets[] = {"threads=2", "gradient_checkpointing=mlp", NULL};
-static const char *const pooled_sets[] = {"threads=2", "mm_image_pool=mean", "data.shots=16", NULL};
+/* ---- smol: a prompt, or an answer, of the model in DIR/hf ---- */
+
+static lcl_status open_prefill(struct bench *b)
+{
+    return smol_open(&b->smol, &b->w.env.exec, b->dir, b->bf16, PROMPT, 1);
+}
+
+static lcl_status open_decode(struct bench *b)
+{
+    return smol_open(&b->smol, &b->w.env.exec, b->dir, b->bf16, SHORT_PROMPT, ANSWER);
+}
+
+static lcl_status repeat_smol(struct bench *b, struct outcome *o)
+{
+    struct smol *s = &b->smol;
+    LCL_TRY(smol_run(s));
+    o->tokens = s->max_new == 1 ? s->batch.T : s->answer.n - 1;
+    o->begin_s = s->begin_s;
+    o->begin_cpu_s = s->begin_cpu_s;
+    int used = 0, n = 0;
+    for (int64_t i = 0; i < s->answer.n && i < IDS_SHOWN; i++)
+        used += snprintf(o->note + used, sizeof o->note - (size_t)used, "%s%d", i ? ", " : "[",
+                         (int)s->answer.v[i]);
+    snprintf(o->note + used, sizeof o->note - (size_t)used, "]");
+    for (int i = 0; i < SMOL_LOGITS; i++)
+        n += snprintf(o->logits + n, sizeof o->logits - (size_t)n, "%s%.6f", i ? ", " : "[",
+                      (double)s->logits[i]);
+    snprintf(o->logits + n, sizeof o->logits - (size_t)n, "]");
+    return LCL_OK;
+}
+
+static const char *const demo_sets[] = {"threads=0", "init_from=", "data.pack=", NULL};
+static const char *const large_sets[] = {"threads=0", NULL};
+static const char *const mlp_sets[] = {"threads=0", "gradient_checkpointing=mlp", NULL};
+static const char *const pooled_sets[] = {"threads=0", "mm_image_pool=mean", "data.shots=16", NULL};
+#define LORA                                                                          \
+    "threads=0", "cache_features=true", "vision.num_hidden_layers=2", "lora.rank=16", \
+        "lora.alpha=32", "learning_rate=1e-3"
+#define LORA_ALL LORA, "lora.targets=language_model.*_proj"
+static const char *const lora_sets[] = {LORA, NULL};
+static const char *const lora_mlp_sets[] = {LORA, "gradient_checkpointing=mlp", NULL};
+static const char *const lora_all_sets[] = {LORA_ALL, NULL};
+static const char *const lora_all_mlp_sets[] = {LORA_ALL, "gradient_checkpointing=mlp", NULL};
 #define DEMO "configs/demo/3-link-context.yaml"
 #define LARGE "dev/bench/large.yaml"
 static const struct bench_case cases[] = {
@@ -175,14 +216,13 @@ static const struct bench_case cases[] = {
     {"b-mlp", LARGE, 0, LARGE_VOCABULARY, mlp_sets, open_b, repeat_b},
     {"c-small", DEMO, 2, 0, demo_sets, open_c, repeat_c},
     {"c-large", LARGE, 0, LARGE_VOCABULARY, pooled_sets, open_c, repeat_c},
+    {"smol-prefill", NULL, 0, 0, NULL, open_prefill, repeat_smol},
+    {"smol-decode", NULL, 0, 0, NULL, open_decode, repeat_smol},
+    {"lora", LARGE, 0, LARGE_VOCABULARY, lora_sets, open_b, repeat_b},
+    {"lora-mlp", LARGE, 0, LARGE_VOCABULARY, lora_mlp_sets, open_b, repeat_b},
+    {"lora-all", LARGE, 0, LARGE_VOCABULARY, lora_all_sets, open_b, repeat_b},
+    {"lora-all-mlp", LARGE, 0, LARGE_VOCABULARY, lora_all_mlp_sets, open_b, repeat_b},
 };
-
-static double cpu_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static long peak_kib(void)
 {
@@ -195,9 +235,10 @@ static lcl_status open_case(struct bench *b, const struct bench_case *k)
 {
     struct world *w = &b->w;
     int n = 0;
+    if (!k->config) return k->open(b);
     while (k->overrides[n]) n++;
     LCL_TRY(world_open(w, k->config, k->stage, k->overrides, n));
-    LCL_TRY(world_model(w, k->vocabulary, b->bf16, k->name[0] != 'c'));
+    LCL_TRY(world_model(w, k->vocabulary, b->bf16, k->open == open_a || k->open == open_b));
     if (b->dump) {
         lcl_params_initialise(&w->env.model.params, 1);
         LCL_TRY(lcl_fs_mkdirs(b->dir));
@@ -213,17 +254,17 @@ static lcl_status open_case(struct bench *b, const struct bench_case *k)
 /* A repetition, with its line; its ops go to p where one is given. */
 static lcl_status one(struct bench *b, const struct bench_case *k, struct lcl_profile *p)
 {
-    struct outcome o = {.loss = NAN, .note = "[]"};
-    double wall = lcl_time_s(), cpu = cpu_s();
+    struct outcome o = {.loss = NAN, .note = "[]", .logits = "[]"};
+    o.begin_s = lcl_time_s();
+    o.begin_cpu_s = bench_cpu_s();
     if (p) LCL_TRY(lcl_profile_step_begin(p, 1));
     LCL_TRY(k->repeat(b, &o));
     if (p) LCL_TRY(lcl_profile_step_end(p, true, 0, o.tokens));
-    wall = lcl_time_s() - wall;
-    cpu = cpu_s() - cpu;
+    double wall = lcl_time_s() - o.begin_s, cpu = bench_cpu_s() - o.begin_cpu_s;
     int steps = k->name[0] == 'a' ? STEPS : 1;
     printf("{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"steps\": %d, \"tokens\": %lld, \"loss\": %.6f, "
-           "\"answers\": %s}\n",
-           wall, cpu, steps, (long long)o.tokens, isnan(o.loss) ? -1 : o.loss, o.note);
+           "\"answers\": %s, \"logits\": %s}\n",
+           wall, cpu, steps, (long long)o.tokens, isnan(o.loss) ? -1 : o.loss, o.note, o.logits);
     return LCL_OK;
 }
 
@@ -239,9 +280,9 @@ static lcl_status profile(struct bench *b, const struct bench_case *k, int n)
     lcl_status status;
     LCL_TRY_GOTO(lcl_profile_limits(ex, b->bf16, &limits));
     LCL_TRY_GOTO(lcl_profile_open(&p, ex));
-    cpu = cpu_s();
+    cpu = bench_cpu_s();
     for (int i = 0; i < n; i++) LCL_TRY_GOTO(one(b, k, p));
-    cpu = cpu_s() - cpu;
+    cpu = bench_cpu_s() - cpu;
     LCL_TRY_GOTO(lcl_profile_sum(p, &sum));
     lcl_profile_table(&sum, &limits, 0, &table);
     LCL_TRY_GOTO(lcl_text_check(&table));
@@ -269,6 +310,7 @@ static void close_bench(struct bench *b)
     if (b->trainer.env) lcl_trainer_close(&b->trainer);
     world_step_close(&b->whole);
     if (b->builder) lcl_batch_builder_free(b->builder);
+    smol_close(&b->smol);
     if (b->answer) lcl_generator_free(&b->generator);
     free(b->features);
     free(b->answer);
@@ -283,7 +325,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc >= 4 && i < sizeof cases / sizeof *cases; i++)
         if (strcmp(cases[i].name, argv[1]) == 0) k = &cases[i];
     if (!k) {
-        fputs("usage: bench a|b|b-mlp|c-small|c-large f32|bf16 DIR [dump | profile N]\n", stderr);
+        fputs("usage: bench CASE f32|bf16 DIR [dump | profile N]; CASE is one of", stderr);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            fprintf(stderr, " %s", cases[i].name);
+        fputs("\n", stderr);
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

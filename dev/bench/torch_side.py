@@ -1,20 +1,23 @@
 """The PyTorch side: torch_side.py CASE DTYPE VARIANT DIR. Speaks as bench.c's worker does.
 
-Variants: a, b: eager, compile (logits of the supervised rows only), plain (transformers' own loss over all rows).
+Variants: a, b, lora: eager, compile (logits of the supervised rows only), plain (transformers' own loss over all rows).
 c: reread (every query reads the context anew), reuse (one prefill, past_key_values shared), each NAME-N with N queries
 a batch; reuse-static-N keeps keys and values in a StaticCache.
 """
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
 
 import numpy as np
+import peft
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
-THREADS, STEPS, NEW_TOKENS = 2, 4, 12
+THREADS = int(os.environ["OMP_NUM_THREADS"])
+STEPS, NEW_TOKENS = 4, 12
 
 
 class Batch:
@@ -231,23 +234,32 @@ class CaseB:
     def __init__(self, folder, dtype, variant):
         self.dtype, self.variant = dtype, variant
         self.text, self.projector, self.shift, params = build("b", folder, dtype)
-        self.vision = tower(params)
         self.batch = b = Batch(folder + "/batch.bin")
-        self.pixels = torch.from_numpy(np.fromfile(folder + "/pixels.f32", dtype=np.float32)).reshape(-1, 3, 224, 224)
+        self.see(params, torch.from_numpy(np.fromfile(folder + "/pixels.f32", dtype=np.float32)))
         order = np.argsort(b.slot_row)
         self.ids = torch.from_numpy(b.ids.astype(np.int64))[None]
         self.slots = torch.from_numpy(b.slot[order].astype(np.int64))
         self.rows = torch.from_numpy(b.row.astype(np.int64))
         self.target = torch.from_numpy(b.target.astype(np.int64))
         self.weight = torch.from_numpy(b.weight / b.weight.sum())
-        self.trainer = Trainer([self.text, self.projector], 2e-5, (0.9, 0.999), 0.0)
+        self.trainer = self.make_trainer(params)
         self.forward = torch.compile(self.loss, dynamic=False) if variant == "compile" else self.loss
 
-    def loss(self):
+    def see(self, params, pixels):
+        self.vision = tower(params)
+        self.pixels = pixels.reshape(-1, 3, 224, 224)
+
+    def features(self):
         with torch.no_grad():
             seen = self.vision(pixel_values=self.pixels).last_hidden_state[:, 1:]
+        return seen.reshape(-1, seen.shape[-1])
+
+    def make_trainer(self, params):
+        return Trainer([self.text, self.projector], 2e-5, (0.9, 0.999), 0.0)
+
+    def loss(self):
         x = self.text.model.embed_tokens(self.ids)
-        y = self.projector(seen.reshape(-1, seen.shape[-1]))
+        y = self.projector(self.features())
         x = x[0].index_copy(0, self.slots, y.to(x.dtype))[None]
         if self.variant == "plain":
             labels = torch.full_like(self.ids, -100)
@@ -262,6 +274,31 @@ class CaseB:
         loss.backward()
         self.trainer.step()
         return {"tokens": int(self.batch.T), "loss": loss.item(), "steps": 1}
+
+
+class CaseLora(CaseB):
+    """The same with adapters of rank 16 on a frozen model, features given."""
+    targets = ["q_proj", "v_proj"]
+
+    def see(self, params, pixels):
+        self.given = pixels.reshape(-1, self.projector.linear_1.in_features)
+
+    def features(self):
+        return self.given
+
+    def make_trainer(self, params):
+        self.projector.requires_grad_(False)
+        config = peft.LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=self.targets)
+        adapted = peft.get_peft_model(self.text, config)
+        for name, module in self.text.named_modules():
+            if hasattr(module, "lora_A"):
+                row = next(n for n in params.rows if n.endswith(name.removeprefix("model.") + ".lora_A.weight"))
+                module.lora_A["default"].weight.data.copy_(params.get(row))
+        return Trainer([adapted], 1e-3, (0.9, 0.999), 0.0)
+
+
+class CaseLoraAll(CaseLora):
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class CaseC:
@@ -341,7 +378,7 @@ def main():
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
     dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
-    kinds = {"a": CaseA, "b": CaseB}
+    kinds = {"a": CaseA, "b": CaseB, "lora": CaseLora, "lora-all": CaseLoraAll}
     side = kinds[case](folder, dtype, variant) if case in kinds else CaseC(folder, dtype, variant, case)
     print(json.dumps({"ready": True, "torch": torch.__version__}), flush=True)
     for _ in sys.stdin:

@@ -139,7 +139,9 @@ lcl_status world_step_open(struct world *w, struct world_step *s)
     LCL_TRY(draw_episode(w, s));
     s->batch = lcl_batch_builder_get(s->builder);
     int64_t side = m->config.vision.image_size;
-    s->n_pixels = s->batch->n_images * 3 * side * side;
+    s->n_pixels = s->batch->n_images * (w->config.cache_features
+                                            ? lcl_tokens_per_image(&m->config) * m->config.vision.C
+                                            : 3 * side * side);
     s->pixels = malloc((size_t)s->n_pixels * sizeof(float));
     if (!s->pixels) return LCL_FAIL(LCL_MEMORY, "no memory for pictures");
     world_normals(s->pixels, s->n_pixels, 11);
@@ -152,13 +154,14 @@ lcl_status world_step_run(struct world *w, struct world_step *s)
     struct lcl_params *t = &w->env.model.params;
     double sum, weight = 0;
     int first = 0;
-    while (!t->rows[first].trainable) first++; /* all rows after the tower's train */
+    while (!lcl_param_moves(&t->rows[first])) first++; /* all rows after the first that moves do */
     size_t begin = t->rows[first].offset;
     LCL_TRY(ex->ops->zero_fwd(
         ex, &(struct lcl_zero_args){(int64_t)((t->n_elements - begin) * sizeof(float)),
                                     t->grad + begin}));
     for (int64_t i = 0; i < s->batch->S; i++) weight += (double)s->batch->weight_S[i];
-    struct lcl_images images = {.pixels = s->pixels};
+    struct lcl_images images = {0};
+    *(w->config.cache_features ? &images.features : &images.pixels) = s->pixels;
     LCL_TRY(lcl_model_step(&s->pass, s->batch, &images, (float)(1 / weight), &sum, NULL));
     struct lcl_update u = {.step = s->done, .n_steps = 1000, .adam_step = s->done + 1};
     s->done++;

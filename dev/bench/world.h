@@ -26,14 +26,15 @@ LCL_CHECKED lcl_status world_model(struct world *w, int64_t vocabulary, bool bf1
 LCL_CHECKED lcl_status world_features(struct world *w);
 void world_close(struct world *w);
 
-/* All of a training step but the draw: one episode forth and back through tower, projector and
- * decoder, clipping, AdamW. Gradients are reserved here. */
+/* All of a training step but the draw: one episode forth and back through tower (with
+ * cache_features its features are given), projector and decoder, clipping, AdamW. Gradients are
+ * reserved here. */
 struct world_step {
     struct lcl_batch_builder *builder;
     const struct lcl_batch *batch;
     struct lcl_pass pass;
     struct lcl_optimizer optimizer;
-    float *pixels;
+    float *pixels; /* or features */
     int64_t n_pixels, done;
     double loss;
 };
