@@ -266,6 +266,11 @@ demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 	@+$(SUB) CUDA=0 all
 	@IMAGES='$(IMAGES)' SEED='$(SEED)' sh tools/demo.sh
 
+smollm2: ## SmolLM2-135M learns from its context, on the CPU, and answers in llama.cpp: SEED=n, LLAMA_CPP=1
+	@sh tools/setup.sh
+	@+$(SUB) CUDA=0 all
+	@SEED='$(SEED)' LLAMA_CPP='$(LLAMA_CPP)' PIP_ARGS='$(PIP_ARGS)' sh tools/smollm2.sh
+
 test: ## set-up, build, all tests, sanitizers, lint: TEST_FILTER=word
 	@sh tools/setup.sh --dev
 	@+$(call BUILD_TESTS,sim)
@@ -293,10 +298,10 @@ run-fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh tools/fuzz.sh run $(FUZZ_PROGRAM) $(FUZZ)
 .PHONY: fuzz run-fuzz
 
-test-interop: ## exports read by transformers, in an environment under build/: PIP_ARGS
+test-interop: ## exports read by transformers and llama.cpp, in environments under build/: PIP_ARGS, LLAMA_CPP=0, SMOLLM2=0
 	@sh tools/setup.sh
 	@+$(SUB) all
-	@PIP_ARGS='$(PIP_ARGS)' sh tests/interop/run.sh $B/lcl
+	@PIP_ARGS='$(PIP_ARGS)' LLAMA_CPP='$(LLAMA_CPP)' SMOLLM2='$(SMOLLM2)' sh tests/interop/run.sh $B/lcl
 
 # Own products and the lowest instruction set: the same number on every processor of a kind.
 signature: ## one number for the maths of a tiny run
@@ -304,7 +309,7 @@ signature: ## one number for the maths of a tiny run
 	@+$(SUB) $B/tests/train/signature >&2
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2) LCL_GEMM=own $B/tests/train/signature
 -include $B/tests/train/signature.d
-.PHONY: test-interop signature
+.PHONY: smollm2 test-interop signature
 
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 

@@ -4,6 +4,7 @@
 # is skipped, one that was stopped goes on.
 #   SEED=n       another seed                 IMAGES=dir   a folder of class folders instead of the demo's pictures
 #   DEMO=dir     where it all goes (default build/demo)      FRESH=1      begin anew
+#   UNTIL=pack   no more than the pack
 set -eu
 LCL=${LCL:-build/lcl}
 SEED=${SEED:-1}
@@ -54,6 +55,7 @@ if [ ! -s "$PACK" ]; then
         "$LCL" pack --format wesnoth --images "$SRC" --out "$PACK" --min-images 9
     fi
 fi
+[ "${UNTIL:-}" != pack ] || exit 0
 
 TABLE=$D/neighbors.h5
 train() { # name, config, further --set

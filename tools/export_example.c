@@ -37,6 +37,9 @@ static const char load_hf[] =
     "model = AutoModelForImageTextToText.from_pretrained(here, dtype=torch.float32).eval()\n";
 static const char load_peft[] =
     "processor = AutoProcessor.from_pretrained(BASE)\n"
+    "processor.patch_size = PATCH  # which folders of old do not say\n"
+    "processor.vision_feature_select_strategy = STRATEGY\n"
+    "processor.num_additional_image_tokens = 1  # the class token\n"
     "base = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32)\n"
     "model = PeftModel.from_pretrained(base, here).eval()\n";
 static const char ask_hf[] =
@@ -117,6 +120,8 @@ static lcl_status write_constants(FILE *f, const struct export_request *r, const
     if (r->to == EXPORT_PEFT) {
         fputs("# What the adapter stands on: an HF folder.\n", f);
         assign(f, "BASE", c->init_from);
+        fprintf(f, "PATCH, STRATEGY = %lld, \"%s\"\n", (long long)m->vision.patch_size,
+                m->keep_class ? "full" : "default");
     }
     fprintf(f, "SIDE, BACKGROUND = %lld, (%d, %d, %d)\n\n\n", (long long)m->vision.image_size, b[0],
             b[1], b[2]);

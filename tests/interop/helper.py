@@ -7,6 +7,9 @@
     peft BASE ADAPTER MERGED      peft merges ADAPTER into BASE: the parameters of MERGED, which are not BASE's
     queries RUN OUT               a case's random inputs for the run's model, which has a Q-Former
     qformer RUN FORWARD           Blip2QFormerModel of the run's tensors on FORWARD's features: FORWARD's image features
+    words CASE [TOKENS]           a case of words alone: 40 random ids, or those of the first line of lcl tokenize's output
+    arrays CASE FORWARD OUT.npz   ids of CASE and logits of FORWARD (lcl forward) for who reads no safetensors
+    perplexity CASE FORWARD P     that of the ids under the logits is P within 0.01; FORWARD may be an HF folder
     processor HF DIR              AutoProcessor: chat template, placeholders, pixels, and a forward pass"""
 import os, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -110,6 +113,37 @@ def qformer(run, forward):
     sys.exit(not apart < 1e-5 * max(1, float(want.abs().max())))
 
 
+def words(out, tokens=None):
+    import json, torch
+    from safetensors.torch import save_file
+    if tokens:
+        ids = json.loads(open(tokens).readline())["ids"]
+    else:
+        ids = [1] + torch.randint(5, 400, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    save_file({"input_ids": torch.tensor([ids])}, out)
+
+
+def arrays(source, forward, out):
+    from safetensors.numpy import load_file
+    np.savez(out, input_ids=load_file(source)["input_ids"], logits=load_file(forward)["logits"])
+
+
+def perplexity(source, forward, wanted):
+    import torch
+    from safetensors.torch import load_file
+    ids = load_file(source)["input_ids"]
+    if os.path.isdir(forward):
+        from transformers import AutoModelForCausalLM
+        with torch.no_grad():
+            logits = AutoModelForCausalLM.from_pretrained(forward, dtype=torch.float32).eval()(ids).logits
+    else:
+        logits = load_file(forward)["logits"]
+    loss = torch.nn.functional.cross_entropy(logits[0, :-1].double(), ids[0, 1:])
+    found = float(loss.exp())
+    print(f"max abs difference {abs(found - float(wanted)):.3g}: perplexity {found:.4f} over {ids.shape[1]} tokens")
+    sys.exit(not abs(found - float(wanted)) <= 0.01)
+
+
 def processor(hf, folder):
     import torch
     from transformers import AutoModelForImageTextToText
@@ -142,4 +176,5 @@ def peft(base, adapter, merged):
 
 if __name__ == "__main__":
     {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "peft": peft,
-     "queries": queries, "qformer": qformer, "processor": processor}[sys.argv[1]](*sys.argv[2:])
+     "queries": queries, "qformer": qformer, "words": words, "arrays": arrays, "perplexity": perplexity,
+     "processor": processor}[sys.argv[1]](*sys.argv[2:])

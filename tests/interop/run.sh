@@ -1,13 +1,16 @@
 #!/bin/sh
-# What `lcl export` writes, read by transformers (`make test-interop`). usage: tests/interop/run.sh LCL
+# What `lcl export` writes, read by transformers and llama.cpp (`make test-interop`). usage: tests/interop/run.sh LCL
 #   re-saved   ../shared/golden/llava-tiny through `lcl export`: its own reference logits
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
 #   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
 #   folded     a fresh model with a linear projector and standardised features: the same
 #   queries    a fresh model with a Q-Former: what transformers' Blip2QFormerModel makes of its features
 #   gguf       the tuned and the golden model through `lcl export --to gguf`: every tensor, by check_gguf.py; and back again
+#   llama.cpp  the tuned model's GGUF pair: logits of words within 1e-4 of ours, and an answer about pictures
+#   SmolLM2    out of GGUF: the perplexity of a sentence by lcl, and by transformers on what lcl imports
 # and each folder through AutoProcessor: chat template, tokens, pixels. Ends with `N passed, N failed`.
-# PIP_ARGS goes to pip install, for a wheel index of one's own. POSIX shell.
+# and the examples that come with the exports. PIP_ARGS goes to pip install, for a wheel index of one's own. LLAMA_CPP=0 leaves
+# llama.cpp out (it is built from source: about 11 minutes), SMOLLM2=0 SmolLM2 (a download of 90 MB). POSIX shell.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 lcl=${1:-build/lcl}
@@ -28,6 +31,17 @@ if [ -z "$python" ]; then
     # shellcheck disable=SC2086
     build/venv-interop/bin/pip install --quiet ${PIP_ARGS:-} torch transformers peft safetensors pillow numpy jinja2 gguf h5py || exit 1
     python=build/venv-interop/bin/python
+fi
+
+llama=build/venv-llama/bin/python
+llama_works() { [ -x $llama ] && $llama -c 'import llama_cpp, numpy, PIL' 2>/dev/null; }
+if [ "${LLAMA_CPP:-1}" = 0 ]; then
+    echo 'test-interop: llama.cpp is left out (LLAMA_CPP=0)'
+    llama=
+elif ! llama_works; then
+    echo "test-interop: making build/venv-llama (llama-cpp-python is built from source, which takes about 11 minutes; LLAMA_CPP=0 leaves it out)"
+    # shellcheck disable=SC2086
+    python3 -m venv build/venv-llama && build/venv-llama/bin/pip install --quiet ${PIP_ARGS:-} llama-cpp-python==0.3.36 numpy pillow || exit 1
 fi
 
 work=build/interop
@@ -69,6 +83,32 @@ back_again() {
         "$python" "$golden/check_gguf.py" $work/f16-gguf/model.gguf $work/imported &&
         "$lcl" export $work/imported --to gguf --out $work/again-gguf --dtype f16 --quiet &&
         cmp $work/f16-gguf/model.gguf $work/again-gguf/model.gguf
+}
+
+# The example of an export on two labelled pictures and a third: example PYTHON DIR
+example() {
+    "$1" "$2/example.py" dax=$work/pictures/train/thing-a/0.png blicket=$work/pictures/train/thing-b/0.png \
+        $work/pictures/train/thing-a/1.png
+}
+llama_logits() {
+    helper words $work/words.safetensors &&
+        "$lcl" forward --model $work/tuned-hf --case $work/words.safetensors --out $work/forward.safetensors --quiet &&
+        helper arrays $work/words.safetensors $work/forward.safetensors $work/words.npz &&
+        $llama tests/interop/llama.py logits $work/f32-gguf/model.gguf $work/words.npz
+}
+llama_tokens() {
+    "$lcl" tokenize --model $work/tuned-hf <tests/interop/texts.jsonl >$work/tokens.jsonl &&
+        $llama tests/interop/llama.py tokens $work/f32-gguf/model.gguf tests/interop/texts.jsonl $work/tokens.jsonl
+}
+smollm2() {
+    printf '{"text": "%s"}\n' 'The sun rises in the east and sets in the west, and the moon goes around the earth once a month.' \
+        >$work/sentence.jsonl
+    gguf=$(sh tools/smollm2-gguf.sh build/smollm2/download) &&
+        "$lcl" import gguf --file "$gguf" --out $work/smollm2 --quiet &&
+        "$lcl" tokenize --model $work/smollm2 <$work/sentence.jsonl >$work/tokens.jsonl &&
+        helper words $work/sentence.safetensors $work/tokens.jsonl &&
+        "$lcl" forward --model $work/smollm2 --case $work/sentence.safetensors --out $work/forward.safetensors --quiet &&
+        helper perplexity $work/sentence.safetensors $work/forward.safetensors 10.53
 }
 
 helper pictures $work/pictures || exit 1
@@ -140,9 +180,16 @@ check 'tuned: processor' helper processor $work/tuned-hf $work/pictures
 for dtype in f32 bf16 q8_0 f16; do check "gguf: the golden model, $dtype" to_gguf "$golden/llava-tiny" "$golden/llava-tiny" $dtype; done
 check 'gguf: f16 as a folder, and back to the same bytes' back_again
 check 'gguf: the tuned model, f32' to_gguf $work/tuned $work/tuned-hf f32
+check 'tuned: its example' example "$python" $work/tuned-hf
+if [ -n "$llama" ]; then
+    check 'llama.cpp: tokens of the tuned model' llama_tokens
+    check 'llama.cpp: logits of the tuned text model, f32' llama_logits
+    check 'llama.cpp: the pair answers about pictures, by its example' example $llama $work/f32-gguf
+fi
 check 'adapted: lcl train, lcl export' tune adapted
 check 'adapted: lcl export --to peft' "$lcl" export $work/adapted --to peft --out $work/adapted-peft --quiet
 check 'adapted: peft merges our adapter to our folder' helper peft "$golden/llava-tiny" $work/adapted-peft $work/adapted-hf
+check 'adapted: the example of the adapter' example "$python" $work/adapted-peft
 check 'adapted: lcl export with an adapter of peft' "$lcl" export "$golden/llava-tiny" --to hf --out $work/peft-hf --quiet \
     --set lora.adapter="$golden/llava-tiny/lora-final"
 check 'adapted: peft merges its own to the same' helper peft "$golden/llava-tiny" "$golden/llava-tiny/lora-final" $work/peft-hf
@@ -154,6 +201,12 @@ check 'queries: lcl train' "$lcl" train $work/queries.yaml --quiet
 helper queries $work/queries $work/queries.safetensors >$log 2>&1 || cat $log
 check 'queries: lcl forward' "$lcl" forward --model $work/queries --case $work/queries.safetensors --out $work/queries-forward.safetensors
 check 'queries: Blip2QFormerModel' helper qformer $work/queries $work/queries-forward.safetensors
+if [ "${SMOLLM2:-1}" = 0 ]; then
+    echo 'test-interop: SmolLM2 is left out (SMOLLM2=0)'
+else
+    check 'SmolLM2 out of GGUF: perplexity by lcl' smollm2
+    check 'SmolLM2 out of GGUF: perplexity by transformers' helper perplexity $work/sentence.safetensors $work/smollm2 10.53
+fi
 echo
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
