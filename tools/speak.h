@@ -10,30 +10,20 @@ struct speak_options {
     int64_t top_k, seed, max_new;
     struct cli_list stop;
 };
-#define SPEAK_OPTIONS(s, max_new_doc)                                                              \
-    {"--max-new", CLI_INT, &(s)->max_new, .low = 0, .high = 1e6, .doc = max_new_doc},              \
-        {"--stop", CLI_LIST, &(s)->stop, .value = "TEXT",                                          \
-         .doc = "end an answer before this text; may be given many times"},                        \
-        {"--temperature",                                                                          \
-         CLI_FLOAT,                                                                                \
-         &(s)->temperature,                                                                        \
-         .low = 0,                                                                                 \
-         .high = 1e6,                                                                              \
-         .doc =                                                                                    \
-             "draw tokens by their likelihood, sharpened below 1, flattened above; 0: take the "   \
-             "likeliest"},                                                                         \
-        {"--top-k", CLI_INT,     &(s)->top_k,                                                      \
-         .low = 0,  .high = 1e9, .doc = "draw from the likeliest N tokens; 0: from all"},          \
-        {"--top-p",                                                                                \
-         CLI_FLOAT,                                                                                \
-         &(s)->top_p,                                                                              \
-         .low = 0,                                                                                 \
-         .high = 1,                                                                                \
-         .doc = "draw from the fewest tokens that have this share together; 1: from all"},         \
-    {                                                                                              \
-        "--seed", CLI_INT, &(s)->seed, .low = 0, .high = 9e15,                                     \
-                                       .doc = "of the draws: the same seed gives the same answers" \
-    }
+/* clang-format off */
+#define SPEAK_OPTIONS(s, max_new_doc) \
+    {"--max-new", CLI_INT, &(s)->max_new, .low = 0, .high = 1e6, .doc = max_new_doc}, \
+    {"--stop", CLI_LIST, &(s)->stop, .value = "TEXT", .doc = "end an answer before this text"}, \
+    {"--temperature", CLI_FLOAT, &(s)->temperature, .low = 0, .high = 1e6, \
+     .doc = "draw tokens by their likelihood, sharpened below 1, flattened above; 0: take the " \
+            "likeliest"}, \
+    {"--top-k", CLI_INT, &(s)->top_k, .low = 0, .high = 1e9, \
+     .doc = "draw from the likeliest N tokens; 0: from all"}, \
+    {"--top-p", CLI_FLOAT, &(s)->top_p, .low = 0, .high = 1, \
+     .doc = "draw from the fewest tokens that have this share together; 1: from all"}, \
+    {"--seed", CLI_INT, &(s)->seed, .low = 0, .high = 9e15, \
+     .doc = "of the draws: the same seed gives the same answers"}
+/* clang-format on */
 
 /* *how points into *s. */
 LCL_CHECKED lcl_status speak_how(const struct speak_options *s, struct lcl_answer_how *how);
