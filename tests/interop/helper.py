@@ -4,6 +4,10 @@
     case CASE FORWARD OUT         the inputs of CASE with the logits and loss of FORWARD (lcl forward)
     differs CASE OTHER            the logits of two cases are not the same
     inputs HF DIR OUT             a case's inputs for HF by its own processor and chat template
+    parts DIR LLAVA               DIR/clip and DIR/llama, made by transformers, with LLaVA's tokenizer but its image and
+                                  pad tokens; DIR/delta of torch.save, and DIR/sum.safetensors, what torch makes of both
+    joined DIR JOINED             transformers loads JOINED whole, each tensor as DIR/clip and DIR/llama have it
+    same A B                      two files of safetensors hold the same
     peft BASE ADAPTER MERGED      peft merges ADAPTER into BASE: the parameters of MERGED, which are not BASE's
     queries RUN OUT               a case's random inputs for the run's model, which has a Q-Former
     qformer RUN FORWARD           Blip2QFormerModel of the run's tensors on FORWARD's features: FORWARD's image features
@@ -160,6 +164,66 @@ def processor(hf, folder):
     print(f"max abs pixel {float(x['pixel_values'].abs().max()):.3g}, {slots} placeholders")
 
 
+def parts(folder, llava):
+    import json, torch
+    from safetensors.torch import save_file
+    from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4)
+    CLIPModel(CLIPConfig(text_config=dict(sizes, vocab_size=64, bos_token_id=0, eos_token_id=1, pad_token_id=1),
+                         vision_config=dict(sizes, image_size=32, patch_size=8))).save_pretrained(f"{folder}/clip")
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=508, hidden_size=64, intermediate_size=176, num_hidden_layers=3,
+                                         num_attention_heads=4, num_key_value_heads=2)).half()
+    llama.save_pretrained(f"{folder}/llama", max_shard_size="200KB")
+    os.makedirs(f"{folder}/delta")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        made = json.load(open(f"{llava}/{name}"))
+        gone = {"image_token", "pad_token", "added_tokens_decoder"}
+        if "added_tokens" in made:
+            made["added_tokens"] = [t for t in made["added_tokens"] if t["content"] not in ("<image>", "<pad>")]
+        for kind in ("llama", "delta"):
+            json.dump({k: v for k, v in made.items() if k not in gone}, open(f"{folder}/{kind}/{name}", "w"))
+    delta, total = {"model.mm_projector.weight": torch.randn(64, 48).half()}, {}
+    for name, x in llama.state_dict().items():
+        rows = x.shape[0] + 3 * (x.shape[0] == 508)
+        delta[name] = torch.randn(rows, *x.shape[1:]).half() * 0.1
+    for name, x in delta.items():
+        total[name], base = x.clone(), llama.state_dict().get(name)
+        if base is not None:
+            total[name][:base.shape[0]] += base
+    torch.save(delta, f"{folder}/delta/pytorch_model.bin")
+    save_file(total, f"{folder}/sum.safetensors")
+    config = json.load(open(f"{folder}/llama/config.json"))
+    json.dump(config | {"model_type": "llava", "vocab_size": 511, "mm_vision_tower": os.path.abspath(f"{folder}/clip"),
+                        "mm_projector_type": "linear"}, open(f"{folder}/delta/config.json", "w"))
+
+
+def joined(folder, made):
+    import torch
+    from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM, LlavaForConditionalGeneration
+    model, report = LlavaForConditionalGeneration.from_pretrained(made, dtype=torch.float32, output_loading_info=True)
+    assert not any(report.values()), report
+    own = {k.replace("vision_model.", ""): v for k, v in model.state_dict().items()}
+    clip = CLIPModel.from_pretrained(f"{folder}/clip").vision_model.state_dict()
+    llama = LlamaForCausalLM.from_pretrained(f"{folder}/llama", dtype=torch.float32).state_dict()
+    theirs = {f"model.vision_tower.{k}": v for k, v in clip.items()}
+    theirs |= {k.replace("model.", "model.language_model."): v for k, v in llama.items()}
+    for k, v in theirs.items():
+        assert torch.equal(own[k][:v.shape[0]], v), k
+        if own[k].shape != v.shape:
+            assert torch.allclose(own[k][v.shape[0]:], v.mean(0).expand(2, -1), atol=1e-4), k
+    fresh = [k for k in own if k not in theirs]
+    assert all("multi_modal_projector" in k for k in fresh) and len(fresh) == 4, fresh
+    assert AutoTokenizer.from_pretrained(made).convert_tokens_to_ids(["<image>", "<pad>"]) == [508, 509]
+
+
+def same(a, b):
+    import torch
+    from safetensors.torch import load_file
+    a, b = load_file(a), load_file(b)
+    assert a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+
 def peft(base, adapter, merged):
     import torch
     from peft import PeftModel
@@ -175,6 +239,6 @@ def peft(base, adapter, merged):
 
 
 if __name__ == "__main__":
-    {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "peft": peft,
-     "queries": queries, "qformer": qformer, "words": words, "arrays": arrays, "perplexity": perplexity,
-     "processor": processor}[sys.argv[1]](*sys.argv[2:])
+    {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "parts": parts,
+     "joined": joined, "same": same, "peft": peft, "queries": queries, "qformer": qformer, "words": words,
+     "arrays": arrays, "perplexity": perplexity, "processor": processor}[sys.argv[1]](*sys.argv[2:])

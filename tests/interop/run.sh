@@ -3,6 +3,7 @@
 #   re-saved   ../shared/golden/llava-tiny through `lcl export`: its own reference logits
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
 #   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
+#   joined     a CLIPModel and a LlamaForCausalLM of transformers by `lcl import join`; a delta of torch.save by `import delta`
 #   folded     a fresh model with a linear projector and standardised features: the same
 #   queries    a fresh model with a Q-Former: what transformers' Blip2QFormerModel makes of its features
 #   gguf       the tuned and the golden model through `lcl export --to gguf`: every tensor, by check_gguf.py; and back again
@@ -110,6 +111,17 @@ smollm2() {
         "$lcl" forward --model $work/smollm2 --case $work/sentence.safetensors --out $work/forward.safetensors --quiet &&
         helper perplexity $work/sentence.safetensors $work/forward.safetensors 10.53
 }
+# A pair of GGUF files as one folder: every tensor of both.
+paired() {
+    "$lcl" import gguf --file $work/f32-gguf/model.gguf --mmproj $work/f32-gguf/mmproj.gguf --out $work/paired --quiet &&
+        "$python" "$golden/check_gguf.py" $work/f32-gguf/model.gguf $work/paired --mmproj $work/f32-gguf/mmproj.gguf &&
+        helper processor $work/paired $work/pictures
+}
+join() { "$lcl" import join --vision $work/parts/clip --text $work/parts/llama --out $work/joined --quiet; }
+sum() {
+    "$lcl" import delta --base $work/parts/llama --delta $work/parts/delta --out $work/summed --quiet &&
+        helper same $work/summed/model.safetensors $work/parts/sum.safetensors
+}
 
 helper pictures $work/pictures || exit 1
 "$lcl" pack --format imagefolder --images $work/pictures --out $work/pack.h5 --min-images 1 --quiet || exit 1
@@ -186,6 +198,11 @@ if [ -n "$llama" ]; then
     check 'llama.cpp: logits of the tuned text model, f32' llama_logits
     check 'llama.cpp: the pair answers about pictures, by its example' example $llama $work/f32-gguf
 fi
+check 'gguf: the tuned pair as a folder' paired
+check 'joined: parts made by transformers' helper parts $work/parts "$golden/llava-tiny"
+check 'joined: lcl import join' join
+check 'joined: transformers has every tensor of both' helper joined $work/parts $work/joined
+check 'joined: lcl import delta, the sums of torch' sum
 check 'adapted: lcl train, lcl export' tune adapted
 check 'adapted: lcl export --to peft' "$lcl" export $work/adapted --to peft --out $work/adapted-peft --quiet
 check 'adapted: peft merges our adapter to our folder' helper peft "$golden/llava-tiny" $work/adapted-peft $work/adapted-hf
