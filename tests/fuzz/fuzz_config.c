@@ -36,7 +36,7 @@ static void tiny_model(struct lcl_model_config *m, const char *overrides)
 static lcl_status make_table(const struct lcl_model_config *config)
 {
     struct lcl_model m;
-    if (config->text.n_layers > 32 || config->vision.n_layers > 32) return LCL_OK; /* slow */
+    if (config->text.n_layers > 4 || config->vision.n_layers > 4) return LCL_OK; /* slow */
     LCL_TRY(lcl_model_create(&m, config));
     lcl_model_free(&m);
     return LCL_OK;
