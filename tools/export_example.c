@@ -70,7 +70,8 @@ static const char ask_gguf[] =
     "answer = model.create_chat_completion([{\"role\": \"user\", \"content\": parts}], "
     "max_tokens=16, "
     "temperature=0)\n"
-    "print(answer[\"choices\"][0][\"message\"][\"content\"].strip())\n";
+    "print(answer[\"choices\"][0][\"message\"][\"content\"].strip())\n"
+    "model.close()\n";
 
 /* NAME = "text" in Python, which reads JSON's strings. */
 static void assign(FILE *f, const char *name, const char *text)
