@@ -254,10 +254,12 @@ static void uploads_outlive_their_source(void **state)
 enum { ANSWERS = 4, MAX_NEW = 12 };
 
 /* Every seventh answer that is asked about ends: lanes end one by one. */
-static bool ends(void *count, const struct lcl_ids *so_far)
+static lcl_status ends(void *count, int64_t run, const struct lcl_ids *so_far, bool *stop)
 {
+    (void)run;
     (void)so_far;
-    return ++*(int *)count % 7 == 0;
+    if (++*(int *)count % 7 == 0) *stop = true;
+    return LCL_OK;
 }
 
 /* Answers to the queries of one episode with one context. */
