@@ -78,15 +78,17 @@ static void keep_logits(struct smol *s)
     }
 }
 
-static bool first_token(void *ctx, const struct lcl_ids *so_far)
+static lcl_status first_token(void *ctx, int64_t run, const struct lcl_ids *so_far, bool *end)
 {
     struct smol *s = ctx;
-    if (so_far->n > 1) return false;
+    (void)run;
+    (void)end;
+    if (so_far->n > 1) return LCL_OK;
     keep_logits(s);
-    if (s->max_new == 1) return false;
+    if (s->max_new == 1) return LCL_OK;
     s->begin_s = lcl_time_s();
     s->begin_cpu_s = bench_cpu_s();
-    return false;
+    return LCL_OK;
 }
 
 lcl_status smol_run(struct smol *s)
@@ -98,7 +100,7 @@ lcl_status smol_run(struct smol *s)
     s->begin_cpu_s = bench_cpu_s();
     return lcl_generate(
         &s->generator, &s->batch, NULL, &is_branch,
-        &(struct lcl_generate_how){.max_new = s->max_new, .stop = first_token, .stop_ctx = s},
+        &(struct lcl_generate_how){.max_new = s->max_new, .token = first_token, .token_ctx = s},
         &s->answer);
 }
 
