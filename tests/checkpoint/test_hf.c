@@ -1,61 +1,8 @@
 /* HF LLaVA folders: every naming loads to the same parameters, what is saved loads again, and what
  * cannot be computed is refused by name. */
-#include "tests/support/support.h"
-
-#include "checkpoint/hf.h"
+#include "tests/support/hf_folder.h"
 
 #include <math.h>
-
-#include "model/model.h"
-
-static struct lcl_model_config small_config(void)
-{
-    return (struct lcl_model_config){.vision = {16, 8, 12, 20, 2, 3, LCL_GELU_QUICK, 1e-5},
-                                     .text = {.C = 16,
-                                              .F = 24,
-                                              .n_layers = 2,
-                                              .H = 4,
-                                              .G = 2,
-                                              .D = 4,
-                                              .V = 40,
-                                              .eps = 1e-6,
-                                              .rope_theta = 500000,
-                                              .rope_factor = 1,
-                                              .rope_low_freq_factor = 1,
-                                              .rope_high_freq_factor = 1,
-                                              .max_positions = 128},
-                                     .projector = LCL_PROJECTOR_MLP2,
-                                     .projector_bias = true,
-                                     .select_layer = -2,
-                                     .image_token = 38,
-                                     .bos_token = 1,
-                                     .eos_token = 2,
-                                     .pad_token = 39};
-}
-
-static void make_model(struct lcl_model *m, const struct lcl_model_config *c, uint64_t seed)
-{
-    ASSERT_OK(lcl_model_create(m, c));
-    ASSERT_OK(lcl_model_reserve(m, false, false, false));
-    fill_normal(m->params.value, m->params.n_elements, 1, seed);
-}
-
-static const char *fresh_dir(const char *name)
-{
-    static char path[2][300];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", temp_dir(), name);
-    ASSERT_OK(lcl_fs_mkdirs(path[turn]));
-    return path[turn];
-}
-
-static void write_text(const char *dir, const char *file, const char *text)
-{
-    char path[500];
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    ASSERT_OK(lcl_fs_write_atomic(path, text, strlen(text)));
-}
 
 static void assert_same_values(const struct lcl_model *a, const struct lcl_model *b)
 {
@@ -157,33 +104,6 @@ static void saved_folder_loads_again(void **state)
     lcl_model_free(&a);
 }
 
-/* Copies a folder's weights under other names: {from, to} pairs of prefixes, first match wins. */
-static void rename_tensors(const char *from_dir, const char *to_dir, const char *const (*rules)[2])
-{
-    struct lcl_safetensors st;
-    ASSERT_OK(lcl_st_open(from_dir, &st));
-    struct lcl_st_item *items = calloc(st.n_tensors, sizeof *items);
-    for (size_t i = 0; i < st.n_tensors; i++) {
-        const struct lcl_st_tensor *t = &st.tensors[i];
-        const char *const(*r)[2] = rules;
-        while ((*r)[0] && strncmp(t->name, (*r)[0], strlen((*r)[0])) != 0) r++;
-        const char *head = (*r)[0] ? (*r)[1] : "",
-                   *tail = t->name + ((*r)[0] ? strlen((*r)[0]) : 0);
-        items[i] = (struct lcl_st_item){.name = lcl_strdupf("%s%s", head, tail),
-                                        .dtype = t->dtype,
-                                        .source = t->dtype,
-                                        .n_dims = t->n_dims,
-                                        .data = t->data};
-        memcpy(items[i].shape, t->shape, sizeof t->shape);
-    }
-    char path[500];
-    snprintf(path, sizeof path, "%s/model.safetensors", to_dir);
-    ASSERT_OK(lcl_st_write(path, items, st.n_tensors, NULL));
-    for (size_t i = 0; i < st.n_tensors; i++) free((char *)(uintptr_t)items[i].name);
-    free(items);
-    lcl_st_close(&st);
-}
-
 static const char small_old_config[] =
     "{\"model_type\":\"llava\",\"image_token_index\":38,\"pad_token_id\":39,"
     "\"projector_hidden_act\":\"gelu\",\"torch_dtype\":\"float32\","
@@ -243,10 +163,11 @@ static void every_naming_is_the_same_model(void **state)
         char tower[400];
         snprintf(tower, sizeof tower, "%s/tower", dir);
         ASSERT_OK(lcl_fs_mkdirs(tower));
-        write_text(tower, "config.json",
-                   "{\"vision_config\":{\"image_size\":16,\"patch_size\":8,\"hidden_size\":12,"
-                   "\"intermediate_size\":20,\"num_hidden_layers\":2,\"num_attention_heads\":3}}");
-        write_text(dir, "config.json", cases[k].config);
+        ASSERT_OK(lcl_fs_write_text(
+            tower, "config.json",
+            "{\"vision_config\":{\"image_size\":16,\"patch_size\":8,\"hidden_size\":12,"
+            "\"intermediate_size\":20,\"num_hidden_layers\":2,\"num_attention_heads\":3}}"));
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", cases[k].config));
         rename_tensors(plain, dir, cases[k].rules);
         ASSERT_OK(lcl_hf_load_config(dir, &back));
         assert_same_config(&c, &back);
@@ -266,7 +187,7 @@ static void hub_defaults_are_filled(void **state)
     (void)state;
     const char *dir = fresh_dir("defaults");
     struct lcl_model_config c;
-    write_text(
+    ASSERT_OK(lcl_fs_write_text(
         dir, "config.json",
         "{\"architectures\":[\"LlavaForConditionalGeneration\"],\"ignore_index\":-100,"
         "\"image_token_index\":32000,\"model_type\":\"llava\",\"pad_token_id\":32001,"
@@ -278,7 +199,7 @@ static void hub_defaults_are_filled(void **state)
         "\"model_type\":\"clip_vision_model\",\"num_attention_heads\":16,"
         "\"num_hidden_layers\":24,\"patch_size\":14,\"projection_dim\":768,\"vocab_size\":32000},"
         "\"vision_feature_layer\":-2,\"vision_feature_select_strategy\":\"default\","
-        "\"vocab_size\":32064}");
+        "\"vocab_size\":32064}"));
     ASSERT_OK(lcl_hf_config_read(dir, NULL, &c));
     const struct lcl_model_config wanted = {
         .vision = {336, 14, 1024, 4096, 24, 16, LCL_GELU_QUICK, 1e-5},
@@ -303,10 +224,11 @@ static void hub_defaults_are_filled(void **state)
         .eos_token = 2,
         .pad_token = 32001};
     assert_same_config(&c, &wanted);
-    write_text(dir, "config.json", "{\"model_type\":\"llava\"}");
+    ASSERT_OK(lcl_fs_write_text(dir, "config.json", "{\"model_type\":\"llava\"}"));
     ASSERT_OK(lcl_hf_config_read(dir, NULL, &c));
     assert_true(c.vision.image_size == 336 && c.text.eps == 1e-6 && c.text.V == 32000);
-    write_text(dir, "config.json", "{\"model_type\":\"llava\",\"vision_config\":{}}");
+    ASSERT_OK(
+        lcl_fs_write_text(dir, "config.json", "{\"model_type\":\"llava\",\"vision_config\":{}}"));
     ASSERT_OK(lcl_hf_config_read(dir, NULL, &c));
     assert_true(c.vision.image_size == 224 && c.vision.patch_size == 32 && c.vision.C == 768);
 }
@@ -326,7 +248,7 @@ static void rope_keys_old_and_new(void **state)
     const char *dir = fresh_dir("rope");
     struct lcl_model_config c, back;
     for (int i = 0; i < 3; i++) {
-        write_text(dir, "config.json", configs[i]);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", configs[i]));
         ASSERT_OK(lcl_hf_config_read(dir, NULL, &c));
         assert_true(c.text.rope_theta == 5e5);
         assert_int_equal(c.text.rope_scaling, i < 2 ? LCL_ROPE_LLAMA3 : LCL_ROPE_LINEAR);
@@ -334,7 +256,7 @@ static void rope_keys_old_and_new(void **state)
         assert_int_equal(c.text.rope_original_positions, i < 2 ? 8192 : 0);
         char *text;
         ASSERT_OK(lcl_hf_config_write(&c, LCL_F32, &text));
-        write_text(dir, "config.json", text);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", text));
         free(text);
         ASSERT_OK(lcl_hf_config_read(dir, NULL, &back));
         assert_same_config(&c, &back);
@@ -375,7 +297,7 @@ static void what_cannot_be_computed_is_refused(void **state)
     const char *dir = fresh_dir("refused");
     struct lcl_model_config c;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        write_text(dir, "config.json", cases[i].config);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", cases[i].config));
         ASSERT_FAILS(lcl_hf_config_read(dir, NULL, &c), cases[i].code, cases[i].text);
     }
     struct lcl_model_config pooled = small_config();
@@ -399,7 +321,7 @@ static void wrong_tensors_are_listed(void **state)
     make_model(&a, &c, 7);
     ASSERT_OK(lcl_hf_save(plain, &a.params, &c, NULL));
     const char *dir = fresh_dir("wrong");
-    write_text(dir, "config.json", small_old_config);
+    ASSERT_OK(lcl_fs_write_text(dir, "config.json", small_old_config));
     rename_tensors(plain, dir, rules);
     c.text.V = 41;
     make_model(&b, &c, 8);
@@ -534,7 +456,7 @@ static void linear_projectors(void **state)
             memcpy(items[n++].shape, p->shape, sizeof p->shape);
         }
         ASSERT_OK(lcl_st_write_folder(dir, items, n, 0));
-        write_text(dir, "config.json", small_old_config);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", small_old_config));
         ASSERT_OK(lcl_hf_load_config(dir, &back));
         assert_int_equal(back.projector, LCL_PROJECTOR_LINEAR);
         make_model(&b, &back, 16);

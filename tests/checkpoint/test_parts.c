@@ -1,84 +1,6 @@
 /* Folders that hold a part of a model: CLIP's towers; and what a part that is taken lacks or has
  * too much. */
-#include "tests/support/support.h"
-
-#include "checkpoint/hf.h"
-#include "model/model.h"
-
-static struct lcl_model_config small_config(void)
-{
-    return (struct lcl_model_config){.vision = {16, 8, 12, 20, 2, 3, LCL_GELU_QUICK, 1e-5},
-                                     .text = {.C = 16,
-                                              .F = 24,
-                                              .n_layers = 2,
-                                              .H = 4,
-                                              .G = 2,
-                                              .D = 4,
-                                              .V = 40,
-                                              .eps = 1e-6,
-                                              .rope_theta = 500000,
-                                              .rope_factor = 1,
-                                              .rope_low_freq_factor = 1,
-                                              .rope_high_freq_factor = 1,
-                                              .max_positions = 128},
-                                     .projector = LCL_PROJECTOR_MLP2,
-                                     .projector_bias = true,
-                                     .select_layer = -2,
-                                     .image_token = 38,
-                                     .bos_token = 1,
-                                     .eos_token = 2,
-                                     .pad_token = 39};
-}
-
-static void make_model(struct lcl_model *m, const struct lcl_model_config *c, uint64_t seed)
-{
-    ASSERT_OK(lcl_model_create(m, c));
-    ASSERT_OK(lcl_model_reserve(m, false, false, false));
-    fill_normal(m->params.value, m->params.n_elements, 1, seed);
-}
-
-static const char *fresh_dir(const char *name)
-{
-    static char path[2][300];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", temp_dir(), name);
-    ASSERT_OK(lcl_fs_mkdirs(path[turn]));
-    return path[turn];
-}
-
-static void write_text(const char *dir, const char *file, const char *text)
-{
-    char path[500];
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    ASSERT_OK(lcl_fs_write_atomic(path, text, strlen(text)));
-}
-
-static void rename_tensors(const char *from_dir, const char *to_dir, const char *const (*rules)[2])
-{
-    struct lcl_safetensors st;
-    ASSERT_OK(lcl_st_open(from_dir, &st));
-    struct lcl_st_item *items = calloc(st.n_tensors, sizeof *items);
-    for (size_t i = 0; i < st.n_tensors; i++) {
-        const struct lcl_st_tensor *t = &st.tensors[i];
-        const char *const(*r)[2] = rules;
-        while ((*r)[0] && strncmp(t->name, (*r)[0], strlen((*r)[0])) != 0) r++;
-        const char *head = (*r)[0] ? (*r)[1] : "",
-                   *tail = t->name + ((*r)[0] ? strlen((*r)[0]) : 0);
-        items[i] = (struct lcl_st_item){.name = lcl_strdupf("%s%s", head, tail),
-                                        .dtype = t->dtype,
-                                        .source = t->dtype,
-                                        .n_dims = t->n_dims,
-                                        .data = t->data};
-        memcpy(items[i].shape, t->shape, sizeof t->shape);
-    }
-    char path[500];
-    snprintf(path, sizeof path, "%s/model.safetensors", to_dir);
-    ASSERT_OK(lcl_st_write(path, items, st.n_tensors, NULL));
-    for (size_t i = 0; i < st.n_tensors; i++) free((char *)(uintptr_t)items[i].name);
-    free(items);
-    lcl_st_close(&st);
-}
+#include "tests/support/hf_folder.h"
 
 /* CLIPModel's folder, with its text half; CLIPVisionModel's as transformers 4 and 5 write it. */
 static void towers_by_themselves(void **state)
@@ -112,7 +34,7 @@ static void towers_by_themselves(void **state)
     ASSERT_OK(lcl_hf_save(whole, &a.params, &c, NULL));
     for (int k = 0; k < 3; k++) {
         const char *dir = fresh_dir(cases[k].name);
-        write_text(dir, "config.json", cases[k].config);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", cases[k].config));
         rename_tensors(whole, dir, cases[k].rules);
         assert_true(lcl_hf_is_tower_folder(dir));
         assert_int_equal(lcl_hf_parts(dir), vision);

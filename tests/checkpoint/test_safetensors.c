@@ -209,13 +209,6 @@ static void truncation_is_refused(void **state)
     free(data);
 }
 
-static void write_text(const char *dir, const char *file, const char *text)
-{
-    char path[500];
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    ASSERT_OK(lcl_fs_write_atomic(path, text, strlen(text)));
-}
-
 static void shards_are_read_as_one(void **state)
 {
     (void)state;
@@ -263,14 +256,14 @@ static void bad_indices_are_refused(void **state)
     ASSERT_OK(lcl_fs_mkdirs(dir));
     struct lcl_safetensors st;
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_NOT_FOUND, "neither model.safetensors");
-    write_text(dir, "pytorch_model.bin", "x");
+    ASSERT_OK(lcl_fs_write_text(dir, "pytorch_model.bin", "x"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, "pytorch_model.bin");
     static const char index[] = "model.safetensors.index.json";
-    write_text(dir, index, "{\"weight_map\":{\"a\":\"../secret.safetensors\"}}");
+    ASSERT_OK(lcl_fs_write_text(dir, index, "{\"weight_map\":{\"a\":\"../secret.safetensors\"}}"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, "\"a\"");
-    write_text(dir, index, "{\"weight_map\":3}");
+    ASSERT_OK(lcl_fs_write_text(dir, index, "{\"weight_map\":3}"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, "weight_map");
-    write_text(dir, index, "{");
+    ASSERT_OK(lcl_fs_write_text(dir, index, "{"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, index);
     float x = 1;
     char path[400];
@@ -279,9 +272,10 @@ static void bad_indices_are_refused(void **state)
         ASSERT_OK(
             lcl_st_write(path, &(struct lcl_st_item){"a", LCL_F32, LCL_F32, 1, {1}, &x}, 1, NULL));
     }
-    write_text(dir, index, "{\"weight_map\":{\"b\":\"s1.safetensors\"}}");
+    ASSERT_OK(lcl_fs_write_text(dir, index, "{\"weight_map\":{\"b\":\"s1.safetensors\"}}"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, "\"b\" is not in s1.safetensors");
-    write_text(dir, index, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\"}}");
+    ASSERT_OK(lcl_fs_write_text(
+        dir, index, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\"}}"));
     ASSERT_FAILS(lcl_st_open(dir, &st), LCL_FORMAT, "both in");
 }
 

@@ -39,13 +39,6 @@ static const char tower_config[] =
     "{\"hidden_size\": 12, \"intermediate_size\": 20, \"num_hidden_layers\": 2, "
     "\"num_attention_heads\": 3, \"image_size\": 16, \"patch_size\": 8}}";
 
-static void write_text(const char *dir, const char *file, const char *text)
-{
-    char path[500];
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    ASSERT_OK(lcl_fs_write_atomic(path, text, strlen(text)));
-}
-
 /* Names as LLaVA v1 and CLIP have them. */
 static void v1_name(const char *name, char out[200])
 {
@@ -106,8 +99,8 @@ static void make_folder(char dir[300], const char *name, const char *tower)
     snprintf(below, sizeof below, "%s/clip", dir);
     ASSERT_OK(lcl_fs_mkdirs(below));
     snprintf(text, sizeof text, config, tower);
-    write_text(dir, "config.json", text);
-    write_text(below, "config.json", tower_config);
+    ASSERT_OK(lcl_fs_write_text(dir, "config.json", text));
+    ASSERT_OK(lcl_fs_write_text(below, "config.json", tower_config));
 }
 
 static void assert_same(const struct lcl_model *a, const struct lcl_model *b)
@@ -145,7 +138,7 @@ static void tower_in_a_folder(void **state)
         lcl_model_free(&back);
         char *whole = realpath(tower, NULL);
         snprintf(text, sizeof text, config, whole);
-        write_text(dir, "config.json", text);
+        ASSERT_OK(lcl_fs_write_text(dir, "config.json", text));
         free(whole);
     }
     /* A tower without its weights, and a name that is no folder. */
@@ -153,7 +146,7 @@ static void tower_in_a_folder(void **state)
     assert_int_equal(remove(text), 0);
     ASSERT_FAILS(lcl_hf_load_config(dir, &c), LCL_NOT_FOUND, "clip holds neither");
     snprintf(text, sizeof text, config, "someone/clip-of-their-own");
-    write_text(dir, "config.json", text);
+    ASSERT_OK(lcl_fs_write_text(dir, "config.json", text));
     ASSERT_FAILS(lcl_hf_load_config(dir, &c), LCL_UNSUPPORTED, "clip-of-their-own");
     write_weights(dir, tower, &m); /* --vision-tower */
     lcl_hf_use_tower(tower);

@@ -64,3 +64,15 @@ const char *at(const char *name)
     snprintf(path, sizeof paths[0], "%s/%s", temp_dir(), name);
     return path;
 }
+
+bool same_files(const char *a, const char *b)
+{
+    char *x, *y;
+    size_t n, m;
+    ASSERT_OK(lcl_fs_read(a, 1 << 26, &x, &n));
+    ASSERT_OK(lcl_fs_read(b, 1 << 26, &y, &m));
+    bool same = n == m && memcmp(x, y, n) == 0;
+    free(x);
+    free(y);
+    return same;
+}

@@ -19,6 +19,7 @@ int LCL_PRINTF(2, 3) lcl_after(const char *before, const char *format, ...);
 void says(const char *text);
 /* Path below temp_dir(), in a static buffer of its own for each of 32 calls. */
 const char *at(const char *name);
+bool same_files(const char *a, const char *b);
 
 #define SUCCEEDS(...)                                                \
     do {                                                             \

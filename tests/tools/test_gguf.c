@@ -12,18 +12,6 @@
 #include "model/model.h"
 #include "tests/support/tiny.h"
 
-static bool same_files(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    ASSERT_OK(lcl_fs_read(a, 1 << 26, &x, &n));
-    ASSERT_OK(lcl_fs_read(b, 1 << 26, &y, &m));
-    bool same = n == m && memcmp(x, y, n) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
 /* A trained tiny LLaVA, made once; with standardised features, whose export folds them. */
 static const char *tiny_run(void)
 {

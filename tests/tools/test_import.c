@@ -11,18 +11,6 @@
 #include "tests/support/tiny.h"
 #include "tests/support/torch_file.h"
 
-static bool same_files(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    ASSERT_OK(lcl_fs_read(a, 1 << 26, &x, &n));
-    ASSERT_OK(lcl_fs_read(b, 1 << 26, &y, &m));
-    bool same = n == m && memcmp(x, y, n) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
 /* Replaces every `from` by `to`, as long, in a file. */
 static void rename_in(const char *path, const char *from, const char *to)
 {
