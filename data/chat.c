@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/fs.h"
-
 /* What stands around messages. */
 struct format {
     const char *begin;     /* in Jinja alone: the token that begins a sequence */

@@ -21,6 +21,13 @@ static lcl_status print(const json_t *root, char **text, size_t *size)
     return *text ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a tokenizer");
 }
 
+json_t *tok_added_row(json_int_t id, const char *text, size_t size, bool special)
+{
+    return json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, size,
+                     "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special",
+                     (int)special);
+}
+
 /* Those that the vocabulary lacks, behind it. */
 static lcl_status add_to_list(const struct lcl_tokenizer *t, const struct lcl_special_token *tokens,
                               int n, char **text, size_t *size)
@@ -36,9 +43,7 @@ static lcl_status add_to_list(const struct lcl_tokenizer *t, const struct lcl_sp
     for (int i = 0; i < n; i++) {
         if (lcl_tokenizer_id(t, tokens[i].text) >= 0) continue;
         json_array_append_new(list,
-                              json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (int)id++,
-                                        "content", tokens[i].text, "single_word", 0, "lstrip", 0,
-                                        "rstrip", 0, "normalized", 0, "special", 1));
+                              tok_added_row(id++, tokens[i].text, strlen(tokens[i].text), true));
     }
     lcl_status status = print(root, text, size);
     json_decref(root);

@@ -3,7 +3,6 @@
 
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,9 +186,8 @@ static lcl_status make_added(const struct lcl_tokenizer_tables *t, json_t *added
     for (size_t i = 0; i < t->n_tokens; i++) {
         int type = type_of(t, i);
         if (type != CONTROL && type != UNKNOWN && type != USER_DEFINED) continue;
-        json_t *row = json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)i, "content",
-                                t->token[i], "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                "normalized", 0, "special", type != USER_DEFINED);
+        json_t *row =
+            tok_added_row((json_int_t)i, t->token[i], strlen(t->token[i]), type != USER_DEFINED);
         if (!row) return LCL_FAIL(LCL_FORMAT, "token %zu is no UTF-8 text", i);
         json_array_append_new(added, row);
     }

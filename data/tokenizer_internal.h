@@ -125,8 +125,16 @@ lcl_status tok_unigram_load(struct lcl_tokenizer *t, const json_t *model);
 lcl_status tok_unigram(const struct lcl_tokenizer *t, const char *s, size_t n, struct lcl_ids *out);
 
 /* tokenizer_load.c */
+const char *tok_string_of(const json_t *o, const char *key); /* "" where it is none */
+/* A special token by tokenizer_config.json's key, else the first of `names` that there is; or -1.
+ */
+int32_t tok_special_id(const struct lcl_tokenizer *t, const json_t *config, const char *key,
+                       const char *const *names, int n);
 lcl_status tok_load_text(const char *name, const char *json, size_t size, const char *config,
                          size_t config_size, struct lcl_tokenizer **out);
+
+/* tokenizer_add.c: a row of tokenizer.json's added_tokens; NULL where the text is no UTF-8. */
+json_t *tok_added_row(json_int_t id, const char *text, size_t size, bool special);
 
 /* tokenizer_gguf.c: llama.cpp's name for a way of splitting (words NULL: GPT-2's), or NULL. */
 const char *tok_gguf_pattern(const char *words, bool digits);

@@ -10,7 +10,7 @@ enum { MAX_STEPS = 64, MAX_ADDED = 1 << 16, MAX_TOKEN_BYTES = 1 << 16 };
 
 #define BAD(...) LCL_FAIL(LCL_FORMAT, __VA_ARGS__)
 
-static const char *string_of(const json_t *o, const char *key)
+const char *tok_string_of(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
@@ -53,7 +53,7 @@ static lcl_status parse_list(struct lcl_tokenizer *t, const json_t *o, const cha
                              const char *what, parse_fn parse, int depth)
 {
     if (!is_set(o)) return LCL_OK;
-    const char *type = string_of(o, "type");
+    const char *type = tok_string_of(o, "type");
     if (strcmp(type, "Sequence") != 0) {
         if (!*type) return BAD("the %s has no type", what);
         return parse(t, o, type);
@@ -88,7 +88,7 @@ static lcl_status parse_normalizer(struct lcl_tokenizer *t, const json_t *o, con
 
 static lcl_status metaspace_scheme(const json_t *o, enum tok_prepend *scheme, bool *never)
 {
-    const char *s = string_of(o, "prepend_scheme");
+    const char *s = tok_string_of(o, "prepend_scheme");
     bool legacy;
     LCL_TRY(flag_of(o, "add_prefix_space", true, &legacy));
     *never = *s ? strcmp(s, "never") == 0 : !legacy;
@@ -119,7 +119,7 @@ static lcl_status parse_metaspace(struct lcl_tokenizer *t, const json_t *o)
     LCL_TRY(tok_steps_push(&t->split, &step));
     step->kind = TOK_SPLIT;
     step->behavior = TOK_WITH_NEXT;
-    const char *mark = string_of(o, "replacement");
+    const char *mark = tok_string_of(o, "replacement");
     if (!*mark) return BAD("Metaspace has an empty replacement");
     return tok_step_set(&step->pattern, &step->pattern_size, mark, strlen(mark));
 }
@@ -152,7 +152,7 @@ static lcl_status parse_split(struct lcl_tokenizer *t, const json_t *o)
 {
     static const char *const names[] = {"Isolated", "Removed", "Contiguous", "MergedWithPrevious",
                                         "MergedWithNext"};
-    const char *name = string_of(o, "behavior");
+    const char *name = tok_string_of(o, "behavior");
     struct tok_step *step;
     LCL_TRY(tok_steps_push(&t->split, &step));
     step->kind = TOK_SPLIT;
@@ -209,7 +209,7 @@ static lcl_status parse_decoder(struct lcl_tokenizer *t, const json_t *o, const 
         step->kind = TOK_FROM_METASPACE;
         LCL_TRY(metaspace_scheme(o, &scheme, &never));
         step->prepend = never ? TOK_PREPEND_PLAIN : scheme;
-        const char *mark = string_of(o, "replacement");
+        const char *mark = tok_string_of(o, "replacement");
         if (!*mark) return BAD("Metaspace has an empty replacement");
         return tok_step_set(&step->pattern, &step->pattern_size, mark, strlen(mark));
     }
@@ -249,7 +249,7 @@ static lcl_status parse_post_processor(struct lcl_tokenizer *t, const json_t *o,
             after = true;
             continue;
         }
-        const char *name = string_of(json_object_get(item, "SpecialToken"), "id");
+        const char *name = tok_string_of(json_object_get(item, "SpecialToken"), "id");
         const json_t *ids = json_object_get(json_object_get(specials, name), "ids");
         if (!json_is_array(ids) || json_array_size(ids) == 0 || json_array_size(ids) > MAX_STEPS)
             return BAD("the template's special token \"%.100s\" has no ids", name);
@@ -285,7 +285,7 @@ static lcl_status load_vocab(struct lcl_tokenizer *t, json_t *vocab, const json_
     if (json_array_size(added) > MAX_ADDED) return BAD("more than %d added tokens", MAX_ADDED);
     json_object_foreach(vocab, key, v) LCL_TRY(check_id(v, key, n_tokens, &n_ids));
     json_array_foreach(added, i, v)
-        LCL_TRY(check_id(json_object_get(v, "id"), string_of(v, "content"), n_tokens, &n_ids));
+        LCL_TRY(check_id(json_object_get(v, "id"), tok_string_of(v, "content"), n_tokens, &n_ids));
     LCL_TRY(tok_vocab_init(t, n_ids));
     json_object_keylen_foreach(vocab, key, n_key, v)
     {
@@ -444,7 +444,7 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
 {
     const json_t *model = json_object_get(root, "model");
     const json_t *added = json_object_get(root, "added_tokens");
-    const char *type = string_of(model, "type");
+    const char *type = tok_string_of(model, "type");
     json_t *vocab = json_object_get(model, "vocab");
     if (!json_is_object(model)) return BAD("there is no \"model\"");
     bool unigram = strcmp(type, "Unigram") == 0;
@@ -452,7 +452,8 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
     if (unigram ? !json_is_array(vocab) : !json_is_object(vocab) || json_object_size(vocab) == 0)
         return BAD("model.vocab is not a %s", unigram ? "list of pieces" : "map of tokens to ids");
     if (is_set(added) && !json_is_array(added)) return BAD("added_tokens is not a list");
-    if (*string_of(model, "continuing_subword_prefix") || *string_of(model, "end_of_word_suffix"))
+    if (*tok_string_of(model, "continuing_subword_prefix") ||
+        *tok_string_of(model, "end_of_word_suffix"))
         return unsupported("model with", "continuing_subword_prefix or end_of_word_suffix");
     if (json_number_value(json_object_get(model, "dropout")) > 0)
         return unsupported("model with", "dropout");
@@ -466,19 +467,18 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
     LCL_TRY(load_merges(t, json_object_get(model, "merges")));
     t->unk = -1;
     if (is_set(json_object_get(model, "unk_token"))) {
-        const char *unk = string_of(model, "unk_token");
+        const char *unk = tok_string_of(model, "unk_token");
         t->unk = tok_vocab_find(t, unk, strlen(unk));
         if (t->unk < 0) return BAD("unk_token \"%.100s\" is not in the vocabulary", unk);
     }
     return load_added(t, added);
 }
 
-/* A special token by tokenizer_config.json's key, else by the names that are usual. */
-static int32_t special_id(const struct lcl_tokenizer *t, const json_t *config, const char *key,
-                          const char *const *names, int n)
+int32_t tok_special_id(const struct lcl_tokenizer *t, const json_t *config, const char *key,
+                       const char *const *names, int n)
 {
     const json_t *v = json_object_get(config, key);
-    const char *s = json_is_object(v) ? string_of(v, "content") : string_of(config, key);
+    const char *s = json_is_object(v) ? tok_string_of(v, "content") : tok_string_of(config, key);
     if (*s && lcl_tokenizer_id(t, s) >= 0) return lcl_tokenizer_id(t, s);
     for (int i = 0; i < n; i++)
         if (lcl_tokenizer_id(t, names[i]) >= 0) return lcl_tokenizer_id(t, names[i]);
@@ -491,9 +491,9 @@ static void find_specials(struct lcl_tokenizer *t, const json_t *config)
     static const char *const eos[] = {"</s>", "<|eot_id|>", "<|end_of_text|>", "<|im_end|>",
                                       "<|endoftext|>"};
     static const char *const image[] = {"<image>"};
-    t->bos = special_id(t, config, "bos_token", bos, 4);
-    t->eos = special_id(t, config, "eos_token", eos, 5);
-    t->image = special_id(t, config, "image_token", image, 1);
+    t->bos = tok_special_id(t, config, "bos_token", bos, 4);
+    t->eos = tok_special_id(t, config, "eos_token", eos, 5);
+    t->image = tok_special_id(t, config, "image_token", image, 1);
 }
 
 static lcl_status build(struct lcl_tokenizer *t, const json_t *root, const json_t *config)

@@ -280,13 +280,6 @@ static lcl_status model_json(const struct model *m, json_t *root)
     return status;
 }
 
-static void add_token(json_t *list, json_int_t id, const char *text, size_t size, bool special)
-{
-    json_array_append_new(list, json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id,
-                                          "content", text, size, "single_word", 0, "lstrip", 0,
-                                          "rstrip", 0, "normalized", 0, "special", (int)special));
-}
-
 static bool is_listed(const json_t *list, json_int_t id)
 {
     for (size_t i = 0; i < json_array_size(list); i++)
@@ -310,7 +303,8 @@ static void add_beside(const json_t *config, const json_t *added, json_t *list)
     json_object_foreach((json_t *)(uintptr_t)added, key, v)
     {
         if (json_is_integer(v) && !is_listed(list, json_integer_value(v)))
-            add_token(list, json_integer_value(v), key, strlen(key), false);
+            json_array_append_new(list,
+                                  tok_added_row(json_integer_value(v), key, strlen(key), false));
     }
 }
 
@@ -363,7 +357,8 @@ static lcl_status whole_json(const struct model *m, const json_t *config, const 
     for (size_t i = 0; i < m->n; i++) {
         const struct piece *p = &m->pieces[i];
         if (p->type == CONTROL || p->type == UNKNOWN || p->type == USER_DEFINED)
-            add_token(list, (json_int_t)i, p->text, p->size, p->type != USER_DEFINED);
+            json_array_append_new(
+                list, tok_added_row((json_int_t)i, p->text, p->size, p->type != USER_DEFINED));
     }
     add_beside(config, added, list);
     json_object_set_new(root, "version", json_string("1.0"));

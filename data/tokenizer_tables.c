@@ -7,12 +7,6 @@
 #include "data/tokenizer_gguf.h"
 #include "data/tokenizer_internal.h"
 
-static const char *string_of(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 /* ---- splitting ---- */
 
 /* What a pre-tokenizer is made of, as far as llama.cpp's patterns go. */
@@ -23,14 +17,14 @@ struct splitting {
 
 static void look_at(const json_t *o, struct splitting *s)
 {
-    const char *type = string_of(o, "type");
+    const char *type = tok_string_of(o, "type");
     const json_t *list = json_object_get(o, "pretokenizers");
-    const char *regex = string_of(json_object_get(o, "pattern"), "Regex");
+    const char *regex = tok_string_of(json_object_get(o, "pattern"), "Regex");
     for (size_t i = 0; i < json_array_size(list) && strcmp(type, "Sequence") == 0; i++)
         look_at(json_array_get(list, i), s);
     if (strcmp(type, "Sequence") == 0) return;
     bool isolated = strcmp(type, "Split") == 0 && *regex && !s->byte_level &&
-                    strcmp(string_of(o, "behavior"), "Isolated") == 0 &&
+                    strcmp(tok_string_of(o, "behavior"), "Isolated") == 0 &&
                     !json_is_true(json_object_get(o, "invert"));
     if (strcmp(type, "ByteLevel") == 0 && !s->byte_level) {
         s->byte_level = true;
@@ -79,13 +73,13 @@ static bool prepends(const json_t *root)
     const json_t *steps = json_object_get(normalizer, "normalizers");
     const json_t *meta = json_object_get(root, "pre_tokenizer");
     size_t i;
-    if (strcmp(string_of(normalizer, "type"), "Prepend") == 0) return true;
+    if (strcmp(tok_string_of(normalizer, "type"), "Prepend") == 0) return true;
     json_array_foreach(steps, i, one)
     {
-        if (strcmp(string_of(one, "type"), "Prepend") == 0) return true;
+        if (strcmp(tok_string_of(one, "type"), "Prepend") == 0) return true;
     }
-    return strcmp(string_of(meta, "type"), "Metaspace") == 0 &&
-           strcmp(string_of(meta, "prepend_scheme"), "never") != 0 &&
+    return strcmp(tok_string_of(meta, "type"), "Metaspace") == 0 &&
+           strcmp(tok_string_of(meta, "prepend_scheme"), "never") != 0 &&
            !json_is_false(json_object_get(meta, "add_prefix_space"));
 }
 
@@ -219,20 +213,14 @@ static lcl_status fill_scores(const struct lcl_tokenizer *t, const json_t *list,
 /* ---- all of it ---- */
 
 /* A special token that tokenizer_config.json names, by its text or as an object; -1 without one. */
-static int32_t special_id(const struct lcl_tokenizer *t, const json_t *config, const char *key)
-{
-    const json_t *v = json_object_get(config, key);
-    const char *name = json_is_object(v) ? string_of(v, "content") : json_string_value(v);
-    return name ? lcl_tokenizer_id(t, name) : -1;
-}
-
 static lcl_status fill_names(const struct lcl_tokenizer *t, bool bytes,
                              struct lcl_tokenizer_tables *out)
 {
     json_t *config =
         t->config_json ? json_loadb(t->config_json, t->config_size, JSON_ALLOW_NUL, NULL) : NULL;
-    const char *template = string_of(config, "chat_template");
-    int32_t unk = special_id(t, config, "unk_token"), pad = special_id(t, config, "pad_token");
+    const char *template = tok_string_of(config, "chat_template");
+    int32_t unk = tok_special_id(t, config, "unk_token", NULL, 0),
+            pad = tok_special_id(t, config, "pad_token", NULL, 0);
     out->model = strdup(bytes ? "gpt2" : "llama");
     out->chat_template = *template ? strdup(template) : NULL;
     out->bos = t->bos;
@@ -250,7 +238,7 @@ static lcl_status fill_tables(const struct lcl_tokenizer *t, const json_t *root,
                               struct lcl_tokenizer_tables *out)
 {
     bool bytes = splits_bytes(root);
-    const char *type = string_of(json_object_get(root, "model"), "type");
+    const char *type = tok_string_of(json_object_get(root, "model"), "type");
     const json_t *list = json_object_get(json_object_get(root, "model"), "merges");
     if (*type && strcmp(type, "BPE") != 0)
         return LCL_FAIL_HINT(LCL_UNSUPPORTED, "export with --to hf",

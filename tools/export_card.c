@@ -145,25 +145,16 @@ static lcl_status card_text(const struct export_request *r, const struct lcl_env
     return status;
 }
 
-static lcl_status put(const char *dir, const char *name, const char *text)
-{
-    char *path = lcl_strdupf("%s/%s", dir, name);
-    lcl_status status = path ? lcl_fs_write_atomic(path, text, strlen(text))
-                             : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    free(path);
-    return status;
-}
-
 lcl_status export_card_write(const struct export_request *r, const struct lcl_env *e,
                              const struct lcl_config *c, const char *dir)
 {
     char *text;
     lcl_status status = card_text(r, e, c, &text);
-    if (status == LCL_OK) status = put(dir, "README.md", text);
+    if (status == LCL_OK) status = lcl_fs_write_text(dir, "README.md", text);
     free(text);
     if (status != LCL_OK || r->to == EXPORT_LLAVA_V1 || r->text_only) return status;
     status = export_example(r, e, c, &text);
-    if (status == LCL_OK) status = put(dir, "example.py", text);
+    if (status == LCL_OK) status = lcl_fs_write_text(dir, "example.py", text);
     free(text);
     return status;
 }

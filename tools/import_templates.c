@@ -1,7 +1,6 @@
 /* lcl import templates: the texts of the official LCL layout, from a user's clone of its code, as a
  * file for data.template. They are looked for in string literals of Python files and in lists of
  * JSON files, by the words that they are known to hold. */
-#include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

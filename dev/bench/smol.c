@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include "checkpoint/hf.h"
-#include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
 #include "cpu/cpu.h"
