@@ -34,7 +34,7 @@ tests_of() {
     name=$(basename "$1" .cu)
     case $name in
     partials) echo linear norm ;;
-    attention_*) echo attention ;;
+    attention_bwd* | attention_wgmma) echo attention ;;
     *) [ -f "tests/ops/test_$name.c" ] && echo "$name" ;;
     esac
 }
