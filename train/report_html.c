@@ -124,7 +124,9 @@ static void put_head(struct lcl_text *t, const struct report *r)
     lcl_text_puts(t, "<p class=\"eyebrow\">lcl report &#183; ");
     lcl_text_html(t, r->dir);
     lcl_text_puts(t, h.lcl ? "</p>\n<h1>Link-context learning on classes never trained on</h1>\n"
-                           : "</p>\n<h1>Training report</h1>\n");
+                     : r->sweep ? "</p>\n<h1>Experiment</h1>\n"
+                                : "</p>\n<h1>Training report</h1>\n");
+    if (!h.lcl && r->sweep) return;
     if (!h.lcl) {
         lcl_text_puts(t,
                       "<p class=\"lead\">No evaluation of the trained model is here yet; the page "
@@ -309,6 +311,7 @@ static void put_nav(struct lcl_text *t, const struct report *r)
     for (int i = 0; i < r->n_runs; i++) config = config || r->runs[i].config;
     lcl_text_puts(t, "<nav aria-label=\"Sections\">");
     if (r->results.n_rows) lcl_text_puts(t, "<a href=\"#accuracy\">Accuracy</a>");
+    if (r->sweep) lcl_text_puts(t, "<a href=\"#sweep\">Figures</a>");
     if (r->n_views) lcl_text_puts(t, "<a href=\"#episodes\">Episodes</a>");
     if (r->n_runs) lcl_text_puts(t, "<a href=\"#training\">Training</a>");
     if (r->sheet) lcl_text_puts(t, "<a href=\"#neighbors\">Neighbors</a>");
@@ -329,6 +332,7 @@ void report_html_page(struct lcl_text *t, struct report *r)
     put_head(t, r);
     put_nav(t, r);
     put_accuracy(t, r);
+    report_html_sweep(t, r);
     report_html_episodes(t, r);
     report_html_training(t, r);
     put_sheet(t, r);

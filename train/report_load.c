@@ -251,6 +251,11 @@ lcl_status report_load(struct report *r, const char *dir)
         return LCL_FAIL_HINT(LCL_NOT_FOUND, "give a run's output_dir, or the demo's folder",
                              "%s is no folder", dir);
     LCL_TRY(load_runs(r));
+    LCL_TRY(report_load_sweep(r));
+    if (r->sweep) {
+        report_note(r, "Curves and episodes of a run: lcl report %s/RUN/seed-N.", dir);
+        return lcl_text_check(&r->notes);
+    }
     load_results(r);
     if (!r->n_runs && !r->results.n_rows)
         return LCL_FAIL_HINT(LCL_NOT_FOUND,
@@ -271,6 +276,7 @@ void report_free(struct report *r)
     }
     lcl_episode_views_free(r->views, r->n_views);
     free(r->sheet);
+    report_free_sweep(r);
     free(r->config);
     lcl_text_free(&r->notes);
 }

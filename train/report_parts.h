@@ -27,6 +27,7 @@ struct report {
     char views_file[64];
     uint8_t *sheet; /* neighbors.png; NULL: none */
     size_t sheet_size;
+    struct json_t *sweep;  /* sweep.json; NULL: none */
     char *config;          /* DIR/config.yaml when DIR is no run itself */
     struct lcl_text notes; /* <li> items: what was left out and why */
 };
@@ -44,13 +45,18 @@ extern const char report_page_css[], report_chart_css[];
 void report_html_page(struct lcl_text *t, struct report *r);
 void report_html_training(struct lcl_text *t, struct report *r);
 void report_html_episodes(struct lcl_text *t, struct report *r);
+/* Figures of lcl sweep, where DIR/sweep.json is; report_load calls the first. */
+LCL_CHECKED lcl_status report_load_sweep(struct report *r);
+void report_free_sweep(struct report *r);
+void report_html_sweep(struct lcl_text *t, struct report *r);
 /* "91.2 %"; "n/a" for NaN. */
 void report_percent(struct lcl_text *t, double share);
 
 /* ---- charts ---- */
 /* What a row of results.json is called for people; the row's own name where it is not known. */
 const char *report_row_title(const char *row);
-int report_row_series(const char *row); /* colour, dash and marker of a row: 0.. */
+/* Colour, dash and marker of a row, 0..: by its name, or by its place in a figure of a sweep. */
+int report_row_series(const struct lcl_results *r, int row);
 /* One panel of accuracy by shots in its own <svg>; false, nothing written, when no row has that
  * measure. */
 bool report_svg_accuracy(struct lcl_text *t, const struct lcl_results *r,

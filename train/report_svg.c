@@ -96,9 +96,10 @@ static void draw_frame(struct lcl_text *t, const struct frame *f, const double *
         tick_text(t, x_ticks[i], false);
         lcl_text_puts(t, "</text>");
     }
-    lcl_text_printf(t,
-                    "<text class=\"tk\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-                    f->x0 + f->width / 2, bottom + 38, x_title);
+    lcl_text_printf(t, "<text class=\"tk\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
+                    f->x0 + f->width / 2, bottom + 38);
+    lcl_text_html(t, x_title);
+    lcl_text_puts(t, "</text>\n");
 }
 
 /* ---- markers and rows ---- */
@@ -134,17 +135,24 @@ static const struct {
                   {"shuffled_labels", "shuffled support labels"},
                   {"prototype", "nearest prototype on vision features"}};
 
-int report_row_series(const char *row)
+enum { N_TITLES = sizeof row_titles / sizeof *row_titles };
+
+static int known_row(const char *row)
 {
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < N_TITLES; i++)
         if (strcmp(row_titles[i].name, row) == 0) return i;
-    return 5;
+    return N_TITLES;
+}
+
+int report_row_series(const struct lcl_results *r, int row)
+{
+    return r->axis ? row % N_SERIES : known_row(r->rows[row].name);
 }
 
 const char *report_row_title(const char *row)
 {
-    int i = report_row_series(row);
-    return i < 5 ? row_titles[i].title : row;
+    int i = known_row(row);
+    return i < N_TITLES ? row_titles[i].title : row;
 }
 
 /* ---- accuracy by shots ---- */
@@ -239,7 +247,8 @@ static void note_rows_below(struct lcl_text *t, const struct lcl_results *r,
 }
 
 static void draw_cell(struct lcl_text *t, const struct frame *f, int series, double x, double v,
-                      const double interval[2], const struct lcl_result_cell *c, const char *title)
+                      const double interval[2], const struct lcl_result_cell *c, const char *title,
+                      const char *axis)
 {
     if (!isnan(interval[0]) && !isnan(interval[1]))
         lcl_text_printf(t, "<path class=\"wk\" d=\"M%.1f %.1fV%.1fm-3 0h6M%.1f %.1fh6\"/>", x,
@@ -247,16 +256,18 @@ static void draw_cell(struct lcl_text *t, const struct frame *f, int series, dou
     report_svg_marker(t, series, x, at_y(f, v));
     lcl_text_puts(t, "><title>");
     lcl_text_html(t, title);
-    lcl_text_printf(t, ", %lld shots: %.1f %%", (long long)c->shots, 100 * v);
+    lcl_text_printf(t, axis ? ", at %lld: %.1f %%" : ", %lld shots: %.1f %%", (long long)c->shots,
+                    100 * v);
     if (!isnan(interval[0]) && !isnan(interval[1]))
         lcl_text_printf(t, " (95 %% interval %.1f to %.1f)", 100 * interval[0], 100 * interval[1]);
     lcl_text_puts(t, "</title></path>");
 }
 
-static void draw_row(struct lcl_text *t, const struct frame *f, const struct lcl_result_row *row,
-                     enum lcl_result_measure measure, double shift)
+static void draw_row(struct lcl_text *t, const struct frame *f, const struct lcl_results *r,
+                     int index, enum lcl_result_measure measure, double shift)
 {
-    int series = report_row_series(row->name);
+    const struct lcl_result_row *row = &r->rows[index];
+    int series = report_row_series(r, index);
     double interval[2];
     bool drawn = false;
     lcl_text_printf(t, "<g class=\"s%d\">", series);
@@ -273,7 +284,7 @@ static void draw_row(struct lcl_text *t, const struct frame *f, const struct lcl
         double v = lcl_result_value(&row->cells[k], measure, interval);
         if (!isnan(v))
             draw_cell(t, f, series, at_x(f, (double)row->cells[k].shots) + shift, v, interval,
-                      &row->cells[k], report_row_title(row->name));
+                      &row->cells[k], report_row_title(row->name), r->axis);
     }
     lcl_text_puts(t, "</g>\n");
 }
@@ -289,7 +300,7 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
     struct frame f = accuracy_frame(r, measure, x0, y0, shots, n_shots);
     lcl_text_printf(t, "<text class=\"ti\" x=\"%.1f\" y=\"%.1f\">%s</text>", x0, y0 - 16,
                     measure_titles[measure]);
-    draw_frame(t, &f, shots, n_shots, "support pictures (shots)");
+    draw_frame(t, &f, shots, n_shots, r->axis ? r->axis : "support pictures (shots)");
     lcl_text_printf(t,
                     "<path class=\"chance\" d=\"M%.1f %.1fh%.1f\"><title>chance: 50 %%</title>"
                     "</path>\n",
@@ -301,7 +312,7 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
         apart = fmin(apart, 0.7 * (at_x(&f, shots[i]) - at_x(&f, shots[i - 1])) / (shown + 1));
     for (int i = r->n_rows - 1; i >= 0; i--)
         if (is_drawn(&r->rows[i], measure))
-            draw_row(t, &f, &r->rows[i], measure, apart * ((shown - 1) / 2.0 - k++));
+            draw_row(t, &f, r, i, measure, apart * ((shown - 1) / 2.0 - k++));
     note_rows_below(t, r, measure, x0, y0 + f.height + 62);
 }
 
@@ -348,7 +359,7 @@ void report_html_legend(struct lcl_text *t, const struct lcl_results *r)
     for (int i = 0; i < r->n_rows; i++) {
         lcl_text_puts(t,
                       "<li><svg class=\"chart key\" viewBox=\"0 0 34 14\" aria-hidden=\"true\">");
-        draw_key(t, report_row_series(r->rows[i].name), 0, 7);
+        draw_key(t, report_row_series(r, i), 0, 7);
         lcl_text_puts(t, "</svg>");
         lcl_text_html(t, report_row_title(r->rows[i].name));
         lcl_text_puts(t, "</li>\n");
@@ -382,7 +393,7 @@ lcl_status lcl_plot_accuracy(const struct lcl_results *results, struct lcl_text 
         if (chance)
             lcl_text_printf(svg, "<path class=\"chance\" d=\"M%.1f %.1fh34\"/>", x, y);
         else
-            draw_key(svg, report_row_series(results->rows[i].name), x, y);
+            draw_key(svg, report_row_series(results, i), x, y);
         lcl_text_printf(svg, "<text x=\"%.1f\" y=\"%.1f\">", x + 44, y + 4.5);
         lcl_text_html(svg, chance ? "chance" : report_row_title(results->rows[i].name));
         lcl_text_puts(svg, "</text>\n");

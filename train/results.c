@@ -127,28 +127,34 @@ static void write_cell(struct lcl_text *t, const struct lcl_result_cell *c)
     lcl_text_puts(t, "}");
 }
 
+void lcl_results_text(const struct lcl_results *r, struct lcl_text *t)
+{
+    lcl_text_puts(t, "{\n");
+    for (int i = 0; i < r->n_rows; i++) {
+        lcl_text_puts(t, "  ");
+        lcl_text_json_string(t, r->rows[i].name);
+        lcl_text_puts(t, ": {\n");
+        for (int k = 0; k < r->rows[i].n; k++) {
+            write_cell(t, &r->rows[i].cells[k]);
+            lcl_text_puts(t, k + 1 < r->rows[i].n ? ",\n" : "\n");
+        }
+        lcl_text_puts(t, "  },\n");
+    }
+    lcl_text_puts(t, "  \"seconds\": {");
+    for (int i = 0; i < r->n_seconds; i++) {
+        lcl_text_puts(t, i ? ", " : "");
+        lcl_text_json_string(t, r->seconds[i].name);
+        lcl_text_puts(t, ": ");
+        lcl_text_json_number(t, r->seconds[i].seconds);
+    }
+    lcl_text_puts(t, "}\n}");
+}
+
 lcl_status lcl_results_save(const struct lcl_results *r, const char *path)
 {
     struct lcl_text t = {0};
-    lcl_text_puts(&t, "{\n");
-    for (int i = 0; i < r->n_rows; i++) {
-        lcl_text_puts(&t, "  ");
-        lcl_text_json_string(&t, r->rows[i].name);
-        lcl_text_puts(&t, ": {\n");
-        for (int k = 0; k < r->rows[i].n; k++) {
-            write_cell(&t, &r->rows[i].cells[k]);
-            lcl_text_puts(&t, k + 1 < r->rows[i].n ? ",\n" : "\n");
-        }
-        lcl_text_puts(&t, "  },\n");
-    }
-    lcl_text_puts(&t, "  \"seconds\": {");
-    for (int i = 0; i < r->n_seconds; i++) {
-        lcl_text_puts(&t, i ? ", " : "");
-        lcl_text_json_string(&t, r->seconds[i].name);
-        lcl_text_puts(&t, ": ");
-        lcl_text_json_number(&t, r->seconds[i].seconds);
-    }
-    lcl_text_puts(&t, "}\n}\n");
+    lcl_results_text(r, &t);
+    lcl_text_puts(&t, "\n");
     lcl_status status = lcl_text_check(&t);
     if (status == LCL_OK) status = lcl_fs_write_atomic(path, t.data, t.size);
     lcl_text_free(&t);
@@ -184,6 +190,11 @@ static lcl_status read_interval(const json_t *object, const char *key, const cha
     return LCL_OK;
 }
 
+static bool is_count(const char *key)
+{
+    return strcmp(key, "episodes") == 0 || strcmp(key, "seeds") == 0;
+}
+
 static lcl_status read_cell(struct lcl_results *r, const char *path, const char *row,
                             const char *shots, const json_t *object)
 {
@@ -196,8 +207,7 @@ static lcl_status read_cell(struct lcl_results *r, const char *path, const char 
         return LCL_FAIL(LCL_FORMAT, "%s: wanted a shot count with an object", where);
     struct lcl_result_cell *c = NULL;
     LCL_TRY(lcl_results_cell(r, row, n, &c));
-#define X(name) \
-    LCL_TRY(read_number(object, #name, where, strcmp(#name, "episodes") == 0 ? 1e15 : 1, &c->name));
+#define X(name) LCL_TRY(read_number(object, #name, where, is_count(#name) ? 1e15 : 1, &c->name));
     LCL_RESULTS_FIELDS(X)
 #undef X
 #define X(name) LCL_TRY(read_interval(object, #name, where, c->name));
@@ -206,8 +216,9 @@ static lcl_status read_cell(struct lcl_results *r, const char *path, const char 
     return LCL_OK;
 }
 
-static lcl_status read_all(const json_t *root, const char *path, struct lcl_results *out)
+lcl_status lcl_results_read(const json_t *root, const char *path, struct lcl_results *out)
 {
+    memset(out, 0, sizeof *out);
     const char *name, *key;
     json_t *row, *value;
     if (!json_is_object(root)) return LCL_FAIL(LCL_FORMAT, "%s: no JSON object", path);
@@ -239,7 +250,7 @@ lcl_status lcl_results_load(const char *path, struct lcl_results *out)
     json_t *root = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
     free(data);
     if (!root) return LCL_FAIL(LCL_FORMAT, "%s:%d: %s", path, error.line, error.text);
-    lcl_status status = read_all(root, path, out);
+    lcl_status status = lcl_results_read(root, path, out);
     json_decref(root);
     return status;
 }

@@ -10,10 +10,10 @@
 #ifndef LCL_TRAIN_RESULTS_H
 #define LCL_TRAIN_RESULTS_H
 
-#include "core/status.h"
+#include "train/text.h"
 
 enum {
-    LCL_RESULTS_MAX_ROWS = 16,
+    LCL_RESULTS_MAX_ROWS = 64,
     LCL_RESULTS_MAX_CELLS = 64,
     LCL_RESULTS_MAX_SECONDS = 32,
     LCL_RESULTS_NAME_BYTES = 64
@@ -22,7 +22,8 @@ enum {
 /* Numbers of a cell: X(key). Shares in 0..1; NaN where not measured.
  *   greedy: first quoted string of the greedy answer equals the label; likelihood: the label is the
  * likelier one; official: the official code's substring rule; positive, negative: greedy on queries
- * of either class; unparsed: greedy answers without a quoted string; episodes: support sets. */
+ * of either class; unparsed: greedy answers without a quoted string; episodes: support sets; seeds:
+ * of how many runs this is the mean (sweeps). */
 #define LCL_RESULTS_FIELDS(X) \
     X(greedy)                 \
     X(likelihood)             \
@@ -30,7 +31,8 @@ enum {
     X(positive)               \
     X(negative)               \
     X(unparsed)               \
-    X(episodes)
+    X(episodes)               \
+    X(seeds)
 /* Intervals of a cell: [low, high], NaN where not measured. */
 #define LCL_RESULTS_INTERVALS(X) \
     X(ci95)                      \
@@ -53,6 +55,8 @@ struct lcl_result_row {
 };
 
 struct lcl_results {
+    const char *axis; /* what the cells' numbers are where they are no shots (figures of a sweep):
+                         not kept in files; NULL: shots */
     int n_rows;
     struct lcl_result_row rows[LCL_RESULTS_MAX_ROWS];
     int n_seconds;
@@ -79,6 +83,11 @@ enum lcl_result_measure { LCL_BY_GREEDY, LCL_BY_LIKELIHOOD };
 double lcl_result_value(const struct lcl_result_cell *c, enum lcl_result_measure measure,
                         double interval[2]);
 
+/* The JSON object; the same read, `path` named in messages. */
+struct json_t;
+void lcl_results_text(const struct lcl_results *r, struct lcl_text *t);
+LCL_CHECKED lcl_status lcl_results_read(const struct json_t *root, const char *path,
+                                        struct lcl_results *out);
 LCL_CHECKED lcl_status lcl_results_save(const struct lcl_results *r, const char *path);
 /* Unknown keys of a cell are left out; a wrong type, a share outside 0..1 or a bad shot count is
  * LCL_FORMAT. */

@@ -30,7 +30,7 @@ struct fuzz_target {
     X(safetensors) X(index) X(gguf) X(torch) X(pickle) X(delta) X(tokenizer_json)               \
     X(tokenizer_model) X(template) X(python)                                                    \
     X(hf_config) X(preprocessor) X(adapter_config) X(adapter_model) X(model_config) X(config)   \
-    X(metrics) X(png) X(jpeg) X(webp) X(gif) X(pack) X(manifest) X(state)
+    X(sweep) X(metrics) X(png) X(jpeg) X(webp) X(gif) X(pack) X(manifest) X(state)
 // clang-format on
 
 #define FUZZ_DECLARE(name) extern const struct fuzz_target fuzz_##name;

@@ -8,6 +8,7 @@
 #include "model/model.h"
 #include "tests/support/tiny.h"
 #include "train/metrics.h"
+#include "train/sweep.h"
 
 static lcl_status read_run(const char *path, const struct fuzz_file *f)
 {
@@ -23,6 +24,33 @@ static size_t run_seeds(struct fuzz_file *seeds)
                          "stages:\n  - {name: a, max_steps: 5}\n  - name: b\n    max_steps: 9\n"
                          "    data:\n      strategy: 2-way-weight\n      background: \"1,2,3\"\n");
     return 2;
+}
+
+/* No config that a case names is there, so reading ends at the first; placeholders are filled in.
+ */
+static lcl_status read_sweep(const char *path, const struct fuzz_file *f)
+{
+    struct lcl_sweep *s;
+    struct lcl_sweep_unit *units;
+    int n;
+    (void)f;
+    LCL_TRY(lcl_sweep_load(path, &s));
+    lcl_status status = lcl_sweep_units(s, &units, &n);
+    if (status == LCL_OK) lcl_sweep_units_free(s, units, n);
+    lcl_sweep_free(s);
+    return status;
+}
+
+static size_t sweep_seeds(struct fuzz_file *seeds)
+{
+    seeds[0] = fuzz_text("output_dir: o\nseeds: [1, 2]\nset: {max_steps: 2, data: {shots: 4}}\n"
+                         "runs:\n  a: {model: x, seeds: [1], eval: {lcl: {}}}\n"
+                         "  b: {model: \"{a}/{seed}\", set: {init_from: \"{output_dir}\"},\n"
+                         "      eval: {lcl: {}, f: {eval.shots: [2, 4]}}}\n"
+                         "figures:\n  - {title: t, runs: [a, b], paper: {p: {2: 0.5}}}\n"
+                         "  - {title: u, axis: x, note: n, shots: 2, points: {0: lcl, 1: f}, "
+                         "runs: [b]}\n");
+    return 1;
 }
 
 static void tiny_model(struct lcl_model_config *m, const char *overrides)
@@ -200,6 +228,11 @@ const struct fuzz_target fuzz_preprocessor = {.name = "preprocessor",
                                               .seeds = preprocessor_seeds,
                                               .read = read_preprocessor,
                                               .words = fuzz_json_words};
+const struct fuzz_target fuzz_sweep = {.name = "sweep",
+                                       .file = "sweep.yaml",
+                                       .seeds = sweep_seeds,
+                                       .read = read_sweep,
+                                       .words = yaml_words};
 const struct fuzz_target fuzz_metrics = {.name = "metrics",
                                          .file = "metrics.jsonl",
                                          .seeds = metrics_seeds,
