@@ -158,6 +158,11 @@ static void test_cross(void **state)
         attn_add_cross(&many, (int32_t[]){257, 140}, (int32_t[]){33, 130}, 2);
         attn_fill(&many, 72);
         check_cross(&many, dtype ? LCL_BF16 : LCL_F32);
+        struct attn_problem odd = {.H = 3, .G = 1, .D = 16}; /* rows of q alone at odd places */
+        attn_add_cross(&odd, queries, keys, 5);
+        odd.q_pad = 14;
+        attn_fill(&odd, 74);
+        check_cross(&odd, dtype ? LCL_BF16 : LCL_F32);
     }
 }
 

@@ -270,6 +270,30 @@ static void test_chunks(void **state)
     buf_end();
 }
 
+/* Every token but a few is as likely: threads of a GPU meet them in another order than that of
+ * their numbers. */
+static void test_first_of_equals(void **state)
+{
+    (void)state;
+    enum { C = 4, V = 3000, FIRST = 9 };
+    struct lcl_exec *ex = test_exec();
+    double hidden[C] = {1, 0, 0, 0}, weight[V * C] = {0};
+    int32_t row = 0, argmax = -1;
+    for (int v = 0; v < V; v++) weight[v * C] = v < FIRST ? 1 : 2;
+    struct lcl_head_xent_args a = {.T = 1,
+                                   .C = C,
+                                   .V = V,
+                                   .S = 1,
+                                   .logit_scale = 1,
+                                   .hidden_TC = buf_of(hidden, C, LCL_F32),
+                                   .weight_VC = buf_of(weight, V * C, LCL_F32),
+                                   .row_S = &row,
+                                   .argmax_S = &argmax};
+    ASSERT_OK(ex->ops->head_xent_fwd(ex, &a));
+    assert_int_equal(argmax, FIRST);
+    buf_end();
+}
+
 static void test_choices_without_targets(void **state)
 {
     (void)state;
@@ -311,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_forward_and_backward),
         cmocka_unit_test(test_bf16_gradients),
         cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_first_of_equals),
         cmocka_unit_test(test_choices_without_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,11 +77,16 @@ static double y_at(const struct problem *p, int64_t m, int64_t n)
     return 0.75 * s + p->bias[n];
 }
 
-static void check(const int64_t size[3], lcl_dtype blocks, lcl_dtype dtype, bool accumulate)
+static void check(const int64_t size[3], lcl_dtype blocks, lcl_dtype dtype, bool accumulate,
+                  bool bias)
 {
     struct lcl_exec *ex = test_exec();
     struct problem p = problem_new(size, blocks, dtype);
     struct lcl_linear_args a = args_of(&p, dtype, accumulate);
+    if (!bias) {
+        a.bias_N = NULL;
+        memset(p.bias, 0, (size_t)p.N * sizeof *p.bias);
+    }
     double *y = dbl_new((size_t)(p.M * p.N)), *d_x = dbl_new((size_t)(p.M * p.K));
     for (int64_t m = 0; m < p.M; m++)
         for (int64_t n = 0; n < p.N; n++) {
@@ -105,15 +110,18 @@ static void test_both_halves(void **state)
                                       {33, 257, 96}, {100, 96, 160}};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         for (int kind = 0; kind < 8; kind++)
-            check(size[i], kind & 1 ? LCL_Q4_0 : LCL_Q8_0, kind & 2 ? LCL_BF16 : LCL_F32, kind & 4);
+            check(size[i], kind & 1 ? LCL_Q4_0 : LCL_Q8_0, kind & 2 ? LCL_BF16 : LCL_F32, kind & 4,
+                  true);
 }
 
 /* Weights of several panels, forward (N cut) and backward (K cut). */
 static void test_panels(void **state)
 {
     (void)state;
-    check((int64_t[]){11, 900, 4096}, LCL_Q4_0, LCL_F32, false);
-    check((int64_t[]){9, 4100, 800}, LCL_Q8_0, LCL_BF16, true);
+    check((int64_t[]){11, 900, 4096}, LCL_Q4_0, LCL_F32, false, true);
+    check((int64_t[]){9, 4100, 800}, LCL_Q8_0, LCL_BF16, true, true);
+    check((int64_t[]){1, 32768, 288}, LCL_Q8_0, LCL_F32, false, true); /* panels of a GPU */
+    check((int64_t[]){1, 288, 32768}, LCL_Q4_0, LCL_F32, false, false);
 }
 
 /* sum(d_y * y) */

@@ -77,6 +77,7 @@ static void test_rotation(void **state)
         check_case(33, 2, 64, 64, 1.25, dtypes[t]);
         check_case(257, 1, 66, 0, 1, dtypes[t]);
         check_case(3, 20, 128, 128, 1, dtypes[t]);
+        check_case(2, 1, 128, 0, 1, dtypes[t]); /* more angles than a GPU's threads */
     }
 }
 

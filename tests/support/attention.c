@@ -34,6 +34,7 @@ void attn_add_cross(struct attn_problem *p, const int32_t *queries, const int32_
 {
     int32_t q = 0, k = 0;
     p->cross = true;
+    p->q_pad = 8;
     for (int i = 0; i < n; i++) k += keys[i];
     for (int i = 0; i < n; i++) {
         q += queries[i];
@@ -157,7 +158,7 @@ double attn_loss(void *ctx)
 /* Copies the columns of q from qkv to a matrix of q alone, or back. */
 static void copy_q(const struct attn_problem *p, char *qkv, char *q, size_t element, bool back)
 {
-    size_t bytes = (size_t)(p->H * p->D) * element, pad = ATTN_Q_PAD * element,
+    size_t bytes = (size_t)(p->H * p->D) * element, pad = (size_t)p->q_pad * element,
            width = (size_t)attn_row_width(p) * element;
     for (int64_t t = 0; t < p->T; t++, qkv += width, q += bytes + pad)
         memcpy(back ? qkv : q, back ? q : qkv, bytes);
@@ -182,7 +183,7 @@ struct attn_buffers attn_run(struct attn_problem *p, lcl_dtype dtype, bool backw
                                     0};
     char *q = NULL, *d_q = NULL;
     if (p->cross) {
-        b.args.q_stride = out_width + ATTN_Q_PAD;
+        b.args.q_stride = out_width + p->q_pad;
         b.args.q = q = buf_new((size_t)(p->T * b.args.q_stride), dtype);
         b.args.d_q = d_q = buf_new((size_t)(p->T * b.args.q_stride), dtype);
         copy_q(p, qkv, q, bytes, false);

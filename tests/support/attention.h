@@ -5,12 +5,13 @@
 
 #include "tests/support/support.h"
 
-enum { ATTN_MAX_RUNS = 80, ATTN_Q_PAD = 8 };
+enum { ATTN_MAX_RUNS = 80 };
 
 struct attn_problem {
     int64_t T, H, G, D, pad; /* pad: unused elements at the end of each packed row */
     bool causal;
-    bool cross; /* q and d_q are matrices of their own, [T, H * D + ATTN_Q_PAD] */
+    bool cross;    /* q and d_q are matrices of their own, [T, H * D + q_pad] */
+    int64_t q_pad; /* 8 as attn_add_cross sets it */
     int n_runs;
     struct lcl_attn_run runs[ATTN_MAX_RUNS];
     double *qkv, *d_out; /* [T, row], [T, H * D] */
