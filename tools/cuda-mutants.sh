@@ -145,11 +145,17 @@ candidates() {
         FNR == 1 { seen[FILENAME] = 1 }' "$@"
 }
 
-# N of the lines, in an order that depends on the seed alone.
+# N of the lines, in an order by seed and text alone: where one is excused, or lines move, the others stay drawn.
 draw() {
-    awk -v seed="$SEED" '
-        BEGIN { x = (seed * 7919 + 12345) % 2147483647; if (x <= 0) x = 1; for (i = 0; i < 20; i++) x = x * 16807 % 2147483647 }
-        { x = x * 16807 % 2147483647; printf "%010d\t%s\n", x, $0 }' | sort | cut -f2- | head -n "$N"
+    awk -F '\t' -v seed="$SEED" '
+        BEGIN { for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i }
+        {
+            text = $1 $3
+            h = seed + 1
+            for (i = 1; i <= length(text); i++) h = (h * 16807 + code[substr(text, i, 1)]) % 2147483647
+            for (i = 0; i < 3; i++) h = h * 16807 % 2147483647
+            printf "%010d\t%s\n", h, $0
+        }' | LC_ALL=C sort | cut -f2- | head -n "$N"
 }
 
 # How to compile FILE and to link its tests, with @ for the folder of the mutant: from what make would do.
