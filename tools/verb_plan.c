@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "tools/cli.h"
 #include "train/device.h"
-#include "train/plan.h"
+#include "train/plan_gpus.h"
 
 enum { BATCHES = 64 };
 
@@ -214,10 +214,58 @@ static json_t *json_stage(const struct stage *s)
     return root;
 }
 
-static lcl_status print_json(const struct planned *p)
+/* ---- GPUs that are not here ---- */
+
+static const int64_t gpu_counts[] = {1, 4, 8, 64};
+enum { N_COUNTS = sizeof gpu_counts / sizeof *gpu_counts };
+
+static void print_projection(const struct planned *p, const struct lcl_gpu_kind *kind)
+{
+    char took[24];
+    printf("\non %s, a projection:\n", kind->name);
+    for (int i = 0; i < p->n; i++) {
+        const struct stage *s = &p->stages[i];
+        printf(
+            "  %s\n    GPUs  lanes      steps   s/step  (sums)   tokens/s       time  GPU hours\n",
+            name_of(s));
+        for (int k = 0; k < N_COUNTS; k++) {
+            const struct lcl_projection r =
+                lcl_plan_project(&s->plan, s->config, kind, gpu_counts[k]);
+            printf("  %6lld %6lld %10.0f %8.3g  %6.2g %10.0f %10s %10.4g\n", (long long)r.gpus,
+                   (long long)r.lanes, r.steps, r.step_s, r.sums_s, r.tokens_per_s,
+                   lcl_format_duration(r.stage_s, took), (double)r.gpus * r.stage_s / 3600);
+        }
+    }
+    printf("%s", lcl_projection_assumptions);
+}
+
+static json_t *json_projection(const struct stage *s, const struct lcl_gpu_kind *kind)
+{
+    json_t *rows = json_array();
+    for (int k = 0; k < N_COUNTS; k++) {
+        const struct lcl_projection r = lcl_plan_project(&s->plan, s->config, kind, gpu_counts[k]);
+        json_t *row = json_object();
+        json_object_set_new(row, "gpu", json_string(kind->name));
+        json_object_set_new(row, "gpus", json_integer(r.gpus));
+        json_object_set_new(row, "lanes", json_integer(r.lanes));
+        json_object_set_new(row, "steps", json_real(r.steps));
+        json_object_set_new(row, "seconds_per_step", json_real(r.step_s));
+        json_object_set_new(row, "seconds_of_sums", json_real(r.sums_s));
+        json_object_set_new(row, "tokens_per_second", json_real(r.tokens_per_s));
+        json_object_set_new(row, "seconds", json_real(r.stage_s));
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+static lcl_status print_json(const struct planned *p, const struct lcl_gpu_kind *kind)
 {
     json_t *stages = json_array(), *root = json_object();
-    for (int i = 0; i < p->n; i++) json_array_append_new(stages, json_stage(&p->stages[i]));
+    for (int i = 0; i < p->n; i++) {
+        json_t *stage = json_stage(&p->stages[i]);
+        if (kind) json_object_set_new(stage, "projection", json_projection(&p->stages[i], kind));
+        json_array_append_new(stages, stage);
+    }
     json_object_set_new(root, "stages", stages);
     if (isfinite(p->free_memory))
         json_object_set_new(root, "free_memory_bytes", json_real(p->free_memory));
@@ -253,7 +301,8 @@ static void print_sum(const struct planned *p)
            isfinite(p->free_disk) ? lcl_format_bytes(p->free_disk, room) : "unknown");
 }
 
-static lcl_status plan(const char *path, const struct cli_list *sets, double gpu_gib, bool json)
+static lcl_status plan(const char *path, const struct cli_list *sets, double gpu_gib,
+                       const struct lcl_gpu_kind *kind, bool json)
 {
     struct lcl_run_config *run = malloc(sizeof *run);
     struct planned *p = calloc(1, sizeof *p);
@@ -267,10 +316,11 @@ static lcl_status plan(const char *path, const struct cli_list *sets, double gpu
     forget_missing_origin(run);
     LCL_TRY_GOTO(plan_stages(&e, run, gpu_gib, p));
     if (json) {
-        LCL_TRY_GOTO(print_json(p));
+        LCL_TRY_GOTO(print_json(p, kind));
     } else {
         for (int i = 0; i < p->n; i++) print_stage(&p->stages[i]);
         print_sum(p);
+        if (kind) print_projection(p, kind);
     }
     for (int i = 0; i < p->n; i++) {
         const struct stage *s = &p->stages[i];
@@ -288,10 +338,15 @@ static lcl_status run(int argc, char **argv)
 {
     struct cli_list sets = {0};
     double gpu_gib = 0;
+    const char *gpu = NULL;
+    const struct lcl_gpu_kind *kind = NULL;
     bool json = false;
     const struct cli_option options[] = {
         {"--gpu-memory", CLI_FLOAT, &gpu_gib, .low = 0, .high = 1e6, .value = "GIB",
          .doc = "plan for a GPU of so much memory, which need not be here"},
+        {"--gpu", CLI_STR, &gpu, .value = "KIND",
+         .doc = "a100, h100, h200, b200 or rtx4090: its memory, and a projection of the time on 1, "
+                "4, 8 and 64 of them"},
         {"--json", CLI_FLAG, &json, .doc = "print one JSON object"},
         CLI_SET_OPTION(&sets),
         CLI_END};
@@ -311,7 +366,10 @@ static lcl_status run(int argc, char **argv)
                  "CUDA's libraries."};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
-    return args.help ? LCL_OK : plan(args.v[0], &sets, gpu_gib, json);
+    if (args.help) return LCL_OK;
+    if (gpu) LCL_TRY(lcl_gpu_kind(gpu, &kind));
+    if (kind && gpu_gib == 0) gpu_gib = kind->memory_gib;
+    return plan(args.v[0], &sets, gpu_gib, kind, json);
 }
 
 const struct cli_verb verb_plan = {"plan", "memory, disk and time of a run, before it", 25, run};

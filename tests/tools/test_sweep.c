@@ -2,6 +2,7 @@
 #include "tests/support/command.h"
 
 #include <jansson.h>
+#include <math.h>
 
 #include "core/fs.h"
 #include "tests/support/tiny.h"
@@ -39,6 +40,8 @@ static const char *sweep_file(const char *shots)
         temp_dir(), shots, temp_dir(), temp_dir(), temp_dir());
     return tiny_file("sweep.yaml", text);
 }
+
+static bool near(double x, double y) { return fabs(x - y) <= 1e-8; }
 
 static json_t *summary(void)
 {
@@ -83,13 +86,11 @@ static void test_runs_what_is_not_done(void **state)
     SUCCEEDS("sweep %s", file);
     says("[6/6] weight, seed 2");
     json_t *root = summary();
-    assert_float_equal(number(root, 0, "2-way", "4", "likelihood"), mean_of("2-way", "lcl", "4"),
-                       1e-8);
-    assert_float_equal(number(root, 0, "2-way", "4", "seeds"), 2, 0);
-    assert_float_equal(number(root, 0, "before", "2", "seeds"), 1, 0);
-    assert_float_equal(number(root, 0, "Printed", "4", "greedy"), 0.75, 1e-8);
-    assert_float_equal(number(root, 1, "2-way", "1", "likelihood"), mean_of("2-way", "few", "2"),
-                       1e-8);
+    assert_true(near(number(root, 0, "2-way", "4", "likelihood"), mean_of("2-way", "lcl", "4")));
+    assert_true(near(number(root, 0, "2-way", "4", "seeds"), 2));
+    assert_true(near(number(root, 0, "before", "2", "seeds"), 1));
+    assert_true(near(number(root, 0, "Printed", "4", "greedy"), 0.75));
+    assert_true(near(number(root, 1, "2-way", "1", "likelihood"), mean_of("2-way", "few", "2")));
     json_decref(root);
     SUCCEEDS("sweep %s", file); /* all is done: nothing is trained or asked */
     assert_null(strstr(output, "evaluated in"));

@@ -3,7 +3,7 @@
 
 #include "tests/data/fake_pack.h"
 
-#include "train/plan.h"
+#include "train/plan_gpus.h"
 #include "train/step.h"
 
 enum { STEPS = 4 };
@@ -298,6 +298,35 @@ static void the_machine_is_measured(void **state)
     destroy(&f, &e);
 }
 
+static bool near(double x, double y) { return fabs(x - y) <= 1e-9 * fabs(y); }
+
+static void many_gpus_are_projected(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    const struct lcl_gpu_kind *h100;
+    lcl_config_defaults(&c);
+    c.bf16 = true;
+    c.lanes = 8;
+    c.max_steps = 1000;
+    const struct lcl_plan p = {.flops = 8e15, .tokens = 8000, .n_trainable = 1000000000};
+    ASSERT_FAILS(lcl_gpu_kind("h10", &h100), LCL_CONFIG, "no GPU is called \"h10\"");
+    ASSERT_OK(lcl_gpu_kind("h100", &h100));
+    const struct lcl_projection one = lcl_plan_project(&p, &c, h100, 1),
+                                four = lcl_plan_project(&p, &c, h100, 4),
+                                many = lcl_plan_project(&p, &c, h100, 64);
+    assert_true(near(one.step_s, 8e15 / (0.4 * h100->bf16)));
+    assert_true(one.sums_s == 0 && one.steps == 1000);
+    assert_true(near(four.compute_s, one.compute_s / 4));
+    assert_true(near(four.sums_s, 2 * 4e9 * 0.75 / (0.7 * h100->link_bytes)));
+    assert_true(near(four.step_s, four.compute_s));     /* the backward covers the sums */
+    assert_true(many.lanes == 64 && many.steps == 125); /* the same samples */
+    assert_true(many.sums_s > four.sums_s);             /* over the network */
+    assert_true(near(many.tokens_per_s, 64000 / many.step_s));
+    c.lanes = 3; /* two GPUs: one has two lanes */
+    assert_true(near(lcl_plan_project(&p, &c, h100, 2).compute_s, one.step_s * 2 / 3));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +337,7 @@ int main(void)
         cmocka_unit_test(too_little_memory_names_the_keys),
         cmocka_unit_test(a_model_of_seven_billion_is_planned_and_refused),
         cmocka_unit_test(the_machine_is_measured),
+        cmocka_unit_test(many_gpus_are_projected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
