@@ -265,6 +265,34 @@ out:
     return status;
 }
 
+/* Tensors of the text tower that config.json knows nothing of. */
+static lcl_status refuse_more_text(const char *dir, const struct lcl_params *t)
+{
+    struct lcl_safetensors st;
+    struct lcl_misfits bad = {0};
+    LCL_TRY(lcl_hf_open(dir, &st));
+    for (size_t i = 0; i < st.n_tensors; i++) {
+        const char *name = st.tensors[i].name;
+        if (strncmp(name, "text_model.", 11) == 0 && !lcl_hf_is_buffer(name) &&
+            !lcl_params_find((struct lcl_params *)(uintptr_t)t, name))
+            lcl_misfits_add(&bad, "left over: %.200s", name);
+    }
+    lcl_st_close(&st);
+    return lcl_misfits_refuse(&bad, dir, "the weights and text_config of config.json differ");
+}
+
+lcl_status lcl_hf_clip_load(const char *dir, bool bf16, struct lcl_clip *m)
+{
+    struct lcl_clip_config config;
+    LCL_TRY(lcl_hf_clip_config(dir, &config));
+    LCL_TRY(lcl_clip_create(m, &config));
+    lcl_status status = lcl_model_reserve(&m->model, bf16, false, false);
+    if (status == LCL_OK) status = lcl_hf_load(dir, &m->model.params, 1u << LCL_PART_VISION, NULL);
+    if (status == LCL_OK) status = refuse_more_text(dir, &m->model.params);
+    if (status != LCL_OK) lcl_clip_free(m);
+    return status;
+}
+
 lcl_status lcl_hf_match_projector(const char *file, const struct lcl_safetensors *st,
                                   const struct lcl_params *t, const struct lcl_st_tensor ***of_row)
 {

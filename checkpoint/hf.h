@@ -69,6 +69,10 @@ LCL_CHECKED lcl_status lcl_hf_match(const char *where, const struct lcl_safetens
 LCL_CHECKED lcl_status lcl_hf_match_projector(const char *file, const struct lcl_safetensors *st,
                                               const struct lcl_params *t,
                                               const struct lcl_st_tensor ***of_row);
+/* A CLIPModel whole: its table, and values from the folder's weights (text_model.*,
+ * visual_projection, text_projection beside the tower). The caller frees it by lcl_clip_free.
+ * Fails as lcl_hf_load does. */
+LCL_CHECKED lcl_status lcl_hf_clip_load(const char *dir, bool bf16, struct lcl_clip *m);
 /* Fills the projector's rows from such a file. */
 LCL_CHECKED lcl_status lcl_hf_load_projector(const char *file, struct lcl_params *t);
 

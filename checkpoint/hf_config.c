@@ -404,6 +404,46 @@ static void read_clip(const struct reader *root, struct lcl_model_config *m)
         fail_value(root, "vision_config", "an object with the tower's sizes");
 }
 
+/* CLIPTextConfig's defaults. */
+static void read_clip_text(const struct reader *r, struct lcl_clip_config *c)
+{
+    must_be_type(r, "model_type", "clip_text_model");
+    c->text = (struct lcl_vision_config){.image_size = 1, .patch_size = 1};
+    c->text.C = whole(r, "hidden_size", 512, 4, 65536);
+    c->text.F = whole(r, "intermediate_size", 2048, 4, 262144);
+    c->text.n_layers = whole(r, "num_hidden_layers", 12, 1, 512);
+    c->text.H = whole(r, "num_attention_heads", 8, 1, 512);
+    c->text.act = activation(r, "hidden_act", "quick_gelu");
+    c->text.eps = number(r, "layer_norm_eps", 1e-5, 0, 1);
+    c->V = whole(r, "vocab_size", 49408, 1, 1 << 24);
+    c->positions = whole(r, "max_position_embeddings", 77, 2, 65536);
+    c->eos = 49407;
+    read_id(r, "eos_token_id", &c->eos);
+}
+
+lcl_status lcl_hf_clip_config(const char *dir, struct lcl_clip_config *c)
+{
+    json_t *object = NULL;
+    lcl_status status = LCL_OK;
+    char *path = lcl_strdupf("%s/config.json", dir);
+    *c = (struct lcl_clip_config){0};
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    LCL_TRY_GOTO(load_json(path, &object));
+    const struct reader root = {path, "", object, &status};
+    const struct reader vision = inside(&root, "vision_config", "vision_config.");
+    const struct reader text = inside(&root, "text_config", "text_config.");
+    const char *type = word(&root, "model_type", "");
+    if (strcmp(type, "clip") != 0) refuse(&root, "model_type", type, "clip");
+    if (!vision.object) fail_value(&root, "vision_config", "an object with the tower's sizes");
+    read_vision(&vision, &c->image);
+    read_clip_text(&text, c);
+    c->P = whole(&root, "projection_dim", 512, 1, 65536);
+out:
+    json_decref(object);
+    free(path);
+    return status;
+}
+
 /* ---- the HF layout ---- */
 
 static void read_hf(const struct reader *root, struct lcl_model_config *m)

@@ -3,7 +3,7 @@
 #define LCL_CHECKPOINT_HF_CONFIG_H
 
 #include "checkpoint/safetensors.h"
-#include "model/config.h"
+#include "model/clip.h"
 
 enum { LCL_HF_CONFIG_BYTES = 4 << 20 }; /* larger ones are refused */
 
@@ -16,6 +16,8 @@ enum { LCL_HF_CONFIG_BYTES = 4 << 20 }; /* larger ones are refused */
  * compute, naming the key. */
 LCL_CHECKED lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
                                           struct lcl_model_config *m);
+/* Of a CLIPModel, with its text tower and projections. LCL_UNSUPPORTED for other models. */
+LCL_CHECKED lcl_status lcl_hf_clip_config(const char *dir, struct lcl_clip_config *c);
 /* The folder of mm_vision_tower of dir/config.json, where it is one: below dir, absolute, or from
  * the working folder. *tower malloc'd, NULL where it is none or is not named. */
 LCL_CHECKED lcl_status lcl_hf_tower_folder(const char *dir, char **tower);

@@ -34,6 +34,7 @@ void lcl_tokenizer_free(struct lcl_tokenizer *t)
     free(t->by_text);
     free(t->merges);
     free(t->score);
+    free(t->word_end);
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].content);
     free(t->added);
     pcre2_code_free(t->word);

@@ -7,7 +7,8 @@
 
 static lcl_status parse(const char *json, size_t size, const char *what, json_t **root)
 {
-    *root = json_loadb(json, size, JSON_ALLOW_NUL, NULL);
+    json_error_t error;
+    *root = tok_config(json, size, &error);
     if (json_is_object(*root)) return LCL_OK;
     json_decref(*root);
     *root = NULL;

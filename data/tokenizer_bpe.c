@@ -188,6 +188,18 @@ static bool add_bytes(const struct lcl_tokenizer *t, struct word *w, const char 
     return true;
 }
 
+/* The token of the character s[i, i + size) of a word; the last one's ends in the tokenizer's mark.
+ */
+static int32_t first_symbol(const struct lcl_tokenizer *t, const char *s, size_t n, size_t i,
+                            size_t size)
+{
+    char marked[4 + TOK_WORD_END_BYTES];
+    if (!t->word_end || i + size < n) return tok_vocab_find(t, s + i, size);
+    memcpy(marked, s + i, size);
+    memcpy(marked + size, t->word_end, t->word_end_size);
+    return tok_vocab_find(t, marked, size + t->word_end_size);
+}
+
 /* The characters of the word as first symbols: own token, else byte tokens, else <unk>. */
 static lcl_status word_begin(const struct lcl_tokenizer *t, struct word *w, const char *s, size_t n)
 {
@@ -196,7 +208,7 @@ static lcl_status word_begin(const struct lcl_tokenizer *t, struct word *w, cons
         uint32_t code;
         int size = tok_utf8(s + i, n - i, &code);
         if (size == 0) return LCL_FAIL(LCL_FORMAT, "text is not UTF-8 at byte %zu", i);
-        int32_t id = tok_vocab_find(t, s + i, (size_t)size);
+        int32_t id = first_symbol(t, s, n, i, (size_t)size);
         if (id >= 0) {
             if (unknown) word_add(w, t->unk);
             unknown = 0;

@@ -42,6 +42,21 @@ static lcl_status convert_model(const char *path, const char *config, size_t con
     return LCL_OK;
 }
 
+static lcl_status convert_clip(const char *path, char **text, size_t *size)
+{
+    char *merges = NULL, *json = NULL;
+    size_t merges_size = 0;
+    LCL_TRY(read_beside(path, "merges.txt", &merges, &merges_size));
+    lcl_status status = merges ? tok_clip_json(*text, *size, merges, merges_size, &json)
+                               : LCL_FAIL(LCL_NOT_FOUND, "there is no merges.txt beside it");
+    free(merges);
+    if (status != LCL_OK) return lcl_fail_context(status, "%s", path);
+    free(*text);
+    *text = json;
+    *size = strlen(json);
+    return LCL_OK;
+}
+
 lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl_tokenizer **out)
 {
     char *json = NULL, *config = NULL, *specials = NULL;
@@ -52,6 +67,8 @@ lcl_status lcl_tokenizer_load(const char *tokenizer_json, struct lcl_tokenizer *
     LCL_TRY_GOTO(read_beside(tokenizer_json, "tokenizer_config.json", &config, &config_size));
     if (is_sentencepiece(json, size))
         LCL_TRY_GOTO(convert_model(tokenizer_json, config, config_size, &json, &size));
+    else if (strcmp(lcl_fs_basename(tokenizer_json), "vocab.json") == 0)
+        LCL_TRY_GOTO(convert_clip(tokenizer_json, &json, &size));
     LCL_TRY_GOTO(read_beside(tokenizer_json, "special_tokens_map.json", &specials, &specials_size));
     LCL_TRY_GOTO(tok_load_text(tokenizer_json, json, size, config, config_size, out));
     (*out)->config_json = config;
@@ -66,11 +83,13 @@ out:
     return status;
 }
 
-/* FOLDER/NAME of what is there, malloc'd: tokenizer.json first, in the folder and above it. */
+/* FOLDER/NAME of what is there, malloc'd: tokenizer.json first, in the folder and above it; last
+ * CLIP's vocab.json, which needs merges.txt beside it. */
 static char *find_file(const char *from)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "../tokenizer.json"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "../tokenizer.json",
+                                        "vocab.json"};
+    for (int i = 0; i < 4; i++) {
         char *path = lcl_strdupf("%s/%s", from, names[i]);
         if (path && lcl_fs_exists(path)) return path;
         free(path);

@@ -35,6 +35,8 @@ enum tok_step_kind {
     TOK_REPLACE,    /* pattern -> content */
     TOK_SPLIT,      /* at the pattern, as `behavior` says */
     TOK_BYTE_CHARS, /* every byte becomes GPT-2's printable character for it */
+    TOK_LOWER,      /* each character in lower case */
+    TOK_NFC,        /* checks that the text has normal form C */
     TOK_TRIM,       /* decode: up to start / stop times `content` off the ends */
     TOK_FROM_BYTES, /* decode: <0xNN> tokens to text */
     TOK_FUSE,       /* decode: all in one */
@@ -103,6 +105,8 @@ struct lcl_tokenizer {
     double *score; /* [n_ids] of a unigram model; NULL: BPE */
     double unknown_score;
     size_t longest_piece; /* bytes */
+    char *word_end;       /* end_of_word_suffix of a word's last character; NULL: none */
+    size_t word_end_size;
     int32_t unk, bos, eos, image;
     int32_t byte_id[256]; /* <0xNN> or -1 */
     bool byte_fallback, fuse_unk, ignore_merges, joined_by_space;
@@ -130,6 +134,8 @@ const char *tok_string_of(const json_t *o, const char *key); /* "" where it is n
  */
 int32_t tok_special_id(const struct lcl_tokenizer *t, const json_t *config, const char *key,
                        const char *const *names, int n);
+/* tokenizer_config.json, whose model_max_length may be 10^30: no limit, as transformers says it. */
+json_t *tok_config(const char *text, size_t size, json_error_t *error);
 lcl_status tok_load_text(const char *name, const char *json, size_t size, const char *config,
                          size_t config_size, struct lcl_tokenizer **out);
 
@@ -148,5 +154,19 @@ lcl_status tok_sp_json(const char *path, const char *data, size_t size, const ch
 int tok_utf8(const char *s, size_t n, uint32_t *code);
 size_t tok_utf8_put(uint32_t code, char out[4]);
 uint32_t tok_byte_char(uint8_t byte);
+
+/* tokenizer_unicode.c: the lower case of a character but U+0130, whose is two; and whether normal
+ * form C may change a text at c (*mark: false at the text's start, then kept by the caller). */
+uint32_t tok_lower(uint32_t c);
+bool tok_nfc_may_change(uint32_t c, bool *mark);
+
+/* tokenizer_clip.c: model.end_of_word_suffix, and the decoding of it. */
+enum { TOK_WORD_END_BYTES = 60 };
+lcl_status tok_word_end_load(struct lcl_tokenizer *t, const json_t *model, bool unigram);
+lcl_status tok_word_end_decode(struct lcl_tokenizer *t);
+/* The tokenizer.json (malloc'd) that says what CLIP's vocab.json and merges.txt
+ * do. */
+lcl_status tok_clip_json(const char *vocab, size_t vocab_size, const char *merges,
+                         size_t merges_size, char **text);
 
 #endif

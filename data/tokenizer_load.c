@@ -6,7 +6,7 @@
 
 #include "data/tokenizer_internal.h"
 
-enum { MAX_STEPS = 64, MAX_ADDED = 1 << 16, MAX_TOKEN_BYTES = 1 << 16 };
+enum { MAX_STEPS = 64, MAX_ADDED = 1 << 16, MAX_TOKEN_BYTES = 1 << 16, MAX_WORD_END_BYTES = 60 };
 
 #define BAD(...) LCL_FAIL(LCL_FORMAT, __VA_ARGS__)
 
@@ -76,12 +76,21 @@ static lcl_status unsupported(const char *what, const char *type)
 
 static lcl_status parse_normalizer(struct lcl_tokenizer *t, const json_t *o, const char *type)
 {
+    static const struct {
+        const char *type;
+        enum tok_step_kind kind;
+    } known[] = {{"Prepend", TOK_PREPEND},
+                 {"Replace", TOK_REPLACE},
+                 {"Lowercase", TOK_LOWER},
+                 {"NFC", TOK_NFC}};
     struct tok_step *step;
-    bool prepend = strcmp(type, "Prepend") == 0;
-    if (!prepend && strcmp(type, "Replace") != 0) return unsupported("normalizer", type);
+    int i = 0;
+    while (i < 4 && strcmp(type, known[i].type) != 0) i++;
+    if (i == 4) return unsupported("normalizer", type);
     LCL_TRY(tok_steps_push(&t->normalize, &step));
-    step->kind = prepend ? TOK_PREPEND : TOK_REPLACE;
-    if (prepend) return set_content(step, o, "prepend");
+    step->kind = known[i].kind;
+    if (step->kind == TOK_PREPEND) return set_content(step, o, "prepend");
+    if (step->kind != TOK_REPLACE) return LCL_OK;
     LCL_TRY(set_pattern(step, o));
     return set_content(step, o, "content");
 }
@@ -234,9 +243,26 @@ static lcl_status push_id(int32_t **ids, int *n, int32_t id)
     return LCL_OK;
 }
 
+/* RobertaProcessing: "cls" before a text and "sep" behind it, each [token, id]. */
+static lcl_status parse_roberta(struct lcl_tokenizer *t, const json_t *o)
+{
+    static const char *const keys[2] = {"cls", "sep"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *id = json_array_get(json_object_get(o, keys[i]), 1);
+        json_int_t v = json_integer_value(id);
+        if (!json_is_integer(id) || v < 0 || v >= t->n_ids)
+            return BAD("RobertaProcessing's \"%s\" is not [token, id] of %d tokens", keys[i],
+                       (int)t->n_ids);
+        LCL_TRY(i ? push_id(&t->suffix, &t->n_suffix, (int32_t)v)
+                  : push_id(&t->prefix, &t->n_prefix, (int32_t)v));
+    }
+    return LCL_OK;
+}
+
 static lcl_status parse_post_processor(struct lcl_tokenizer *t, const json_t *o, const char *type)
 {
     if (strcmp(type, "ByteLevel") == 0) return LCL_OK; /* moves offsets only */
+    if (strcmp(type, "RobertaProcessing") == 0) return parse_roberta(t, o);
     if (strcmp(type, "TemplateProcessing") != 0) return unsupported("post-processor", type);
     const json_t *single = json_object_get(o, "single");
     const json_t *specials = json_object_get(o, "special_tokens");
@@ -452,9 +478,9 @@ static lcl_status load_model(struct lcl_tokenizer *t, const json_t *root)
     if (unigram ? !json_is_array(vocab) : !json_is_object(vocab) || json_object_size(vocab) == 0)
         return BAD("model.vocab is not a %s", unigram ? "list of pieces" : "map of tokens to ids");
     if (is_set(added) && !json_is_array(added)) return BAD("added_tokens is not a list");
-    if (*tok_string_of(model, "continuing_subword_prefix") ||
-        *tok_string_of(model, "end_of_word_suffix"))
-        return unsupported("model with", "continuing_subword_prefix or end_of_word_suffix");
+    if (*tok_string_of(model, "continuing_subword_prefix"))
+        return unsupported("model with", "continuing_subword_prefix");
+    LCL_TRY(tok_word_end_load(t, model, unigram));
     if (json_number_value(json_object_get(model, "dropout")) > 0)
         return unsupported("model with", "dropout");
     LCL_TRY(flag_of(model, "byte_fallback", false, &t->byte_fallback));
@@ -487,11 +513,12 @@ int32_t tok_special_id(const struct lcl_tokenizer *t, const json_t *config, cons
 
 static void find_specials(struct lcl_tokenizer *t, const json_t *config)
 {
-    static const char *const bos[] = {"<s>", "<|begin_of_text|>", "<|im_start|>", "<|endoftext|>"};
+    static const char *const bos[] = {"<s>", "<|begin_of_text|>", "<|im_start|>", "<|startoftext|>",
+                                      "<|endoftext|>"};
     static const char *const eos[] = {"</s>", "<|eot_id|>", "<|end_of_text|>", "<|im_end|>",
                                       "<|endoftext|>"};
     static const char *const image[] = {"<image>"};
-    t->bos = tok_special_id(t, config, "bos_token", bos, 4);
+    t->bos = tok_special_id(t, config, "bos_token", bos, 5);
     t->eos = tok_special_id(t, config, "eos_token", eos, 5);
     t->image = tok_special_id(t, config, "image_token", image, 1);
 }
@@ -507,8 +534,16 @@ static lcl_status build(struct lcl_tokenizer *t, const json_t *root, const json_
     t->joined_by_space = !is_set(json_object_get(root, "decoder"));
     LCL_TRY(
         parse_list(t, json_object_get(root, "decoder"), "decoders", "decoder", parse_decoder, 0));
+    LCL_TRY(tok_word_end_decode(t));
     find_specials(t, config);
     return LCL_OK;
+}
+
+json_t *tok_config(const char *text, size_t size, json_error_t *error)
+{
+    json_t *root = json_loadb(text, size, JSON_ALLOW_NUL, error);
+    if (root || json_error_code(error) != json_error_numeric_overflow) return root;
+    return json_loadb(text, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
 }
 
 lcl_status tok_load_text(const char *name, const char *json, size_t size, const char *config,
@@ -526,7 +561,7 @@ lcl_status tok_load_text(const char *name, const char *json, size_t size, const 
     }
     /* Only names of special tokens are wanted from tokenizer_config.json, so a bad one is an error
      * all the same. */
-    if (config && !(conf = json_loadb(config, config_size, JSON_ALLOW_NUL, &error))) {
+    if (config && !(conf = tok_config(config, config_size, &error))) {
         status = BAD("tokenizer_config.json beside %s, line %d: %s", name, error.line, error.text);
         goto out;
     }

@@ -382,10 +382,11 @@ lcl_status tok_sp_json(const char *path, const char *data, size_t size, const ch
                       .bos = 1,
                       .eos = 2};
     json_t *root = json_object(), *conf = NULL, *more = NULL;
+    json_error_t error;
     lcl_status status;
     *text = NULL;
     LCL_TRY_GOTO(read_model(&m, (const unsigned char *)data, size));
-    if (config) conf = json_loadb(config, config_size, JSON_ALLOW_NUL, NULL);
+    if (config) conf = tok_config(config, config_size, &error);
     if (added && !(more = json_loadb(added, added_size, 0, NULL))) {
         status = BAD("added_tokens.json beside %s is no JSON", path);
         goto out;

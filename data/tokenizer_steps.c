@@ -358,6 +358,40 @@ static lcl_status run_byte_chars(const char *s, size_t n, bool first, struct tok
     return tok_pieces_end(out, begin, first);
 }
 
+static lcl_status run_lower(const char *s, size_t n, bool first, struct tok_pieces *out)
+{
+    size_t begin = out->size;
+    for (size_t i = 0, size; i < n; i += size) {
+        uint32_t code = 0;
+        char c[4];
+        size = (size_t)tok_utf8(s + i, n - i, &code);
+        if (size == 0) return LCL_FAIL(LCL_FORMAT, "text is not UTF-8 at byte %zu", i);
+        if (code == 0x130) /* i and a dot above */
+            LCL_TRY(tok_pieces_text(out, "i\xcc\x87", 3));
+        else
+            LCL_TRY(tok_pieces_text(out, c, tok_utf8_put(tok_lower(code), c)));
+    }
+    return tok_pieces_end(out, begin, first);
+}
+
+/* Texts as they are typed have normal form C already; others are refused rather than taken for
+ * what they are not. */
+static lcl_status run_nfc(const char *s, size_t n, bool first, struct tok_pieces *out)
+{
+    bool mark = false;
+    for (size_t i = 0, size; i < n; i += size) {
+        uint32_t code = 0;
+        size = (size_t)tok_utf8(s + i, n - i, &code);
+        if (size == 0) return LCL_FAIL(LCL_FORMAT, "text is not UTF-8 at byte %zu", i);
+        if (tok_nfc_may_change(code, &mark))
+            return LCL_FAIL_HINT(LCL_UNSUPPORTED, "write the text in Unicode normal form C",
+                                 "U+%04X at byte %zu: the tokenizer asks for normal form C, which "
+                                 "may change it there",
+                                 code, i);
+    }
+    return tok_pieces_add(out, s, n, first);
+}
+
 static lcl_status run_trim(const struct tok_step *step, const char *s, size_t n,
                            struct tok_pieces *out)
 {
@@ -507,6 +541,10 @@ static lcl_status run_piece(const struct tok_step *step, bool continued, size_t 
         return run_split(step, s, n, first, out);
     case TOK_BYTE_CHARS:
         return run_byte_chars(s, n, first, out);
+    case TOK_LOWER:
+        return run_lower(s, n, first, out);
+    case TOK_NFC:
+        return run_nfc(s, n, first, out);
     case TOK_TRIM:
         return run_trim(step, s, n, out);
     case TOK_FUSE:

@@ -216,8 +216,8 @@ static lcl_status fill_scores(const struct lcl_tokenizer *t, const json_t *list,
 static lcl_status fill_names(const struct lcl_tokenizer *t, bool bytes,
                              struct lcl_tokenizer_tables *out)
 {
-    json_t *config =
-        t->config_json ? json_loadb(t->config_json, t->config_size, JSON_ALLOW_NUL, NULL) : NULL;
+    json_error_t error;
+    json_t *config = t->config_json ? tok_config(t->config_json, t->config_size, &error) : NULL;
     const char *template = tok_string_of(config, "chat_template");
     int32_t unk = tok_special_id(t, config, "unk_token", NULL, 0),
             pad = tok_special_id(t, config, "pad_token", NULL, 0);

@@ -49,6 +49,11 @@ struct lcl_model {
 
 /* Makes the table (no arrays yet). */
 LCL_CHECKED lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *config);
+/* Rows of a tower's blocks, of the vision part, behind those that there are:
+ * "PREFIXencoder.layers.N.*". */
+LCL_CHECKED lcl_status lcl_model_add_blocks(struct lcl_model *m, const char *prefix,
+                                            const struct lcl_vision_config *v,
+                                            struct lcl_vision_layer_rows *rows);
 /* Reserves values, and gradients + moments when training; frozen parts need none, but offsets stay
  * the same. */
 LCL_CHECKED lcl_status lcl_model_reserve(struct lcl_model *m, bool bf16, bool with_grads,
@@ -87,7 +92,10 @@ struct lcl_vision_layer_saves {
     void *fc1;        /* [I*T, F] before the activation */
 };
 struct lcl_vision_saves {
-    int64_t I;
+    const struct lcl_vision_config *config; /* of the blocks */
+    const struct lcl_vision_layer_rows *rows;
+    int64_t I, M; /* images (of a text tower: texts), and rows of all, I*T */
+    bool causal;
     void *patches, *patch_out; /* [I*P, 3*patch^2], [I*P, C] */
     void *x0;                  /* [I*T, C] before the first norm */
     float *mean0, *rstd0;
@@ -254,6 +262,10 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training);
 LCL_CHECKED lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images);
 LCL_CHECKED lcl_status lcl_vision_bwd(struct lcl_pass *p,
                                       void *d_out); /* d_out [I*T, C] is overwritten */
+/* A tower's blocks alone: vision.config, .rows, .I, .M, .causal and .out are set before the layout,
+ * .runs before the forward, which goes from layer[0].x to .out. */
+void lcl_tower_blocks_layout(struct lcl_pass *p, int64_t n_layers, bool training);
+LCL_CHECKED lcl_status lcl_tower_blocks_fwd(struct lcl_pass *p, int64_t n_layers);
 void lcl_projector_layout(struct lcl_pass *p, int64_t I, bool training);
 LCL_CHECKED lcl_status lcl_projector_fwd(struct lcl_pass *p, const void *features);
 LCL_CHECKED lcl_status lcl_projector_bwd(struct lcl_pass *p,

@@ -62,13 +62,14 @@ static double weight_std(const struct lcl_model_config *c, int64_t fan_in, int64
     return residual_layers && c->fan_in_init ? std / sqrt(2.0 * (double)residual_layers) : std;
 }
 
-static void vision_layer(struct builder *b, int64_t l, struct lcl_vision_layer_rows *r)
+static void vision_layer(struct builder *b, const char *prefix, const struct lcl_vision_config *v,
+                         int64_t l, struct lcl_vision_layer_rows *r)
 {
     const struct lcl_model_config *c = &b->m->config;
-    int64_t C = c->vision.C, F = c->vision.F, L = c->vision.n_layers;
+    int64_t C = v->C, F = v->F, L = v->n_layers;
     double std = weight_std(c, C, 0), out_std = weight_std(c, C, L), down_std = weight_std(c, F, L);
     char p[64];
-    snprintf(p, sizeof p, "vision_tower.encoder.layers.%lld.", (long long)l);
+    snprintf(p, sizeof p, "%sencoder.layers.%lld.", prefix, (long long)l);
     r->ln1_w = add_vector(b, p, "layer_norm1.weight", C, LCL_INIT_ONES, false);
     r->ln1_b = add_vector(b, p, "layer_norm1.bias", C, LCL_INIT_ZEROS, false);
     r->qkv_w = add_matrix(b, p, "self_attn.q_proj.weight", C, C, std, false);
@@ -111,7 +112,7 @@ static void vision(struct builder *b, struct lcl_model_rows *r)
     r->pre_ln_b = add_vector(b, p, "pre_layrnorm.bias", v->C, LCL_INIT_ZEROS, false);
     for (int64_t l = 0; l < v->n_layers; l++) {
         b->unused = l >= used;
-        vision_layer(b, l, &r->vision[l]);
+        vision_layer(b, p, v, l, &r->vision[l]);
     }
     b->unused = true; /* LLaVA reads hidden states from before the last norm */
     add_vector(b, p, "post_layernorm.weight", v->C, LCL_INIT_ONES, false);
@@ -265,6 +266,15 @@ void lcl_text_inv_freq(const struct lcl_text_config *t, float *inv_freq)
         }
         inv_freq[i] = (float)f;
     }
+}
+
+lcl_status lcl_model_add_blocks(struct lcl_model *m, const char *prefix,
+                                const struct lcl_vision_config *v,
+                                struct lcl_vision_layer_rows *rows)
+{
+    struct builder b = {.m = m, .part = LCL_PART_VISION};
+    for (int64_t l = 0; l < v->n_layers; l++) vision_layer(&b, prefix, v, l, &rows[l]);
+    return b.status;
 }
 
 lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *config)

@@ -1,6 +1,7 @@
 /* CLIP's vision transformer (Radford et al. 2021) up to the selected hidden state: pre-LN blocks,
- * class token, learned positions. Legend: I images, P patches, T = P + 1 tokens, M = I * T rows, C
- * width, F feed-forward width, H heads. */
+ * class token, learned positions. Its text tower's blocks are the same, but causal (model/clip.c).
+ * Legend: I images, P patches, T = P + 1 tokens, M = I * T rows, C width, F feed-forward width, H
+ * heads. */
 #include <math.h>
 
 #include "model/model.h"
@@ -9,7 +10,7 @@ static size_t elem(const struct lcl_pass *p) { return lcl_dtype_bytes(lcl_model_
 
 static void attention_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int64_t M)
 {
-    const struct lcl_vision_config *v = &p->model->config.vision;
+    const struct lcl_vision_config *v = p->vision.config;
     struct lcl_arena *a = &p->arena;
     s->x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->mean1 = LCL_ARENA_NEW(a, float, (size_t)M);
@@ -21,7 +22,7 @@ static void attention_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *
 
 static void mlp_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int64_t M)
 {
-    const struct lcl_vision_config *v = &p->model->config.vision;
+    const struct lcl_vision_config *v = p->vision.config;
     struct lcl_arena *a = &p->arena;
     s->mid = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->mean2 = LCL_ARENA_NEW(a, float, (size_t)M);
@@ -29,19 +30,13 @@ static void mlp_layout(struct lcl_pass *p, struct lcl_vision_layer_saves *s, int
     s->fc1 = lcl_arena_alloc(a, (size_t)(M * v->F), elem(p));
 }
 
-void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
+void lcl_tower_blocks_layout(struct lcl_pass *p, int64_t n_layers, bool training)
 {
-    const struct lcl_vision_config *v = &p->model->config.vision;
     struct lcl_vision_saves *s = &p->vision;
+    const struct lcl_vision_config *v = s->config;
     struct lcl_arena *a = &p->arena;
-    int64_t P = lcl_vision_patches(v), M = I * (P + 1), K = 3 * v->patch_size * v->patch_size;
-    s->I = I;
-    s->patches = lcl_arena_alloc(a, (size_t)(I * P * K), elem(p));
-    s->patch_out = lcl_arena_alloc(a, (size_t)(I * P * v->C), elem(p));
-    s->x0 = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
-    s->mean0 = LCL_ARENA_NEW(a, float, (size_t)M);
-    s->rstd0 = LCL_ARENA_NEW(a, float, (size_t)M);
-    for (int64_t l = 0; l < lcl_vision_layers_used(&p->model->config); l++) {
+    int64_t M = s->M;
+    for (int64_t l = 0; l < n_layers; l++) {
         struct lcl_vision_layer_saves *y = &s->layer[l];
         *y = s->layer[0];
         if (l == 0 || (training && p->checkpointing != LCL_CHECKPOINT_LAYERS))
@@ -53,7 +48,7 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
     s->norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->half = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->act = lcl_arena_alloc(a, (size_t)(M * v->F), elem(p));
-    s->runs = LCL_ARENA_NEW(&p->host, struct lcl_attn_run, (size_t)I);
+    s->runs = LCL_ARENA_NEW(&p->host, struct lcl_attn_run, (size_t)s->I);
     if (!training) return;
     s->d_x = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
     s->d_norm = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
@@ -61,10 +56,29 @@ void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
     s->d_qkv = lcl_arena_alloc(a, (size_t)(M * 3 * v->C), elem(p));
 }
 
-static struct lcl_layernorm_args norm_args(const struct lcl_pass *p, int w, int b)
+void lcl_vision_layout(struct lcl_pass *p, int64_t I, bool training)
 {
     const struct lcl_vision_config *v = &p->model->config.vision;
-    return (struct lcl_layernorm_args){.M = p->vision.I * lcl_vision_tokens(v),
+    struct lcl_vision_saves *s = &p->vision;
+    struct lcl_arena *a = &p->arena;
+    int64_t P = lcl_vision_patches(v), M = I * (P + 1), K = 3 * v->patch_size * v->patch_size;
+    s->config = v;
+    s->rows = p->model->rows.vision;
+    s->I = I;
+    s->M = M;
+    s->causal = false;
+    s->patches = lcl_arena_alloc(a, (size_t)(I * P * K), elem(p));
+    s->patch_out = lcl_arena_alloc(a, (size_t)(I * P * v->C), elem(p));
+    s->x0 = lcl_arena_alloc(a, (size_t)(M * v->C), elem(p));
+    s->mean0 = LCL_ARENA_NEW(a, float, (size_t)M);
+    s->rstd0 = LCL_ARENA_NEW(a, float, (size_t)M);
+    lcl_tower_blocks_layout(p, lcl_vision_layers_used(&p->model->config), training);
+}
+
+static struct lcl_layernorm_args norm_args(const struct lcl_pass *p, int w, int b)
+{
+    const struct lcl_vision_config *v = p->vision.config;
+    return (struct lcl_layernorm_args){.M = p->vision.M,
                                        .C = v->C,
                                        .dtype = lcl_model_dtype(p->model),
                                        .eps = (float)v->eps,
@@ -75,7 +89,7 @@ static struct lcl_layernorm_args norm_args(const struct lcl_pass *p, int w, int 
 static struct lcl_attention_args attention_args(const struct lcl_pass *p,
                                                 const struct lcl_vision_layer_saves *s)
 {
-    const struct lcl_vision_config *v = &p->model->config.vision;
+    const struct lcl_vision_config *v = p->vision.config;
     unsigned char *qkv = s->qkv;
     return (struct lcl_attention_args){.n_runs = p->vision.I,
                                        .H = v->H,
@@ -85,6 +99,7 @@ static struct lcl_attention_args attention_args(const struct lcl_pass *p,
                                        .kv_stride = 3 * v->C,
                                        .out_stride = v->C,
                                        .dtype = lcl_model_dtype(p->model),
+                                       .causal = p->vision.causal,
                                        .scale = 1 / sqrtf((float)(v->C / v->H)),
                                        .runs = p->vision.runs,
                                        .q = qkv,
@@ -94,16 +109,14 @@ static struct lcl_attention_args attention_args(const struct lcl_pass *p,
                                        .lse_TH = s->lse};
 }
 
-/* The block on s->x = x (+ add); leaves the stream's second half in vision.half (to be added to
- * s->mid). */
 /* From attention's output to the feed-forward block's first layer. */
 static lcl_status fc1_fwd(struct lcl_pass *p, int64_t l)
 {
     struct lcl_vision_saves *s = &p->vision;
     struct lcl_vision_layer_saves *y = &s->layer[l];
-    const struct lcl_vision_layer_rows *r = &p->model->rows.vision[l];
-    const struct lcl_vision_config *v = &p->model->config.vision;
-    int64_t M = s->I * lcl_vision_tokens(v);
+    const struct lcl_vision_layer_rows *r = &p->vision.rows[l];
+    const struct lcl_vision_config *v = p->vision.config;
+    int64_t M = s->M;
     LCL_TRY(lcl_pass_linear(p, (struct lcl_layer_linear){r->out_w, r->out_b, M, v->C, v->C},
                             y->attn, s->half));
     struct lcl_layernorm_args n2 = norm_args(p, r->ln2_w, r->ln2_b);
@@ -118,14 +131,16 @@ static lcl_status fc1_fwd(struct lcl_pass *p, int64_t l)
                            y->fc1);
 }
 
+/* The block on s->x = x (+ add); leaves the stream's second half in vision.half (to be added to
+ * s->mid). */
 static lcl_status layer_fwd(struct lcl_pass *p, int64_t l, const void *x, const void *add)
 {
     struct lcl_vision_saves *s = &p->vision;
     struct lcl_vision_layer_saves *y = &s->layer[l];
-    const struct lcl_vision_layer_rows *r = &p->model->rows.vision[l];
-    const struct lcl_vision_config *v = &p->model->config.vision;
+    const struct lcl_vision_layer_rows *r = &p->vision.rows[l];
+    const struct lcl_vision_config *v = p->vision.config;
     const struct lcl_ops *ops = p->exec->ops;
-    int64_t M = s->I * lcl_vision_tokens(v);
+    int64_t M = s->M;
     struct lcl_layernorm_args n1 = norm_args(p, r->ln1_w, r->ln1_b);
     n1.x_MC = x;
     n1.add_MC = add;
@@ -185,6 +200,19 @@ static lcl_status embed_fwd(struct lcl_pass *p, const struct lcl_images *images,
     return p->exec->ops->layernorm_fwd(p->exec, &n0);
 }
 
+lcl_status lcl_tower_blocks_fwd(struct lcl_pass *p, int64_t n_layers)
+{
+    struct lcl_vision_saves *s = &p->vision;
+    int64_t count = s->M * s->config->C;
+    lcl_dtype dtype = lcl_model_dtype(p->model);
+    LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL));
+    for (int64_t l = 1; l < n_layers; l++) LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half));
+    LCL_TRY(p->exec->ops->cast_fwd(
+        p->exec, &(struct lcl_cast_args){count, dtype, dtype, s->layer[n_layers - 1].mid, s->out}));
+    return p->exec->ops->add_fwd(p->exec,
+                                 &(struct lcl_add_args){count, dtype, dtype, 1, s->half, s->out});
+}
+
 lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images)
 {
     struct lcl_vision_saves *s = &p->vision;
@@ -198,14 +226,7 @@ lcl_status lcl_vision_fwd(struct lcl_pass *p, const struct lcl_images *images)
                                            .group = (int32_t)i};
     if (used == 0) return embed_fwd(p, images, s->out);
     LCL_TRY(embed_fwd(p, images, s->layer[0].x));
-    LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL));
-    for (int64_t l = 1; l < used; l++) LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half));
-    int64_t count = s->I * T * v->C;
-    lcl_dtype dtype = lcl_model_dtype(p->model);
-    LCL_TRY(p->exec->ops->cast_fwd(
-        p->exec, &(struct lcl_cast_args){count, dtype, dtype, s->layer[used - 1].mid, s->out}));
-    return p->exec->ops->add_fwd(p->exec,
-                                 &(struct lcl_add_args){count, dtype, dtype, 1, s->half, s->out});
+    return lcl_tower_blocks_fwd(p, used);
 }
 
 /* d_x: gradient of the stream after the block; becomes that of the stream before it. */
@@ -213,10 +234,10 @@ static lcl_status layer_bwd(struct lcl_pass *p, int64_t l, void *d_x)
 {
     struct lcl_vision_saves *s = &p->vision;
     struct lcl_vision_layer_saves *y = &s->layer[l];
-    const struct lcl_vision_layer_rows *r = &p->model->rows.vision[l];
-    const struct lcl_vision_config *v = &p->model->config.vision;
+    const struct lcl_vision_layer_rows *r = &s->rows[l];
+    const struct lcl_vision_config *v = s->config;
     const struct lcl_ops *ops = p->exec->ops;
-    int64_t M = s->I * lcl_vision_tokens(v);
+    int64_t M = s->M;
     bool train = p->train_vision;
     if (p->checkpointing == LCL_CHECKPOINT_LAYERS) LCL_TRY(layer_fwd(p, l, y->x, NULL));
     if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(fc1_fwd(p, l));

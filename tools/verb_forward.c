@@ -41,13 +41,27 @@ out:
     return status;
 }
 
+static lcl_status forward_clip(const char *model_dir, const char *case_path, const char *out,
+                               bool bf16)
+{
+    struct lcl_exec exec = {0};
+    struct lcl_clip clip;
+    LCL_TRY(lcl_threads_start(0));
+    LCL_TRY(lcl_cpu_ops(&exec.ops));
+    LCL_TRY(lcl_hf_clip_load(model_dir, bf16, &clip));
+    lcl_status status = lcl_forward_clip(&exec, &clip, case_path, out);
+    lcl_clip_free(&clip);
+    return status;
+}
+
 static lcl_status run(int argc, char **argv)
 {
     const char *tower = NULL, *model = NULL, *case_path = NULL, *out = NULL;
     bool bf16 = false;
     const struct cli_option options[] = {
         {"--model", CLI_STR, &model, .value = "DIR", .required = true,
-         .doc = "HF LLaVA folder, run folder or checkpoint; LlamaForCausalLM for text alone"},
+         .doc = "HF LLaVA folder, run folder or checkpoint; LlamaForCausalLM for text alone; "
+                "CLIPModel: image_embeds and text_embeds"},
         {"--case", CLI_STR, &case_path, .value = "FILE", .required = true,
          .doc = "safetensors with input_ids, attention_mask, labels, pixel_values"},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true, .doc = "safetensors to write"},
@@ -64,7 +78,9 @@ static lcl_status run(int argc, char **argv)
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     lcl_hf_use_tower(tower);
-    return args.help ? LCL_OK : forward(model, case_path, out, bf16);
+    if (args.help) return LCL_OK;
+    return lcl_hf_is_tower_folder(model) ? forward_clip(model, case_path, out, bf16)
+                                         : forward(model, case_path, out, bf16);
 }
 
 const struct cli_verb verb_forward = {

@@ -31,4 +31,9 @@ LCL_CHECKED lcl_status lcl_forward_case(struct lcl_exec *exec, struct lcl_model 
                                         const struct lcl_hf_names *names, const struct lcl_case *c,
                                         const char *out_path);
 
+/* Writes image_embeds [N, P] of the case's pixel_values and text_embeds [N, P] of its input_ids,
+ * L2-normalised; what is not there is left out. */
+LCL_CHECKED lcl_status lcl_forward_clip(struct lcl_exec *exec, const struct lcl_clip *m,
+                                        const char *case_path, const char *out_path);
+
 #endif

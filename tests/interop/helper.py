@@ -14,6 +14,10 @@
     words CASE [TOKENS]           a case of words alone: 40 random ids, or those of the first line of lcl tokenize's output
     arrays CASE FORWARD OUT.npz   ids of CASE and logits of FORWARD (lcl forward) for who reads no safetensors
     perplexity CASE FORWARD P     that of the ids under the logits is P within 0.01; FORWARD may be an HF folder
+    clip DIR                      DIR/old and DIR/new, CLIPModels of transformers with a small CLIP tokenizer (old: eos_token_id 2 and
+                                  vocab.json with merges.txt), and DIR/old.safetensors, DIR/new.safetensors of their inputs
+    clip_ids DIR TEXTS OUT        CLIPTokenizer's ids of the texts are those of lcl tokenize's output
+    clip_features DIR CASE OUT    CLIPModel's features of CASE are those of OUT (lcl forward) within 1e-5
     processor HF DIR              AutoProcessor: chat template, placeholders, pixels, and a forward pass"""
 import os, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -238,7 +242,70 @@ def peft(base, adapter, merged):
     sys.exit(not (apart <= 1e-6 and change > 1e-3))
 
 
+def clip(folder):
+    import json, torch
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+    texts = [json.loads(line)["text"] for line in open("tests/interop/texts.jsonl")]
+    made = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    made.train_from_iterator(texts * 3 + ["a photo of a kit fox", "the crane and the maillot", "there is a kit fox there"],
+                             trainers.BpeTrainer(end_of_word_suffix="</w>", min_frequency=2, vocab_size=700,
+                                                 initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    merges = [tuple(m) for m in json.loads(made.to_str())["model"]["merges"]]
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {t: i for i, t in enumerate(bytes_ + [b + "</w>" for b in bytes_] + ["".join(m) for m in merges] +
+                                        ["<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges)
+    sizes = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4)
+    for seed, kind in enumerate(("old", "new")):
+        torch.manual_seed(seed)
+        eos = 2 if kind == "old" else tokenizer.eos_token_id
+        model = CLIPModel(CLIPConfig(text_config=dict(sizes, vocab_size=len(vocab), bos_token_id=0, eos_token_id=eos, pad_token_id=1,
+                                                      hidden_act=("quick_gelu", "gelu")[seed]),
+                                     vision_config=dict(sizes, hidden_size=64, image_size=40, patch_size=8), projection_dim=36))
+        for p in model.parameters():
+            torch.nn.init.normal_(p, 0.0 if p.ndim > 1 else 0.5, 0.15)
+        model.save_pretrained(f"{folder}/{kind}")
+        tokenizer.save_pretrained(f"{folder}/{kind}")
+        if kind == "old":
+            os.remove(f"{folder}/old/tokenizer.json")
+            json.dump(vocab, open(f"{folder}/old/vocab.json", "w"))
+            open(f"{folder}/old/merges.txt", "w").write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+        ids = tokenizer(texts + ["kit fox", ""], padding=True, return_tensors="pt")["input_ids"]
+        save_file({"input_ids": ids, "pixel_values": torch.randn(3, 3, 40, 40)}, f"{folder}/{kind}.safetensors")
+
+
+def clip_ids(folder, texts, out):
+    import json
+    from transformers import CLIPTokenizer
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    ours = [json.loads(line) for line in open(out)]
+    theirs = [json.loads(line)["text"] for line in open(texts)]
+    assert len(ours) == len(theirs) > 0
+    for text, got in zip(theirs, ours):
+        want = tokenizer(text)["input_ids"]
+        assert got["ids"] == want and len(set(want)) > 4, (text, got["ids"], want)
+        assert got["decoded"] == tokenizer.decode(want[1:-1]), (got["decoded"], tokenizer.decode(want[1:-1]))
+
+
+def clip_features(folder, inputs, out):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import CLIPModel
+    model, case, ours = CLIPModel.from_pretrained(folder, dtype=torch.float32), load_file(inputs), load_file(out)
+    with torch.no_grad():
+        theirs = model(**case)
+    apart = max(float((theirs[k] - ours[k]).abs().max()) for k in ("image_embeds", "text_embeds"))
+    spread = min(float(theirs[k].std(0).max()) for k in ("image_embeds", "text_embeds"))
+    print(f"max abs difference {apart:.3g} of features that spread by {spread:.3g}")
+    sys.exit(not (apart <= 1e-5 and spread > 0.01))
+
+
 if __name__ == "__main__":
     {"pictures": pictures, "case": case, "differs": differs, "inputs": inputs, "parts": parts,
      "joined": joined, "same": same, "peft": peft, "queries": queries, "qformer": qformer, "words": words,
-     "arrays": arrays, "perplexity": perplexity, "processor": processor}[sys.argv[1]](*sys.argv[2:])
+     "arrays": arrays, "perplexity": perplexity, "processor": processor, "clip": clip, "clip_ids": clip_ids,
+     "clip_features": clip_features}[sys.argv[1]](*sys.argv[2:])

@@ -2,6 +2,7 @@
 # What `lcl export` writes, read by transformers and llama.cpp (`make test-interop`). usage: tests/interop/run.sh LCL
 #   re-saved   ../shared/golden/llava-tiny through `lcl export`: its own reference logits
 #   tuned      the same after a few steps of `lcl train`: the logits of `lcl forward`
+#   CLIP       CLIPModels of transformers with CLIP tokenizers: ids, and features of texts and pictures within 1e-5
 #   adapted    LoRA on it: our adapter merged by peft, and one of peft's by us, against what the other merges
 #   joined     a CLIPModel and a LlamaForCausalLM of transformers by `lcl import join`; a delta of torch.save by `import delta`
 #   folded     a fresh model with a linear projector and standardised features: the same
@@ -117,6 +118,14 @@ paired() {
         "$python" "$golden/check_gguf.py" $work/f32-gguf/model.gguf $work/paired --mmproj $work/f32-gguf/mmproj.gguf &&
         helper processor $work/paired $work/pictures
 }
+clip_tokens() {
+    "$lcl" tokenize --model $work/clip/"$1" <tests/interop/texts.jsonl >$work/tokens.jsonl &&
+        helper clip_ids $work/clip/new tests/interop/texts.jsonl $work/tokens.jsonl
+}
+clip_features() {
+    "$lcl" forward --model $work/clip/"$1" --case $work/clip/"$1".safetensors --out $work/forward.safetensors --quiet &&
+        helper clip_features $work/clip/"$1" $work/clip/"$1".safetensors $work/forward.safetensors
+}
 join() { "$lcl" import join --vision $work/parts/clip --text $work/parts/llama --out $work/joined --quiet; }
 sum() {
     "$lcl" import delta --base $work/parts/llama --delta $work/parts/delta --out $work/summed --quiet &&
@@ -199,6 +208,11 @@ if [ -n "$llama" ]; then
     check 'llama.cpp: the pair answers about pictures, by its example' example $llama $work/f32-gguf
 fi
 check 'gguf: the tuned pair as a folder' paired
+check 'CLIP: models made by transformers' helper clip $work/clip
+for kind in new old; do
+    check "CLIP, $kind: ids of its tokenizer" clip_tokens $kind
+    check "CLIP, $kind: features of texts and pictures" clip_features $kind
+done
 check 'joined: parts made by transformers' helper parts $work/parts "$golden/llava-tiny"
 check 'joined: lcl import join' join
 check 'joined: transformers has every tensor of both' helper joined $work/parts $work/joined
