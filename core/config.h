@@ -61,6 +61,7 @@ enum lcl_chat {
     LCL_CHAT_CHATML
 };
 enum lcl_checkpointing { LCL_CHECKPOINT_NONE, LCL_CHECKPOINT_MLP, LCL_CHECKPOINT_LAYERS };
+enum lcl_too_long { LCL_LONG_REFUSE, LCL_LONG_DROP, LCL_LONG_SHORTEN };
 enum lcl_negatives { LCL_NEG_HARDEST, LCL_NEG_TABLE, LCL_NEG_RANDOM };
 enum lcl_image_source { LCL_IMAGES_PACK, LCL_IMAGES_NONE };
 enum lcl_split { LCL_SPLIT_TRAIN, LCL_SPLIT_TEST };

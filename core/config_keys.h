@@ -96,7 +96,7 @@
     E("mm_image_pool", mm_image_pool, "none", "none|mean|2x2", "image features a picture: every patch, one, or four; each is a token of the decoder, but with a Q-Former") \
     K(BOOL, "mm_standardize", mm_standardize, false, 0, 1, "standardise image features by constants measured on the train pictures (folds into the projector on export)") \
     K(STR, "tokenizer", tokenizer, "", 0, 0, "tokenizer.json; empty: that of init_from, else a small one is made from the templates") \
-    K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it; 0: no limit") \
+    K(INT, "model_max_length", model_max_length, 0, 0, 100000000, "longest sequence in tokens, an error above it (data.too_long has other choices for conversations); 0: no limit") \
     S("Data", "Pictures and episodes; docs/strategies.md has the laws of the draws.")                    \
     K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
     K(STR, "data.neighbors", data_neighbors, "", 0, 0, "neighbor table made by lcl neighbors; empty: the pack's own") \
@@ -119,6 +119,7 @@
     E("data.supervise", data_supervise, "last", "last|repeats", "loss on the query's answer only, or on every answer from each label's second appearance on") \
     E("data.layout", data_layout, "plain", "plain|vicuna|terse|llama-2|llama-3|chatml", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone; other formats of chat.template") \
     K(STR, "data.template", data_template, "", 0, 0, "file of texts in place of data.layout's: lcl import templates makes one, docs/formats.md has its form") \
+    E("data.too_long", data_too_long, "refuse", "refuse|drop|shorten", "a conversation over model_max_length: an error; left out, and counted, another row in its place; shortened at its end, but never by a token of a picture") \
     E("data.duplicate_names", data_duplicate_names, "error", "error|allow", "two classes of one name: refuse, or never pair them") \
     K(INT, "data.augment_views", data_augment_views, 1, 1, 64, "augmented views of each picture (1: as it is)") \
     E("data.resize", data_resize, "crop", "crop|pad", "shortest edge and centre crop, or pad to a square") \

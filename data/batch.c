@@ -496,66 +496,28 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
     return LCL_OK;
 }
 
-lcl_status lcl_batch_append_tokens(struct lcl_batch_builder *b, const int32_t *ids,
-                                   const uint8_t *target, int64_t n)
+lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run *r)
 {
-    if (n < 1 || n > INT32_MAX)
-        return LCL_FAIL(LCL_RANGE, "a sequence of %lld tokens", (long long)n);
-    for (int64_t i = 0; i < n; i++)
-        if (ids[i] < 0)
-            return LCL_FAIL(LCL_RANGE, "token %lld of a sequence has id %d", (long long)i,
-                            (int)ids[i]);
-    LCL_TRY(reserve(b, (struct need){.T = n, .runs = 1, .S = n}));
     struct lcl_batch *m = &b->batch;
-    int64_t begin = m->T;
-    int32_t position = 0;
-    put_ids(b, ids, n, &position);
-    for (int64_t i = 1; target && i < n; i++) {
-        if (target[i] == LCL_NO_TARGET) continue;
-        m->row_S[m->S] = (int32_t)(begin + i - 1);
-        m->target_S[m->S] = ids[i];
-        m->weight_S[m->S] = 1;
-        m->is_label_S[m->S++] = target[i] == LCL_TARGET_LABEL;
+    int64_t begin = m->T, T = r->n + r->n_images * (b->tokens_per_image - 1), picture = 0;
+    int32_t mark = r->n_images ? lcl_tokenizer_image(b->tokenizer) : -1, position = 0;
+    LCL_TRY(reserve(b, (struct need){.T = T, .runs = 1, .images = r->n_images, .S = T}));
+    for (int64_t i = 0; i < r->n; i++) {
+        if (r->ids[i] == mark) {
+            put_slots(b, r->image[picture], r->view ? r->view[picture] : 0, m->T);
+            picture++;
+        }
+        if (i > 0 && r->target && r->target[i] != LCL_NO_TARGET) {
+            m->row_S[m->S] = (int32_t)(m->T - 1);
+            m->target_S[m->S] = r->ids[i];
+            m->weight_S[m->S] = 1;
+            m->is_label_S[m->S++] = r->target[i] == LCL_TARGET_LABEL;
+        }
+        for (int64_t k = 0; k < (r->ids[i] == mark ? b->tokens_per_image : 1); k++)
+            put_ids(b, &r->ids[i], 1, &position);
     }
-    put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
+    struct lcl_branch none = {-1, -1, -1};
+    put_run(b, begin, begin, begin, r->asks ? (struct lcl_branch){b->n_episodes++, 0, 0} : none);
     b->n_groups++;
     return LCL_OK;
-}
-
-lcl_status lcl_batch_append_prompt(struct lcl_batch_builder *b, const char *text,
-                                   const int64_t *image, int64_t n_images, int64_t max_length)
-{
-    struct lcl_batch *m = &b->batch;
-    struct lcl_ids ids = {0};
-    int32_t mark = lcl_tokenizer_image(b->tokenizer), position = 0;
-    int64_t marks = 0, T, begin = m->T;
-    char *spelled = lcl_template_spell(b->tokenizer, text, strlen(text));
-    lcl_status status = spelled ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a prompt");
-    if (status == LCL_OK) status = lcl_tokenizer_encode(b->tokenizer, spelled, true, &ids);
-    if (status != LCL_OK) goto out;
-    for (int64_t i = 0; i < ids.n; i++) marks += ids.v[i] == mark;
-    T = ids.n + marks * (b->tokens_per_image - 1);
-    if (marks != n_images)
-        status = LCL_FAIL_HINT(LCL_CONFIG, "write <image> where each picture stands",
-                               "a prompt with %lld pictures has %lld times <image>",
-                               (long long)n_images, (long long)marks);
-    else if (ids.n == 0)
-        status = LCL_FAIL(LCL_CONFIG, "the prompt is empty");
-    else if (max_length > 0 && T > max_length)
-        status = LCL_FAIL_HINT(LCL_RANGE, "raise model_max_length (0: no limit), or ask anew",
-                               "a prompt is %lld tokens long, over model_max_length %lld",
-                               (long long)T, (long long)max_length);
-    LCL_TRY_GOTO(status);
-    LCL_TRY_GOTO(reserve(b, (struct need){.T = T, .runs = 1, .images = n_images}));
-    for (int64_t i = 0; i < ids.n; i++) {
-        if (ids.v[i] == mark) put_slots(b, *image++, 0, m->T);
-        for (int64_t k = 0; k < (ids.v[i] == mark ? b->tokens_per_image : 1); k++)
-            put_ids(b, &ids.v[i], 1, &position);
-    }
-    put_run(b, begin, begin, begin, (struct lcl_branch){b->n_episodes++, 0, 0});
-    b->n_groups++;
-out:
-    lcl_ids_free(&ids);
-    free(spelled);
-    return status;
 }

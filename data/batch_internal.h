@@ -1,4 +1,4 @@
-/* The batch builder's insides, shared by batch.c and episode.c only. */
+/* The batch builder's insides, shared by batch.c, batch_text.c and episode.c only. */
 #ifndef LCL_DATA_BATCH_INTERNAL_H
 #define LCL_DATA_BATCH_INTERNAL_H
 
@@ -44,5 +44,17 @@ struct lcl_batch_builder {
 /* The piece that asks an episode's question, right after the system line or not. */
 const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
                                      bool first);
+
+/* A text as one run: ids in which the image token stands once for each picture. */
+struct batch_run {
+    const int32_t *ids;
+    const uint8_t *target; /* [n] an lcl_target each; NULL: nothing is supervised */
+    int64_t n;
+    const int64_t *image; /* [n_images], as many as ids has image tokens; 0: none of them is one */
+    const int32_t *view;  /* NULL: as they are */
+    int64_t n_images;
+    bool asks; /* it is a branch of its own, to be continued */
+};
+LCL_CHECKED lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run *r);
 
 #endif

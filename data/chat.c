@@ -13,6 +13,7 @@ struct format {
     const char *generate;     /* where the answer begins */
     bool trim;                /* blanks around messages are dropped */
     const char *end;
+    const char *close; /* after the last answer instead, where answers end with no token */
 };
 
 #define L3(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
@@ -24,7 +25,8 @@ static const struct format formats[] = {
                         .answer = {"", "\n"},
                         .first = "",
                         .next = "",
-                        .generate = ""},
+                        .generate = "",
+                        .close = "</s>"},
     [LCL_CHAT_VICUNA] = {.system = {"", " "},
                          .user = {"USER: ", " "},
                          .answer = {"ASSISTANT: ", "</s>"},
@@ -67,7 +69,8 @@ enum lcl_chat lcl_chat_for(const struct lcl_config *c, const struct lcl_tokenize
 
 const char *lcl_chat_end(enum lcl_chat chat) { return formats[chat].end; }
 
-static lcl_status check_order(const struct lcl_message *m, int n)
+/* Messages in turn, the last of them of the role. */
+static lcl_status check_order(const struct lcl_message *m, int n, enum lcl_role last)
 {
     int turns = 0;
     for (int i = 0; i < n; i++) {
@@ -78,8 +81,9 @@ static lcl_status check_order(const struct lcl_message *m, int n)
                             "take turns, behind a system message at most",
                             i + 1);
     }
-    if (turns % 2 == 1) return LCL_OK;
-    return LCL_FAIL(LCL_CONFIG, "the last message of a conversation must be a user's");
+    if (turns > 0 && m[n - 1].role == last) return LCL_OK;
+    return LCL_FAIL(LCL_CONFIG, "the last message of a conversation must be %s",
+                    last == LCL_ROLE_USER ? "a user's" : "an assistant's");
 }
 
 /* Adds the message without the blanks around it where the format trims. */
@@ -92,26 +96,69 @@ static char *add_words(char *to, const struct format *f, const char *words)
     return to + (n - skip);
 }
 
+enum { MOST_AROUND = 128 }; /* bytes around a message */
+
+static char *room_for(const struct lcl_message *m, int n)
+{
+    size_t size = MOST_AROUND;
+    for (int i = 0; i < n; i++) size += strlen(m[i].text) + MOST_AROUND;
+    return malloc(size);
+}
+
+/* Message i behind those before it. */
+static char *add_turn(char *to, const struct format *f, const struct lcl_message *m, int i)
+{
+    const char *const *around = m[i].role == LCL_ROLE_SYSTEM ? f->system
+                                : m[i].role == LCL_ROLE_USER ? f->user
+                                                             : f->answer;
+    if (m[i].role == LCL_ROLE_USER && i == 0) to = stpcpy(to, f->first);
+    if (i > 0 && m[i - 1].role == LCL_ROLE_ASSISTANT) to = stpcpy(to, f->next);
+    to = add_words(stpcpy(to, around[0]), f, m[i].text);
+    return stpcpy(to, around[1]);
+}
+
 lcl_status lcl_chat_text(enum lcl_chat chat, const struct lcl_message *m, int n, char **text)
 {
-    enum { MOST = 128 }; /* bytes around a message */
     const struct format *f = &formats[chat];
-    size_t size = MOST;
     *text = NULL;
-    LCL_TRY(check_order(m, n));
-    for (int i = 0; i < n; i++) size += strlen(m[i].text) + MOST;
-    char *to = *text = malloc(size);
+    LCL_TRY(check_order(m, n, LCL_ROLE_USER));
+    char *to = *text = room_for(m, n);
     if (!to) return LCL_FAIL(LCL_MEMORY, "no memory for a conversation");
-    for (int i = 0; i < n; i++) {
-        const char *const *around = m[i].role == LCL_ROLE_SYSTEM ? f->system
-                                    : m[i].role == LCL_ROLE_USER ? f->user
-                                                                 : f->answer;
-        if (m[i].role == LCL_ROLE_USER && i == 0) to = stpcpy(to, f->first);
-        if (i > 0 && m[i - 1].role == LCL_ROLE_ASSISTANT) to = stpcpy(to, f->next);
-        to = add_words(stpcpy(to, around[0]), f, m[i].text);
-        to = stpcpy(to, around[1]);
-    }
+    for (int i = 0; i < n; i++) to = add_turn(to, f, m, i);
     stpcpy(to, f->generate);
+    return LCL_OK;
+}
+
+lcl_status lcl_chat_answers(enum lcl_chat chat, const struct lcl_message *m, int n, char **text,
+                            size_t **cut, int *n_answers)
+{
+    bool alone = n == 1 && m[0].role == LCL_ROLE_ASSISTANT;
+    const struct format *f = &formats[alone ? LCL_CHAT_PLAIN : chat];
+    *text = NULL;
+    *cut = NULL;
+    *n_answers = 0;
+    if (!alone) LCL_TRY(check_order(m, n, LCL_ROLE_ASSISTANT));
+    char *to = *text = room_for(m, n);
+    *cut = malloc((size_t)n * 2 * sizeof **cut);
+    if (!to || !*cut) {
+        free(*cut);
+        free(*text);
+        *text = NULL;
+        *cut = NULL;
+        return LCL_FAIL(LCL_MEMORY, "no memory for a conversation");
+    }
+    for (int i = 0; i < n; i++) {
+        size_t begin = (size_t)(to - *text) + strlen(f->generate), after = strlen(f->answer[1]);
+        to = add_turn(to, f, m, i);
+        if (m[i].role != LCL_ROLE_ASSISTANT) continue;
+        if (i == n - 1 && f->close) {
+            to = stpcpy(to - after, f->close);
+            after = strlen(f->close);
+        }
+        (*cut)[2 * *n_answers] = begin;
+        (*cut)[2 * (*n_answers)++ + 1] =
+            (size_t)(to - *text) - after + (f->end ? strlen(f->end) : after);
+    }
     return LCL_OK;
 }
 
