@@ -266,6 +266,11 @@ demo: ## the main job on real pictures, on the CPU: IMAGES=dir, SEED=n
 	@+$(SUB) CUDA=0 all
 	@IMAGES='$(IMAGES)' SEED='$(SEED)' sh tools/demo.sh
 
+ablations-demo: ## the paper's ablations at the demo's size, three seeds, on the CPU; goes on after a stop
+	@sh tools/setup.sh
+	@+$(SUB) CUDA=0 all
+	@sh tools/ablations.sh
+
 smollm2: ## SmolLM2-135M learns from its context, on the CPU, and answers in llama.cpp: SEED=n, LLAMA_CPP=1
 	@sh tools/setup.sh
 	@+$(SUB) CUDA=0 all
@@ -309,7 +314,7 @@ signature: ## one number for the maths of a tiny run
 	@+$(SUB) $B/tests/train/signature >&2
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2) LCL_GEMM=own $B/tests/train/signature
 -include $B/tests/train/signature.d
-.PHONY: smollm2 test-interop signature
+.PHONY: smollm2 ablations-demo test-interop signature
 
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
@@ -441,4 +446,5 @@ help: ## list the targets
 -include $(wildcard $(foreach d,dev/bench dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
 -include $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
-         $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d)
+         $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d) \
+         $B/nv/train/device.d $B/sim/train/device.d

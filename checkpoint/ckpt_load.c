@@ -422,7 +422,7 @@ static lcl_status load_moments(struct loading *l, struct lcl_params *t)
     for (int i = 0; i < t->n_rows; i++)
         for (int second = 0; second < 2; second++) {
             const struct lcl_param *p = &t->rows[i];
-            if (p->in_blocks) continue;
+            if (!lcl_param_has_moments(p)) continue;
             struct lcl_moment m = lcl_param_moment(t, p, second);
             LCL_TRY(read_moment(l, p, second, &m));
         }

@@ -98,7 +98,7 @@ static lcl_status write_row(struct lcl_h5 *f, const struct lcl_params *t, const 
     snprintf(name, sizeof name, "/params/%s", p->name);
     LCL_TRY(lcl_h5_set_u64(f, name, "part", p->part));
     LCL_TRY(lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p)));
-    if (!with_optimizer || p->in_blocks) return LCL_OK;
+    if (!with_optimizer || !lcl_param_has_moments(p)) return LCL_OK;
     struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
     /* Moments of a row that never trained are zero and need no room. */
     if (lcl_moment_is_zero(&m) && lcl_moment_is_zero(&v)) return LCL_OK;

@@ -89,7 +89,7 @@ static size_t scales_of(const struct lcl_params *t, const struct lcl_param *p)
 
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p)
 {
-    if (p->in_blocks) return 0;
+    if (!lcl_param_has_moments(p)) return 0;
     return 2 * (p->count * lcl_dtype_bytes(moment_dtype(t, p)) + scales_of(t, p) * sizeof(float));
 }
 
@@ -122,6 +122,8 @@ static void place_row(struct lcl_params *t, struct lcl_param *p)
     else if (p->f32)
         p->value_at = p->follows ? t->n_values : align(t->n_values);
     if (lcl_param_dtype(t, p) == LCL_F32) t->n_values = p->value_at + p->count;
+    p->grad_at = p->offset;
+    if (p->still) return;
     p->state_at = t->state_bytes;
     p->scale_at = t->n_scales;
     t->state_bytes = align(t->state_bytes + p->count * lcl_dtype_bytes(moment_dtype(t, p)));
@@ -138,6 +140,22 @@ void lcl_params_place(struct lcl_params *t)
         p->trainable &= !p->in_blocks;
         place_row(t, p);
     }
+    t->n_grads = t->n_elements;
+}
+
+void lcl_params_place_grads(struct lcl_params *t)
+{
+    bool before = false; /* the row before moves */
+    t->n_grads = 0;
+    for (int i = 0; i < t->n_rows; i++) {
+        struct lcl_param *p = &t->rows[i];
+        const bool moves = lcl_param_moves(p);
+        if (moves) {
+            p->grad_at = p->follows && before ? t->n_grads : align(t->n_grads);
+            t->n_grads = p->grad_at + p->count;
+        }
+        before = moves;
+    }
 }
 
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
@@ -148,7 +166,7 @@ void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lc
     t->value16 = with_bf16 ? LCL_ARENA_NEW(values, lcl_bf16, t->n_elements) : NULL;
     t->code = LCL_ARENA_NEW(values, uint8_t, lcl_code_bytes(t->blocks, t->n_coded));
     t->code_scale = LCL_ARENA_NEW(values, lcl_f16, t->n_coded / LCL_BLOCK);
-    t->grad = grads ? LCL_ARENA_NEW(grads, float, t->n_elements) : NULL;
+    t->grad = grads ? LCL_ARENA_NEW(grads, float, t->n_grads) : NULL;
     t->m = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
     t->v = moments ? LCL_ARENA_NEW(moments, unsigned char, t->state_bytes) : NULL;
     t->m_scale_B = moments ? LCL_ARENA_NEW(moments, float, t->n_scales) : NULL;
@@ -184,6 +202,7 @@ void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first
 struct lcl_moment lcl_param_moment(const struct lcl_params *t, const struct lcl_param *p,
                                    bool second)
 {
+    if (!lcl_param_has_moments(p)) return (struct lcl_moment){0};
     return (struct lcl_moment){.dtype = moment_dtype(t, p),
                                .x = (second ? t->v : t->m) + p->state_at,
                                .scale_B = (second ? t->v_scale_B : t->m_scale_B) + p->scale_at,

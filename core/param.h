@@ -35,11 +35,19 @@ struct lcl_param {
     bool used;    /* false: outside the loss (layers after the selected one); never updated */
     bool follows; /* no gap after the row before */
     bool linear;  /* a matrix that linear layers alone read: it may be in blocks */
+    bool still;   /* no stage of the run moves it: set before lcl_params_place() */
     /* of lcl_params_place(): */
     bool in_blocks;            /* `linear`, and its rows are whole blocks */
     size_t value_at;           /* elements in `value` */
+    size_t grad_at;            /* elements in a gradient buffer, of rows that move */
     size_t state_at, scale_at; /* bytes in m and v; elements in their scales */
 };
+
+/* There are moments of it. */
+static inline bool lcl_param_has_moments(const struct lcl_param *p)
+{
+    return !p->in_blocks && !p->still;
+}
 
 /* The optimizer updates it: it trains, and the loss depends on it. */
 static inline bool lcl_param_moves(const struct lcl_param *p) { return p->trainable && p->used; }
@@ -59,8 +67,9 @@ struct lcl_params {
     lcl_dtype blocks; /* of `linear` rows: q8_0 or q4_0; f32: as the others */
     /* of lcl_params_place(), and the arrays of lcl_params_layout() */
     size_t n_values, n_scales, state_bytes;
+    size_t n_grads;               /* elements of a gradient buffer */
     float *value;                 /* [n_values] f32, the master where there is a bf16 copy */
-    float *grad;                  /* [n_elements], or NULL */
+    float *grad;                  /* [n_grads], or NULL */
     unsigned char *m, *v;         /* [state_bytes] AdamW moments, or NULL: lcl_param_moment() */
     float *m_scale_B, *v_scale_B; /* [n_scales] of 8-bit ones */
     lcl_bf16 *value16;            /* [n_elements] that GEMMs read when computing in bf16, or NULL */
@@ -99,7 +108,7 @@ void lcl_param_get(const struct lcl_params *t, const struct lcl_param *p, size_t
 void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
                    const float *x);
 
-/* First or second moments of a row. */
+/* First or second moments of a row; nothing where it has none. */
 struct lcl_moment {
     lcl_dtype dtype; /* f32, bf16, or u8 with scales */
     void *x;
@@ -133,8 +142,11 @@ LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, in
 /* NULL when there is none. */
 struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 
-/* Where each row's values and moments lie, by `states`, `no_master` and `blocks`. */
+/* Where each row's values, gradients and moments lie, by `states`, `no_master`, `blocks` and
+ * `still`. */
 void lcl_params_place(struct lcl_params *t);
+/* Gradients of the rows that move alone; lcl_params_place() makes room for all. */
+void lcl_params_place_grads(struct lcl_params *t);
 /* Bytes of both moments of a row, and of its value in a file. */
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p);
 size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p);

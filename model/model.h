@@ -317,11 +317,11 @@ LCL_CHECKED lcl_status lcl_pass_linear_bwd(struct lcl_pass *p, struct lcl_layer_
 /* Whether its backward reads x: weights or adapters of its train. Where they do not, x need not be
  * made anew. */
 bool lcl_pass_linear_reads_x(struct lcl_pass *p, struct lcl_layer_linear l, bool train);
-/* NULL where the row does not train. */
+/* NULL where the row does not move. */
 static inline float *lcl_pass_grad(struct lcl_pass *p, int row, bool train)
 {
-    if (row < 0 || !train || !p->grad || !p->model->params.rows[row].trainable) return NULL;
-    return p->grad + p->model->params.rows[row].offset;
+    if (row < 0 || !train || !p->grad || !lcl_param_moves(&p->model->params.rows[row])) return NULL;
+    return p->grad + p->model->params.rows[row].grad_at;
 }
 
 /* ---- adapters (model/lora.c) ---- */

@@ -79,7 +79,7 @@ static void fill_segments(struct lcl_optimizer *o, const struct lcl_config *c, d
         struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
         o->segment[i] =
             (struct lcl_segment){.count = (int64_t)p->count,
-                                 .grad = t->grad + p->offset,
+                                 .grad = t->grad + p->grad_at,
                                  .value = lcl_param_value(t, p),
                                  .value16 = lcl_param_value16(t, p),
                                  .m = m.x,

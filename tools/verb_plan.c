@@ -114,6 +114,8 @@ static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run, dou
         vision = vision || run->stages[i].task == LCL_TASK_VISION;
     LCL_TRY(start(e, run, gpu_gib, out));
     LCL_TRY(open_pack(e, run));
+    e->stages = run->stages;
+    e->n_stages = run->n_stages;
     LCL_TRY(lcl_env_shape_model(e, &run->stages[0], vision && e->has_pack));
     out->n = run->n_stages;
     out->has_pack = e->has_pack;

@@ -13,6 +13,7 @@
 #include "train/device.h"
 #include "train/hf_folder.h"
 #include "train/plan.h"
+#include "train/step.h"
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
@@ -142,6 +143,7 @@ static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
     e->model.params.blocks = c->lora_base == LCL_BASE_Q8_0   ? LCL_Q8_0
                              : c->lora_base == LCL_BASE_Q4_0 ? LCL_Q4_0
                                                              : LCL_F32;
+    if (e->n_stages) lcl_step_mark_still(&e->model.params, e->stages, e->n_stages);
     lcl_params_place(&e->model.params);
     lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);
     e->preprocess.mode = c->data_resize == 1 ? LCL_RESIZE_PAD : LCL_RESIZE_CROP;

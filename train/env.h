@@ -19,6 +19,9 @@ struct lcl_env {
     int32_t *class_label; /* [pack.n_classes] number of a train class among the train classes, -1
                              for others */
     int32_t n_train_classes;
+    /* Of the run, before its model is shaped: rows that none of them moves get no moments. */
+    const struct lcl_config *stages;
+    int n_stages; /* 0: any row may move */
 };
 
 /* Starts threads and picks the backend. */

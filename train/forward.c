@@ -225,7 +225,7 @@ static void add_grads(struct outputs *o, const struct lcl_model *m,
         const struct lcl_param *r = &m->params.rows[i];
         if (!r->used || (names && names->name[i][0] == '\0')) continue;
         snprintf(o->name[i], sizeof o->name[i], "grad.%s", names ? names->name[i] : r->name);
-        add_item(o, o->name[i], LCL_F32, m->params.grad + r->offset, r->n_dims, r->shape);
+        add_item(o, o->name[i], LCL_F32, m->params.grad + r->grad_at, r->n_dims, r->shape);
     }
 }
 

@@ -567,10 +567,10 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
         return LCL_FAIL(LCL_MEMORY, "no memory for a run");
     }
     *l->run = *run;
+    l->env = (struct lcl_env){.stages = l->run->stages, .n_stages = l->run->n_stages};
     l->lock = -1;
     l->profile_steps = options->profile;
-    l->best = l->last_accuracy = NAN;
-    l->saved_step = l->good_step = -1;
+    l->best = l->last_accuracy = NAN, l->saved_step = l->good_step = -1;
     lcl_stop_signal = 0;
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);

@@ -248,8 +248,8 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     p->n_trainable = (int64_t)lcl_params_trainable_count(params);
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
     p->parameters = (double)lcl_params_values_bytes(params, c->bf16);
-    bool whole = c->device != LCL_DEVICE_CPU; /* its arenas are cleared, frozen ranges too */
-    double frozen = 0;
+    const bool whole = c->device != LCL_DEVICE_CPU; /* a GPU's arenas are cleared, and so taken */
+    double frozen = 0;                              /* rows that move in another stage */
     for (int i = 0; i < params->n_rows; i++) {
         double moments = (double)lcl_param_moment_bytes(params, &params->rows[i]);
         p->checkpoint += (double)lcl_param_value_bytes(params, &params->rows[i]);
@@ -257,8 +257,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     }
     p->checkpoint += p->moments;
     if (whole) p->moments += frozen;
-    p->gradients = (double)(whole ? (int64_t)params->n_elements : p->n_trainable) * sizeof(float) *
-                   layout.n_grads;
+    p->gradients = (double)params->n_grads * sizeof(float) * layout.n_grads;
     set_with(c, &p->largest);
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);

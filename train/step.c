@@ -5,40 +5,23 @@
 
 #include "core/threads.h"
 
-/* Runs of rows that train: frozen ranges are never touched, and so take no memory. */
-static bool next_moving(const struct lcl_params *t, int *row, size_t *begin, size_t *count)
-{
-    while (*row < t->n_rows && !lcl_param_moves(&t->rows[*row])) ++*row;
-    if (*row == t->n_rows) return false;
-    *begin = t->rows[*row].offset;
-    while (*row + 1 < t->n_rows && lcl_param_moves(&t->rows[*row + 1])) ++*row;
-    *count = t->rows[*row].offset + t->rows[*row].count - *begin;
-    ++*row;
-    return true;
-}
-
 static lcl_status clear(struct lcl_trainer *t, float *grad)
 {
     struct lcl_exec *ex = &t->env->exec;
-    size_t begin, count;
-    for (int row = 0; next_moving(&t->env->model.params, &row, &begin, &count);)
-        LCL_TRY(ex->ops->zero_fwd(
-            ex, &(struct lcl_zero_args){(int64_t)(count * sizeof(float)), grad + begin}));
-    return LCL_OK;
+    const size_t bytes = t->env->model.params.n_grads * sizeof *grad;
+    return ex->ops->zero_fwd(ex, &(struct lcl_zero_args){(int64_t)bytes, grad});
 }
 
 static lcl_status add_grads(struct lcl_trainer *t, int into, int from)
 {
     struct lcl_exec *ex = &t->env->exec;
-    size_t begin, count;
-    for (int row = 0; next_moving(&t->env->model.params, &row, &begin, &count);)
-        LCL_TRY(ex->ops->add_fwd(ex, &(struct lcl_add_args){.count = (int64_t)count,
-                                                            .x_dtype = LCL_F32,
-                                                            .y_dtype = LCL_F32,
-                                                            .scale = 1,
-                                                            .x = t->grad[from] + begin,
-                                                            .y = t->grad[into] + begin}));
-    return LCL_OK;
+    return ex->ops->add_fwd(ex,
+                            &(struct lcl_add_args){.count = (int64_t)t->env->model.params.n_grads,
+                                                   .x_dtype = LCL_F32,
+                                                   .y_dtype = LCL_F32,
+                                                   .scale = 1,
+                                                   .x = t->grad[from],
+                                                   .y = t->grad[into]});
 }
 
 void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
@@ -49,6 +32,16 @@ void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c)
     lcl_params_set_trainable(p, LCL_PART_TEXT, !vision && !c->freeze_text);
     lcl_params_set_trainable(p, LCL_PART_HEAD, vision);
     lcl_params_set_adapting(p, !vision && !language); /* these two make a base */
+    lcl_params_place_grads(p);
+}
+
+void lcl_step_mark_still(struct lcl_params *p, const struct lcl_config *stages, int n)
+{
+    for (int i = 0; i < p->n_rows; i++) p->rows[i].still = true;
+    for (int s = 0; s < n; s++) {
+        lcl_step_set_trainable(p, &stages[s]);
+        for (int i = 0; i < p->n_rows; i++) p->rows[i].still &= !lcl_param_moves(&p->rows[i]);
+    }
 }
 
 static bool part_trains(const struct lcl_params *t, enum lcl_part part)
@@ -111,10 +104,10 @@ static lcl_status reserve(struct lcl_trainer *t)
     if (!t->pass || !t->grad) return LCL_FAIL(LCL_MEMORY, "no memory for lanes");
     struct lcl_arena measure;
     lcl_arena_measure(&measure, "gradients");
-    for (int i = 0; i < t->n_grads; i++) LCL_ARENA_NEW(&measure, float, params->n_elements);
+    for (int i = 0; i < t->n_grads; i++) LCL_ARENA_NEW(&measure, float, params->n_grads);
     LCL_TRY(lcl_arena_reserve(&t->grads, "gradients", measure.used_bytes));
     for (int i = 0; i < t->n_grads; i++)
-        t->grad[i] = LCL_ARENA_NEW(&t->grads, float, params->n_elements);
+        t->grad[i] = LCL_ARENA_NEW(&t->grads, float, params->n_grads);
     for (int i = 0; i < t->n_passes; i++)
         t->pass[i] = lcl_step_pass(&t->env->exec, &t->env->model, t->config, t->grad[0]);
     return LCL_OK;

@@ -35,8 +35,10 @@ struct lcl_step_result {
     int64_t label_correct, label_total, tokens, samples;
 };
 
-/* Marks what trains in a stage: by its task and the freeze_* keys. */
+/* Marks what trains in a stage: by its task and the freeze_* keys; places gradients. */
 void lcl_step_set_trainable(struct lcl_params *p, const struct lcl_config *c);
+/* Marks rows that no stage moves. Before lcl_params_place(). */
+void lcl_step_mark_still(struct lcl_params *p, const struct lcl_config *stages, int n);
 /* Passes and gradient buffers that a stage holds at once. */
 struct lcl_step_layout {
     bool parallel; /* one lane a thread */

@@ -131,9 +131,9 @@ lcl_status world_step_open(struct world *w, struct world_step *s)
                                      lcl_tokens_per_image(&m->config), &s->builder));
     lcl_step_set_trainable(&m->params, &w->config);
     lcl_arena_measure(&measure, "gradients");
-    LCL_ARENA_NEW(&measure, float, m->params.n_elements);
+    LCL_ARENA_NEW(&measure, float, m->params.n_grads);
     LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
-    m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_elements);
+    m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_grads);
     s->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
     LCL_TRY(lcl_optimizer_open(&s->optimizer, &m->params));
     LCL_TRY(draw_episode(w, s));
@@ -153,12 +153,8 @@ lcl_status world_step_run(struct world *w, struct world_step *s)
     struct lcl_exec *ex = &w->env.exec;
     struct lcl_params *t = &w->env.model.params;
     double sum, weight = 0;
-    int first = 0;
-    while (!lcl_param_moves(&t->rows[first])) first++; /* all rows after the first that moves do */
-    size_t begin = t->rows[first].offset;
     LCL_TRY(ex->ops->zero_fwd(
-        ex, &(struct lcl_zero_args){(int64_t)((t->n_elements - begin) * sizeof(float)),
-                                    t->grad + begin}));
+        ex, &(struct lcl_zero_args){(int64_t)(t->n_grads * sizeof(float)), t->grad}));
     for (int64_t i = 0; i < s->batch->S; i++) weight += (double)s->batch->weight_S[i];
     struct lcl_images images = {0};
     *(w->config.cache_features ? &images.features : &images.pixels) = s->pixels;

@@ -85,6 +85,13 @@ static void the_plan_covers_what_training_takes(void **state)
     destroy(&f, &e);
 }
 
+/* Two lanes' gradients of these elements in the adapters' 12 rows, each at a whole 1 KiB. */
+static bool gradients_of(int64_t n, const struct lcl_plan *p)
+{
+    const double least = 2 * 4.0 * (double)n;
+    return p->gradients >= least && p->gradients < least + 2 * 12 * 1024;
+}
+
 /* Codes and scales in place of what linear layers are: 18 bytes for 32 elements of 4 each, in
  * memory and on disk. */
 static void blocks_in_the_plan(struct fake *f, double values, double disk)
@@ -101,7 +108,7 @@ static void blocks_in_the_plan(struct fake *f, double values, double disk)
     if (fabs(values - p.parameters - saved) > 4096 || disk - p.checkpoint != saved)
         fail_msg("%g of %g, %g of %g for %g in blocks", p.parameters, values, p.checkpoint, disk,
                  coded);
-    assert_true(p.gradients == 4.0 * (double)p.n_trainable * 2);
+    assert_true(gradients_of(p.n_trainable, &p));
     e.has_pack = e.has_neighbors = false;
     lcl_env_close(&e);
     set(&f->config, "lora.base", "plain");
@@ -121,7 +128,7 @@ static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
     assert_int_equal(p.n_trainable, 3 * 2 * 2 * (32 + 32)); /* layers, q and v, rank, A and B */
     assert_int_equal(p.n_parameters, plain->n_parameters + p.n_trainable);
     assert_true(p.moments == 8 * (double)p.n_trainable);
-    assert_true(p.gradients == 4.0 * (double)p.n_trainable * 2); /* lanes */
+    assert_true(gradients_of(p.n_trainable, &p));
     assert_true(p.flops < plain->flops && p.flops > plain->flops / 2);
     double plain_values = p.parameters, plain_disk = p.checkpoint;
     e.has_pack = e.has_neighbors = false;
