@@ -23,6 +23,8 @@ struct lcl_class {
 struct lcl_pack {
     char path[512];
     int64_t n_images;
+    int64_t n_rows;     /* 0: a pack of classes */
+    bool rows_of_boxes; /* texts of rows hold boxes or points of the padded picture */
     int32_t n_classes;
     struct lcl_class *classes;
     int32_t *image_class;  /* [n_images] */
@@ -41,6 +43,9 @@ LCL_CHECKED lcl_status lcl_pack_read_pixels(struct lcl_pack *pack, const int64_t
                                             const struct lcl_preprocess *p, float *out_n3SS);
 /* Name of the source file of picture i, as it was packed; valid until the next call. */
 LCL_CHECKED lcl_status lcl_pack_image_name(struct lcl_pack *pack, int64_t i, const char **name);
+/* The JSON text of row i (rows.h), malloc'd; any thread. */
+LCL_CHECKED lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i, char **text,
+                                         size_t *size);
 /* The class index with this id, or -1. */
 int32_t lcl_pack_find_class(const struct lcl_pack *pack, const char *id);
 /* Recomputes every checksum; names the first damaged dataset. */
@@ -48,7 +53,7 @@ LCL_CHECKED lcl_status lcl_pack_verify(struct lcl_pack *pack);
 
 /* What `lcl pack` does. */
 struct lcl_pack_options {
-    const char *format; /* "imagefolder", "wesnoth" */
+    const char *format; /* "imagefolder", "wesnoth", or a format of rows.h */
     const char *images; /* folder */
     const char *out;
     bool decoded; /* store pixels instead of file bytes */
@@ -56,6 +61,10 @@ struct lcl_pack_options {
     double test_fraction;  /* share of classes held out, by a hash of the class id */
     int min_images;        /* classes with fewer are left out, with a line that counts them */
     uint8_t background[3]; /* recorded: what transparent pictures stand on */
+    /* of rows alone */
+    const char *table;      /* JSON lines, or one JSON list */
+    const char *templates;  /* file of questions; NULL: our own */
+    const char *image_name; /* pattern of a picture's name by its number; NULL: the format's */
 };
 LCL_CHECKED lcl_status lcl_pack_create(const struct lcl_pack_options *options);
 

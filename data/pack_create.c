@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "data/md5.h"
+#include "data/pack_rows.h"
 #include "data/pack_write.h"
 
 enum { BATCH_FILES = 512, SHOWN_BAD = 100 };
@@ -224,14 +225,14 @@ static lcl_status check_options(const struct lcl_pack_options *o)
     return LCL_OK;
 }
 
-static lcl_status pack_listing(const struct lcl_pack_options *o, const struct lcl_listing *l)
+lcl_status lcl_pack_listing(const struct lcl_pack_options *o, const struct lcl_listing *l)
 {
     struct lcl_journal j = {.fd = -1};
     struct counts n = {0};
     lcl_status status;
     int64_t kept = 0;
-    struct lcl_item *items = calloc((size_t)l->n_files, sizeof *items);
-    bool *keep = calloc((size_t)l->n_files, sizeof *keep);
+    struct lcl_item *items = calloc((size_t)l->n_files + 1, sizeof *items);
+    bool *keep = calloc((size_t)l->n_files + 1, sizeof *keep);
     struct batch *b = calloc(1, sizeof *b);
     if (!items || !keep || !b) {
         status = LCL_FAIL(LCL_MEMORY, "no memory for a list of %lld files", (long long)l->n_files);
@@ -246,7 +247,7 @@ static lcl_status pack_listing(const struct lcl_pack_options *o, const struct lc
     LCL_TRY_GOTO(choose(o, l, items, keep, &n));
     LCL_TRY_GOTO(report_bad(o, l, items, &j, n.bad));
     log_left_out(o, l, &n);
-    if (n.classes == 0) {
+    if (n.classes == 0 && !l->write_more) {
         status = LCL_FAIL_HINT(LCL_FORMAT, "--min-images sets the fewest a class may have",
                                "%s: none of %d classes has %d pictures", l->root, l->n_classes,
                                o->min_images);
@@ -268,8 +269,14 @@ lcl_status lcl_pack_create(const struct lcl_pack_options *options)
 {
     struct lcl_listing l;
     LCL_TRY(check_options(options));
+    const struct lcl_row_format *rows = lcl_row_format_find(options->format);
+    if (rows) return lcl_pack_rows(options, rows);
+    if (options->table || options->templates || options->image_name)
+        return LCL_FAIL(LCL_CONFIG,
+                        "--in, --templates and --image-name are for formats of rows, not for %s",
+                        options->format);
     LCL_TRY(lcl_source_list(options->format, options->images, options->test_fraction, &l));
-    lcl_status status = pack_listing(options, &l);
+    lcl_status status = lcl_pack_listing(options, &l);
     lcl_listing_free(&l);
     return status;
 }

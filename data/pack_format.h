@@ -14,5 +14,8 @@
 #define LCL_PACK_CLASS_SPLIT "/classes/split"   /* u8 [C]: 0 train, 1 test */
 #define LCL_PACK_SKIPPED_NAMES "/skipped/names" /* u8: bad files that were left out */
 #define LCL_PACK_SKIPPED_REASONS "/skipped/reasons"
+#define LCL_PACK_ROW_BYTES "/rows/bytes"   /* u8: JSON texts end to end */
+#define LCL_PACK_ROW_OFFSET "/rows/offset" /* u64 [rows + 1] */
+#define LCL_PACK_ROW_CRC "/rows/crc32c"    /* i32 [rows] */
 
 #endif

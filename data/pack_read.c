@@ -28,7 +28,10 @@ struct pack_impl {
     int32_t *shape;   /* [n, 3] */
     char *names;      /* NUL-terminated, end to end */
     uint64_t *name_at;
-    int32_t *images; /* [n] picture numbers by class: what lcl_class.images points into */
+    int32_t *images;      /* [n] picture numbers by class: what lcl_class.images points into */
+    int64_t rows_at;      /* where the rows' texts begin in the file */
+    uint64_t *row_offset; /* [rows + 1] */
+    int32_t *row_crc;     /* [rows] bits of the checksums */
 };
 
 /* ---- opening ---- */
@@ -64,9 +67,11 @@ static lcl_status read_images(const struct lcl_h5 *f, struct lcl_pack *p)
     void *data;
     LCL_TRY(lcl_h5_read_alloc(f, LCL_PACK_OFFSET, LCL_H5_U64, MAX_INDEX_BYTES, &data, &n1));
     m->offset = data;
-    if (n1 < 2 || n1 - 1 > INT32_MAX) return damaged(p, "no pictures, or more than 2^31");
+    if (n1 < 1 || n1 - 1 > INT32_MAX || (n1 == 1 && p->n_rows == 0))
+        return damaged(p, "no pictures, or more than 2^31");
     n = n1 - 1;
     p->n_images = (int64_t)n;
+    if (n == 0) return LCL_OK;
     m->crc = calloc(n, sizeof *m->crc);
     m->shape = calloc(n, 3 * sizeof *m->shape);
     m->images = calloc(n, sizeof *m->images);
@@ -182,10 +187,47 @@ static lcl_status check_index(struct lcl_pack *p, uint64_t bytes)
     return LCL_OK;
 }
 
+/* Where a list of bytes lies, which is read without HDF5, and how long it is. */
+static lcl_status find_bytes(const struct lcl_h5 *f, const char *name, int64_t *at, uint64_t *count)
+{
+    struct lcl_h5_set bytes;
+    LCL_TRY(lcl_h5_set_open(f, name, &bytes));
+    lcl_h5_set_close(&bytes);
+    *at = bytes.file_offset;
+    *count = bytes.count;
+    if (bytes.type == LCL_H5_U8 && bytes.rank == 1 && *at >= 0 &&
+        *count <= (uint64_t)(f->size_bytes - *at))
+        return LCL_OK;
+    return LCL_FAIL_HINT(LCL_FORMAT, "h5repack -l CONTI makes it so",
+                         "%s: %s is not a contiguous list of bytes in the file", f->path, name);
+}
+
+static lcl_status read_rows(const struct lcl_h5 *f, struct lcl_pack *p)
+{
+    struct pack_impl *m = p->impl;
+    uint64_t n1 = 0, count = 0, boxes = 0;
+    void *data;
+    LCL_TRY(lcl_h5_read_alloc(f, LCL_PACK_ROW_OFFSET, LCL_H5_U64, MAX_INDEX_BYTES, &data, &n1));
+    m->row_offset = data;
+    if (n1 < 2 || n1 - 1 > INT32_MAX) return damaged(p, "no rows, or more than 2^31");
+    p->n_rows = (int64_t)(n1 - 1);
+    m->row_crc = calloc(n1, sizeof *m->row_crc);
+    if (!m->row_crc) return LCL_FAIL(LCL_MEMORY, "no memory for the index of rows");
+    LCL_TRY(lcl_h5_read(f, LCL_PACK_ROW_CRC, LCL_H5_I32, n1 - 1, m->row_crc));
+    LCL_TRY(lcl_h5_get_u64(f, "/rows", "boxes", &boxes));
+    p->rows_of_boxes = boxes != 0;
+    LCL_TRY(find_bytes(f, LCL_PACK_ROW_BYTES, &m->rows_at, &count));
+    if (m->row_offset[0] != 0 || m->row_offset[n1 - 1] != count)
+        return damaged(p, "row offsets do not span the rows' bytes");
+    for (uint64_t i = 0; i + 1 < n1; i++)
+        if (m->row_offset[i + 1] < m->row_offset[i]) return damaged(p, "row offsets do not ascend");
+    return LCL_OK;
+}
+
 static lcl_status read_index(const struct lcl_h5 *f, struct lcl_pack *p)
 {
     struct pack_impl *m = p->impl;
-    struct lcl_h5_set bytes;
+    uint64_t count;
     char encoding[16];
     LCL_TRY(check_version(f));
     LCL_TRY(lcl_h5_get_u64(f, "/format", "content_hash", &p->content_hash));
@@ -193,18 +235,13 @@ static lcl_status read_index(const struct lcl_h5 *f, struct lcl_pack *p)
     m->pixels = strcmp(encoding, "pixels") == 0;
     if (!m->pixels && strcmp(encoding, "file") != 0)
         return LCL_FAIL(LCL_FORMAT, "%s: unknown picture encoding \"%s\"", p->path, encoding);
+    if (lcl_h5_exists(f, LCL_PACK_ROW_OFFSET)) LCL_TRY(read_rows(f, p));
     LCL_TRY(read_images(f, p));
+    if (p->n_images == 0) return LCL_OK;
     LCL_TRY(read_classes(f, p));
     LCL_TRY(read_strings(f, LCL_PACK_NAMES, (uint64_t)p->n_images, &m->names, &m->name_at));
-    LCL_TRY(lcl_h5_set_open(f, LCL_PACK_BYTES, &bytes));
-    lcl_h5_set_close(&bytes);
-    m->at = bytes.file_offset;
-    if (bytes.type != LCL_H5_U8 || bytes.rank != 1 || m->at < 0 ||
-        bytes.count > (uint64_t)(f->size_bytes - m->at))
-        return LCL_FAIL_HINT(LCL_FORMAT, "h5repack -l CONTI makes it so",
-                             "%s: %s is not a contiguous list of bytes in the file", p->path,
-                             LCL_PACK_BYTES);
-    return check_index(p, bytes.count);
+    LCL_TRY(find_bytes(f, LCL_PACK_BYTES, &m->at, &count));
+    return check_index(p, count);
 }
 
 lcl_status lcl_pack_open(const char *path, struct lcl_pack *pack)
@@ -246,6 +283,8 @@ void lcl_pack_close(struct lcl_pack *pack)
         free(m->names);
         free(m->name_at);
         free(m->images);
+        free(m->row_offset);
+        free(m->row_crc);
         free(m);
     }
     free(pack->classes);
@@ -262,10 +301,12 @@ static lcl_status check_number(const struct lcl_pack *p, int64_t i)
                     (long long)p->n_images);
 }
 
-static lcl_status read_stored(const struct lcl_pack *p, int64_t i, unsigned char *to, size_t size)
+/* Bytes of the file, against their checksum. */
+static lcl_status read_checked(const struct lcl_pack *p, int64_t at, int32_t crc_bits,
+                               const char *kind, int64_t i, const char *name, unsigned char *to,
+                               size_t size)
 {
     const struct pack_impl *m = p->impl;
-    int64_t at = m->at + (int64_t)m->offset[i];
     for (size_t done = 0; done < size;) {
         ssize_t got = pread(m->fd, to + done, size - done, (off_t)(at + (int64_t)done));
         if (got < 0 && errno == EINTR) continue;
@@ -275,11 +316,38 @@ static lcl_status read_stored(const struct lcl_pack *p, int64_t i, unsigned char
         done += (size_t)got;
     }
     uint32_t crc = lcl_crc32c(0, to, size), stored;
-    memcpy(&stored, &m->crc[i], 4);
+    memcpy(&stored, &crc_bits, 4);
     if (crc == stored) return LCL_OK;
     return LCL_FAIL_HINT(LCL_CORRUPT, "the file is damaged; copy or make it again",
-                         "%s: picture %lld (%s): checksum %08x, stored %08x", p->path, (long long)i,
-                         m->names + m->name_at[i], (unsigned)crc, (unsigned)stored);
+                         "%s: %s %lld%s: checksum %08x, stored %08x", p->path, kind, (long long)i,
+                         name, (unsigned)crc, (unsigned)stored);
+}
+
+static lcl_status read_stored(const struct lcl_pack *p, int64_t i, unsigned char *to, size_t size)
+{
+    const struct pack_impl *m = p->impl;
+    char name[1024];
+    snprintf(name, sizeof name, " (%.1000s)", m->names + m->name_at[i]);
+    return read_checked(p, m->at + (int64_t)m->offset[i], m->crc[i], "picture", i, name, to, size);
+}
+
+lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i, char **text, size_t *size)
+{
+    const struct pack_impl *m = pack->impl;
+    *text = NULL;
+    if (i < 0 || i >= pack->n_rows)
+        return LCL_FAIL(LCL_RANGE, "%s: row %lld of %lld", pack->path, (long long)i,
+                        (long long)pack->n_rows);
+    *size = (size_t)(m->row_offset[i + 1] - m->row_offset[i]);
+    *text = malloc(*size + 1);
+    if (!*text) return LCL_FAIL(LCL_MEMORY, "no memory for a row of %zu bytes", *size);
+    (*text)[*size] = '\0';
+    lcl_status status = read_checked(pack, m->rows_at + (int64_t)m->row_offset[i], m->row_crc[i],
+                                     "row", i, "", (unsigned char *)*text, *size);
+    if (status == LCL_OK) return LCL_OK;
+    free(*text);
+    *text = NULL;
+    return status;
 }
 
 lcl_status lcl_pack_read_image(struct lcl_pack *pack, int64_t i,

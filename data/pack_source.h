@@ -6,6 +6,9 @@
 
 #include "data/pack.h"
 
+struct lcl_h5;
+struct lcl_item; /* pack_journal.h */
+
 struct lcl_source_class {
     char id[LCL_CLASS_NAME_BYTES], name[LCL_CLASS_NAME_BYTES];
     enum lcl_split split;
@@ -29,6 +32,11 @@ struct lcl_listing {
     bool drop_duplicates; /* of file bytes: the first is kept */
     /* NULL, or: should this decoded picture be in the pack at all? Called on many threads. */
     bool (*wanted)(const struct lcl_image *image);
+    /* NULL, or: writes what else goes in the file, once its pictures, keep[i] of items, are there.
+     * A pack then need not hold any. */
+    lcl_status (*write_more)(void *more, struct lcl_h5 *f, const struct lcl_item *items,
+                             const bool *keep);
+    void *more;
 };
 
 /* LCL_CONFIG for an unknown format, LCL_NOT_FOUND, LCL_FORMAT for empty classes (named). */

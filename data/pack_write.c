@@ -292,6 +292,7 @@ lcl_status lcl_pack_write(const struct lcl_pack_options *options, const struct l
     LCL_TRY_GOTO(write_bytes(&f, &x, items, j));
     LCL_TRY_GOTO(write_index(&f, &x, l));
     LCL_TRY_GOTO(write_skipped(&f, l, items, j));
+    if (l->write_more) LCL_TRY_GOTO(l->write_more(l->more, &f, items, keep));
     LCL_TRY_GOTO(write_provenance(&f, options, l, &x, items));
     LCL_TRY_GOTO(lcl_h5_close(&f));
     LCL_TRY_GOTO(lcl_fs_commit(beside, options->out));

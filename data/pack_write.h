@@ -4,6 +4,10 @@
 
 #include "data/pack_journal.h"
 
+/* Reads the pictures of a listing and packs them (lcl_pack_create, from there on). */
+LCL_CHECKED lcl_status lcl_pack_listing(const struct lcl_pack_options *o,
+                                        const struct lcl_listing *l);
+
 /* Writes the pictures whose keep[i] is set, and the classes that have any, beside `out`, then
  * renames into place. */
 LCL_CHECKED lcl_status lcl_pack_write(const struct lcl_pack_options *options,

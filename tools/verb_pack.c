@@ -7,7 +7,10 @@
 #include "data/pack.h"
 #include "tools/cli.h"
 
-static const char *const formats[] = {"imagefolder", "wesnoth"};
+static const char *const formats[] = {"imagefolder", "wesnoth", "llava", "messages", "caption",
+                                      "vqav2",       "vqa-e",   "vqa-x", "rec",      "reg",
+                                      "gc",          "flickr",  "point", "vcr-q-a",  "vcr-qa-r",
+                                      "vcr-q-ar",    "gqa",     "clevr", "pope",     "text"};
 
 /* "R,G,B", each 0..255. */
 static lcl_status parse_colour(const char *text, uint8_t rgb[3])
@@ -32,16 +35,27 @@ static lcl_status run(int argc, char **argv)
     const char *images = NULL, *out = NULL, *background = "128,128,128";
     struct lcl_pack_options o = {.test_fraction = 0.2};
     const struct cli_option options[] = {
-        {"--format", CLI_CHOICE, &format, .words = "imagefolder|wesnoth",
-         .doc = "how the folder tells classes: a folder each (or train/, test/, val/ with a folder "
-                "each), or the sprites of The Battle for Wesnoth"},
+        {"--format", CLI_CHOICE, &format,
+         .words = "imagefolder|wesnoth|llava|messages|caption|vqav2|vqa-e|vqa-x|rec|reg|gc|flickr|"
+                  "point|vcr-q-a|vcr-qa-r|vcr-q-ar|gqa|clevr|pope|text",
+         .doc =
+             "how the folder tells classes: a folder each (or train/, test/, val/ with a folder "
+             "each), or the sprites of The Battle for Wesnoth; or how the rows of --in are read"},
+        {"--in", CLI_STR, &o.table, .value = "FILE",
+         .doc = "of formats of rows: the table, a JSON object a line or one JSON list"},
+        {"--templates", CLI_STR, &o.templates, .value = "FILE",
+         .doc = "of formats of rows: your own questions, a JSON list of texts with <image> and "
+                "<question>, <expr> or <objs>"},
+        {"--image-name", CLI_STR, &o.image_name, .value = "PATTERN",
+         .doc = "of formats of rows: the file of a picture by its number, as in "
+                "COCO_train2014_{id:12}.jpg"},
         {"--images", CLI_STR, &images, .value = "DIR", .required = true, .doc = "the pictures"},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true,
          .doc = "the pack; FILE.partial beside it holds what was read until it is done"},
         {"--decoded", CLI_FLAG, &o.decoded,
          .doc = "store pixels instead of the files' bytes: larger, faster to read"},
         {"--skip-bad", CLI_FLAG, &o.skip_bad,
-         .doc = "leave unreadable pictures out instead of failing"},
+         .doc = "leave unreadable pictures, and rows that are wrong, out instead of failing"},
         {"--force", CLI_FLAG, &o.force, .doc = "replace an existing pack"},
         {"--test-fraction", CLI_FLOAT, &o.test_fraction, .low = 0, .high = 1,
          .doc = "share of the classes held out, by a hash of the class name"},
@@ -54,10 +68,15 @@ static lcl_status run(int argc, char **argv)
         CLI_END};
     const struct cli_spec spec = {
         .usage = "--images DIR --out FILE [options]",
-        .about = "Packs a folder of pictures into one HDF5 file with classes, splits and "
-                 "checksums.\nStopped at any moment, it goes on where it was when it is run again.",
+        .about =
+            "Packs a folder of pictures into one HDF5 file with classes, splits and "
+            "checksums.\nStopped at any moment, it goes on where it was when it is run again.\n"
+            "Or packs a table of rows (llava, messages, vqav2, ...) with the pictures that it "
+            "names,\nas conversations for data.sources.",
         .options = options,
-        .notes = "Example:\n  lcl pack --images birds --out birds.h5\n"};
+        .notes =
+            "Examples:\n  lcl pack --images birds --out birds.h5\n"
+            "  lcl pack --format llava --in llava_instruct.jsonl --images coco --out llava.h5\n"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
