@@ -42,8 +42,9 @@ enum lcl_master { LCL_MASTER_F32, LCL_MASTER_NONE };
 enum lcl_lora_base { LCL_BASE_PLAIN, LCL_BASE_Q8_0, LCL_BASE_Q4_0 };
 enum lcl_scheduler { LCL_LR_COSINE, LCL_LR_LINEAR, LCL_LR_CONSTANT, LCL_LR_WSD };
 enum lcl_strategy { LCL_2WAY, LCL_2WAY_RANDOM, LCL_2WAY_WEIGHT, LCL_NWAY };
-enum lcl_label_kind { LCL_LABEL_MADE_UP, LCL_LABEL_NAME };
-enum lcl_supervise { LCL_SUPERVISE_LAST, LCL_SUPERVISE_REPEATS };
+enum lcl_reading { LCL_READING_PAPER, LCL_READING_OFFICIAL };
+enum lcl_label_kind { LCL_LABEL_MADE_UP, LCL_LABEL_NAME, LCL_LABEL_SWAPPED, LCL_LABEL_NUMBER };
+enum lcl_supervise { LCL_SUPERVISE_LAST, LCL_SUPERVISE_REPEATS, LCL_SUPERVISE_ALL };
 enum lcl_layout {
     LCL_LAYOUT_PLAIN,
     LCL_LAYOUT_VICUNA,
@@ -63,7 +64,6 @@ enum lcl_chat {
 enum lcl_checkpointing { LCL_CHECKPOINT_NONE, LCL_CHECKPOINT_MLP, LCL_CHECKPOINT_LAYERS };
 enum lcl_too_long { LCL_LONG_REFUSE, LCL_LONG_DROP, LCL_LONG_SHORTEN };
 enum lcl_negatives { LCL_NEG_HARDEST, LCL_NEG_TABLE, LCL_NEG_RANDOM };
-enum lcl_image_source { LCL_IMAGES_PACK, LCL_IMAGES_NONE };
 enum lcl_split { LCL_SPLIT_TRAIN, LCL_SPLIT_TEST };
 
 /* A file resolved: the stages in order (one when the file has none), each with every key set. */
@@ -92,6 +92,11 @@ LCL_CHECKED lcl_status lcl_config_set(struct lcl_config *c, const char *key, con
                                       const char *where);
 /* What no single key can tell: widths divide by heads, min_shots <= shots, and so on. */
 LCL_CHECKED lcl_status lcl_config_check(const struct lcl_config *c);
+/* The file that classes and pictures come from, "" where none is named; its caches lie beside it.
+ */
+const char *lcl_config_source(const struct lcl_config *c);
+/* Support pictures of the largest training episode, in all. */
+int64_t lcl_config_most_shots(const struct lcl_config *c);
 /* The resolved config as YAML that loads to the same (keys that differ from the default first, all
  * of them). */
 LCL_CHECKED lcl_status lcl_config_write_yaml(const struct lcl_run_config *c, FILE *out);

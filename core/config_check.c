@@ -80,11 +80,24 @@ static lcl_status check_training(const struct lcl_config *c)
     return LCL_OK;
 }
 
+const char *lcl_config_source(const struct lcl_config *c)
+{
+    return c->data_table[0] ? c->data_table : c->data_pack;
+}
+
+int64_t lcl_config_most_shots(const struct lcl_config *c)
+{
+    int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
+    if (c->data_shots_per_class) return c->data_shots_per_class * ways;
+    return c->data_reading == LCL_READING_OFFICIAL ? c->data_shots * ways : c->data_shots;
+}
+
 static lcl_status check_data(const struct lcl_config *c)
 {
     bool draws_shots = c->data_strategy == LCL_2WAY_RANDOM || c->data_strategy == LCL_2WAY_WEIGHT;
     int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
-    int64_t shots = c->data_shots_per_class ? c->data_shots_per_class * ways : c->data_shots;
+    int64_t shots = lcl_config_most_shots(c);
+    draws_shots = draws_shots && c->data_reading == LCL_READING_PAPER;
     CHECK(!draws_shots || c->data_min_shots <= shots, "the draw goes from min_shots to shots",
           "data.min_shots %lld is above the %lld support pictures of data.shots",
           LL(c->data_min_shots), LL(shots));
@@ -93,6 +106,19 @@ static lcl_status check_data(const struct lcl_config *c)
     CHECK(c->data_label_min_letters <= c->data_label_max_letters, "the paper draws 1 to 10 letters",
           "data.label_min_letters %lld is above data.label_max_letters %lld",
           LL(c->data_label_min_letters), LL(c->data_label_max_letters));
+    bool own = strcmp(c->data_images, "pack") == 0, none = strcmp(c->data_images, "none") == 0;
+    CHECK(!own || !c->data_table[0], "the folder that its paths begin in, or none",
+          "data.table %.200s needs data.images", c->data_table);
+    CHECK(own || none || c->data_table[0], "pack, or none; a folder goes with data.table",
+          "data.images \"%.200s\" is a folder, and there is no data.table", c->data_images);
+    bool swap[2] = {c->data_positive_label == LCL_LABEL_SWAPPED,
+                    c->data_negative_label == LCL_LABEL_SWAPPED};
+    CHECK(swap[0] == swap[1], "swap both, or none",
+          "data.positive_label and data.negative_label: only one is swapped, so both are one name");
+    CHECK(c->data_false_rate == 0 || c->data_false_position == 0, "set one of them",
+          "data.false_rate and data.false_position are both set");
+    CHECK(c->eval_false_rate == 0 || c->eval_false_position == 0, "set one of them",
+          "eval.false_rate and eval.false_position are both set");
     int rgb[3], end = 0;
     bool colour =
         sscanf(c->data_background, "%3d,%3d,%3d%n", &rgb[0], &rgb[1], &rgb[2], &end) == 3 &&

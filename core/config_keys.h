@@ -100,7 +100,9 @@
     S("Data", "Pictures and episodes; docs/strategies.md has the laws of the draws.")                    \
     K(STR, "data.pack", data_pack, "", 0, 0, "HDF5 pack made by lcl pack") \
     K(STR, "data.neighbors", data_neighbors, "", 0, 0, "neighbor table made by lcl neighbors; empty: the pack's own") \
-    E("data.images", data_images, "pack", "pack|none", "none: episodes are drawn and printed (lcl inspect CONFIG --episodes), never trained on") \
+    K(STR, "data.table", data_table, "", 0, 0, "train table in place of a pack: JSON lines of classes, pictures by path and neighbors, as the official one (docs/formats.md)") \
+    K(STR, "data.images", data_images, "pack", 0, 0, "pack: the pack's own; a folder: where the paths of data.table begin; none: episodes are drawn and printed (lcl inspect CONFIG --episodes), never trained on") \
+    E("data.reading", data_reading, "paper", "paper|official", "whose laws where paper and official code differ: what shots count and how they are drawn, length of the neighbor table, pictures drawn once or with replacement (the table of docs/strategies.md)") \
     E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way", "how an episode's shots and classes are drawn") \
     K(INT, "data.shots", data_shots, 16, 1, 100000, "support pictures in all, the most of a draw") \
     K(INT, "data.min_shots", data_min_shots, 2, 1, 100000, "the fewest of a draw") \
@@ -111,12 +113,15 @@
     K(FLOAT, "data.hard_fraction", data_hard_fraction, 1, 0, 1, "share of episodes whose negatives come from the neighbor table; the rest are uniform") \
     K(FLOAT, "data.repeat_query_start", data_repeat_query_start, 0, 0, 1, "probability, at the stage's start, that the query repeats a support picture exactly") \
     K(FLOAT, "data.repeat_query_end", data_repeat_query_end, 0, 0, 1, "the same at the stage's end; linear between") \
-    E("data.positive_label", data_positive_label, "made_up", "made_up|name", "what the positive class is called") \
-    E("data.negative_label", data_negative_label, "name", "made_up|name", "what the negative class is called") \
+    E("data.positive_label", data_positive_label, "made_up", "made_up|name|swapped|number", "what the positive class is called: made-up letters, its own name, the name of the episode's next class, a number") \
+    E("data.negative_label", data_negative_label, "name", "made_up|name|swapped|number", "what the negative classes are called") \
     K(FLOAT, "data.made_up_fraction", data_made_up_fraction, 0, 0, 1, "share of episodes in which every class has a made-up label") \
+    K(FLOAT, "data.false_rate", data_false_rate, 0, 0, 1, "share of an episode's support pictures whose label is another class's") \
+    K(INT, "data.false_position", data_false_position, 0, 0, 100000, "the support picture, counted from 1, that shows another class's label; 0: none") \
+    K(FLOAT, "data.zero_shot_fraction", data_zero_shot_fraction, 0, 0, 1, "share of episodes without a support set, whose classes go by their own names") \
     K(INT, "data.label_min_letters", data_label_min_letters, 1, 1, 64, "shortest made-up label") \
     K(INT, "data.label_max_letters", data_label_max_letters, 10, 1, 64, "longest made-up label") \
-    E("data.supervise", data_supervise, "last", "last|repeats", "loss on the query's answer only, or on every answer from each label's second appearance on") \
+    E("data.supervise", data_supervise, "last", "last|repeats|all", "loss on the query's answer only, on every answer from each label's second appearance on, or on every answer") \
     E("data.layout", data_layout, "plain", "plain|vicuna|terse|llama-2|llama-3|chatml", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone; other formats of chat.template") \
     K(STR, "data.template", data_template, "", 0, 0, "file of texts in place of data.layout's: lcl import templates makes one, docs/formats.md has its form") \
     E("data.too_long", data_too_long, "refuse", "refuse|drop|shorten", "a conversation over model_max_length: an error; left out, and counted, another row in its place; shortened at its end, but never by a token of a picture") \
@@ -144,6 +149,8 @@
     E("eval.split", eval_split, "test", "train|test", "classes that are asked for") \
     E("eval.negatives", eval_negatives, "hardest", "hardest|table|random", "negative class: one of the most similar of the same split, drawn from its table, or any") \
     K(INT, "eval.hard_neighbors", eval_hard_neighbors, 5, 1, 100000, "hardest: the negative is one of this many most similar classes, each equally likely; 1: always the most similar") \
+    K(FLOAT, "eval.false_rate", eval_false_rate, 0, 0, 1, "data.false_rate of evaluations") \
+    K(INT, "eval.false_position", eval_false_position, 0, 0, 100000, "data.false_position of evaluations") \
     K(INT, "eval.max_new_tokens", eval_max_new_tokens, 32, 1, 4096, "longest greedy answer in tokens") \
     K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes") \
     S("Conversations", "lcl chat, lcl generate --prompt, and the template of an export.")          \

@@ -24,7 +24,9 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_LANGUAGE = 9,
                        LCL_RNG_SAMPLING = 10,
                        LCL_RNG_TEST = 11,
-                       LCL_RNG_QUESTION = 12
+                       LCL_RNG_QUESTION = 12,
+                       LCL_RNG_FALSE_LABEL = 13,
+                       LCL_RNG_ZERO_SHOT = 14
 };
 
 struct lcl_rng {

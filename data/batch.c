@@ -380,6 +380,7 @@ static lcl_status check_episode(const struct lcl_episode *e, const int32_t *labe
     bool ok = e->n_ways >= 1 && e->n_ways <= LCL_MAX_WAYS && e->n_shots >= 0 && e->n_queries >= 1;
     for (int i = 0; ok && i < e->n_shots; i++)
         ok = e->shots[i].way >= 0 && e->shots[i].way < e->n_ways && e->shots[i].view >= 0 &&
+             e->shots[i].wrong >= 0 && e->shots[i].wrong < e->n_ways &&
              (!labels || (labels[i] >= 0 && labels[i] < e->n_ways));
     for (int i = 0; ok && i < e->n_queries; i++)
         ok = e->queries[i].way >= 0 && e->queries[i].way < e->n_ways && e->queries[i].view >= 0;
@@ -424,7 +425,7 @@ static void measure(const struct lcl_batch_builder *b, const struct lcl_episode 
     *context = b->part[PART_SYSTEM].ids.n;
     for (int i = 0; i < e->n_shots; i++)
         *context += b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + shot +
-                    label_tokens(b, labels ? labels[i] : e->shots[i].way);
+                    label_tokens(b, labels ? labels[i] : lcl_episode_shown(e, i));
     int64_t longest = 0;
     for (int w = 0; w < e->n_ways; w++)
         if (label_tokens(b, w) > longest) longest = label_tokens(b, w);
@@ -433,15 +434,17 @@ static void measure(const struct lcl_batch_builder *b, const struct lcl_episode 
               (mode == LCL_ENCODE_PROMPT ? 0 : fixed + longest);
 }
 
-static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e, bool repeats,
-                        const int32_t *labels, int32_t *position)
+static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e,
+                        enum lcl_supervise supervise, const int32_t *labels, int32_t *position)
 {
     bool seen[LCL_MAX_WAYS] = {false};
     put_ids(b, b->part[PART_SYSTEM].ids.v, b->part[PART_SYSTEM].ids.n, position);
     for (int i = 0; i < e->n_shots; i++) {
-        int32_t way = labels ? labels[i] : e->shots[i].way;
+        int32_t way = labels ? labels[i] : lcl_episode_shown(e, i);
+        bool counts =
+            supervise == LCL_SUPERVISE_ALL || (supervise == LCL_SUPERVISE_REPEATS && seen[way]);
         put_turn(b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST], &e->shots[i], position);
-        put_answer(b, PART_SHOT_HEAD, way, repeats && seen[way] ? 1 : 0, position);
+        put_answer(b, PART_SHOT_HEAD, way, counts ? 1 : 0, position);
         seen[way] = true;
     }
 }
@@ -469,12 +472,12 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
                                      .runs = n_branches + 1,
                                      .images = e->n_shots + n_branches,
                                      .S = tokens}));
-    bool repeats = train && supervise == LCL_SUPERVISE_REPEATS;
+    if (!train) supervise = LCL_SUPERVISE_LAST;
     bool single = train && e->n_queries == 1;
-    float weight = train && !repeats ? 1.0f / (float)e->n_queries : 1.0f;
+    float weight = train && supervise == LCL_SUPERVISE_LAST ? 1.0f / (float)e->n_queries : 1.0f;
     int64_t begin = b->batch.T, end;
     int32_t position = 0;
-    put_context(b, e, repeats, labels, &position);
+    put_context(b, e, supervise, labels, &position);
     end = b->batch.T;
     if (!single && end > begin) put_run(b, begin, begin, begin, (struct lcl_branch){-1, -1, -1});
     for (int q = 0; q < e->n_queries; q++) {

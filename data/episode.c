@@ -13,6 +13,26 @@ void lcl_episode_free(struct lcl_episode *e)
     e->n_shots = e->n_queries = 0;
 }
 
+int32_t lcl_episode_shown(const struct lcl_episode *e, int i)
+{
+    return (e->shots[i].way + e->shots[i].wrong) % e->n_ways;
+}
+
+int64_t lcl_step_samples(const struct lcl_config *c)
+{
+    return c->lanes * c->gradient_accumulation_steps * c->per_device_train_batch_size;
+}
+
+uint64_t lcl_sample_number(const struct lcl_config *c, int64_t step, int64_t index, int64_t i)
+{
+    return (uint64_t)(step * lcl_step_samples(c) + index * c->per_device_train_batch_size + i);
+}
+
+int64_t lcl_lane_rank(const struct lcl_config *c, int64_t index, int64_t world)
+{
+    return index % c->lanes * world / c->lanes;
+}
+
 /* Lower case of ASCII and of two-byte Latin-1, Greek and Cyrillic letters; none changes its length.
  */
 static void lower_pair(unsigned char *u)
@@ -96,7 +116,7 @@ lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_
     LCL_TRY_GOTO(text_add(&t, b->part[PART_SYSTEM].text));
     for (int i = 0; i < e->n_shots; i++)
         LCL_TRY_GOTO(text_turn(&t, b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST],
-                               PART_SHOT_HEAD, e->label[e->shots[i].way]));
+                               PART_SHOT_HEAD, e->label[lcl_episode_shown(e, i)]));
     for (int q = 0; q < e->n_queries; q++)
         LCL_TRY_GOTO(text_turn(&t, b, batch_query(b, e, e->n_shots == 0 && q == 0),
                                PART_ANSWER_HEAD, e->label[e->queries[q].way]));
@@ -105,6 +125,14 @@ lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_
 out:
     free(t.s);
     return status;
+}
+
+bool lcl_episode_coincides(const struct lcl_episode *e)
+{
+    for (int q = 0; q < e->n_queries; q++)
+        for (int i = 0; i < e->n_shots; i++)
+            if (e->queries[q].image == e->shots[i].image) return true;
+    return false;
 }
 
 /* ---- JSON ---- */
@@ -118,6 +146,27 @@ static json_t *shot_list(const struct lcl_episode *e, const char *what)
         json_array_append_new(list, json_integer(v));
     }
     return list;
+}
+
+static lcl_status add_pictures(json_t *row, const struct lcl_sampler *s,
+                               const struct lcl_episode *e)
+{
+    json_t *paths = json_array(), *shown = json_array();
+    json_object_set_new(row, "images", shot_list(e, "images"));
+    json_object_set_new(row, "paths", paths);
+    json_object_set_new(row, "ways", shot_list(e, "ways"));
+    json_object_set_new(row, "shown", shown);
+    json_object_set_new(row, "views", shot_list(e, "views"));
+    for (int i = 0; i < e->n_shots + e->n_queries; i++) {
+        const char *name;
+        LCL_TRY(lcl_pack_image_name(
+            s->pack, i < e->n_shots ? e->shots[i].image : e->queries[i - e->n_shots].image, &name));
+        json_t *text = json_string(name);
+        json_array_append_new(paths, text ? text : json_null());
+    }
+    for (int i = 0; i < e->n_shots; i++)
+        json_array_append_new(shown, json_integer(lcl_episode_shown(e, i)));
+    return LCL_OK;
 }
 
 static json_t *class_list(const struct lcl_sampler *s, const struct lcl_episode *e, bool names)
@@ -165,22 +214,24 @@ static void add_tokens(json_t *row, const struct lcl_batch *m)
 }
 
 lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sampler *s,
-                            const struct lcl_episode *e, char **line)
+                            const struct lcl_episode *e, const struct lcl_episode_place *place,
+                            char **line)
 {
     char *text = NULL;
     json_t *row = NULL;
     lcl_status status;
     *line = NULL;
     lcl_batch_builder_reset(b);
-    LCL_TRY_GOTO(lcl_batch_append_episode(b, e, LCL_ENCODE_TRAIN,
-                                          (enum lcl_supervise)s->config->data_supervise, NULL,
-                                          s->config->model_max_length));
+    if (place->with_tokens)
+        LCL_TRY_GOTO(lcl_batch_append_episode(b, e, LCL_ENCODE_TRAIN,
+                                              (enum lcl_supervise)s->config->data_supervise, NULL,
+                                              s->config->model_max_length));
     LCL_TRY_GOTO(lcl_episode_text(b, e, &text));
     row = json_object();
     json_object_set_new(row, "sample", json_integer((json_int_t)e->sample));
-    json_object_set_new(row, "images", shot_list(e, "images"));
-    json_object_set_new(row, "ways", shot_list(e, "ways"));
-    json_object_set_new(row, "views", shot_list(e, "views"));
+    json_object_set_new(row, "step", json_integer(place->step));
+    json_object_set_new(row, "lane", json_integer(place->lane));
+    LCL_TRY_GOTO(add_pictures(row, s, e));
     json_object_set_new(row, "classes", class_list(s, e, false));
     json_object_set_new(row, "names", class_list(s, e, true));
     json_object_set_new(row, "labels", label_list(e, false));
@@ -190,8 +241,9 @@ lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sample
     json_object_set_new(row, "neighbor_rank",
                         e->neighbor_rank ? json_integer(e->neighbor_rank) : json_null());
     json_object_set_new(row, "query_is_positive", sides(e));
+    json_object_set_new(row, "query_in_support", json_boolean(lcl_episode_coincides(e)));
     json_object_set_new(row, "text", json_string(text));
-    add_tokens(row, lcl_batch_builder_get(b));
+    if (place->with_tokens) add_tokens(row, lcl_batch_builder_get(b));
     *line = json_dumps(row, JSON_COMPACT);
     if (!*line) status = LCL_FAIL(LCL_MEMORY, "no memory for the JSON of an episode");
 out:

@@ -17,6 +17,7 @@ struct lcl_shot {
     int32_t way;   /* index into classes / labels of the episode */
     int64_t image; /* picture number in the pack, or -1 - i for pictures from elsewhere */
     int32_t view;  /* augmented view; training draws one for each shot and query */
+    int32_t wrong; /* of a shot: its label is that of way (way + wrong) % n_ways; 0: its own */
 };
 
 struct lcl_episode {
@@ -33,6 +34,17 @@ struct lcl_episode {
     struct lcl_shot *queries; /* [n_queries] */
 };
 void lcl_episode_free(struct lcl_episode *e);
+/* The way whose label shot i shows. */
+int32_t lcl_episode_shown(const struct lcl_episode *e, int i);
+
+/* Samples of a step. */
+int64_t lcl_step_samples(const struct lcl_config *c);
+/* Number of the i-th sample of lane `index` of a step; a step has lanes x
+ * gradient_accumulation_steps lanes. Whatever the number of ranks, a step's samples are the same.
+ */
+uint64_t lcl_sample_number(const struct lcl_config *c, int64_t step, int64_t index, int64_t i);
+/* The rank of `world` that lane `index` of a step belongs to: ranks own whole lanes. */
+int64_t lcl_lane_rank(const struct lcl_config *c, int64_t index, int64_t world);
 
 struct lcl_sampler {
     const struct lcl_config *config;
@@ -44,7 +56,8 @@ struct lcl_sampler {
     /* The rest is the sampler's own. */
     bool cap_shots;
     int64_t ways, min_shots, max_shots; /* of training episodes; shots in all */
-    double *shot_cumulative;            /* [max_shots - min_shots + 1] of 2-way-weight */
+    int64_t shot_step;                  /* between numbers of shots that may be drawn */
+    double *shot_cumulative;            /* [number of those], of strategies with weights */
     int32_t *name_group;                /* [n_classes of the pack] equal for equal names */
     int32_t *row_length; /* [n_classes of the pack] neighbors in a row of the table */
 };
@@ -132,7 +145,8 @@ enum lcl_encode_mode {
     LCL_ENCODE_TRAIN,  /* context run, then one branch a query with its answer; supervised rows as
                           `supervise` says (the query's answer always). With one query: a single run
                           without a prefix. Each query's loss terms weigh 1 / n_queries of the
-                          episode's when supervise is last, all rows weigh 1 otherwise. */
+                          episode's when supervise is last, all rows weigh 1 otherwise. Labels that
+                          shots show wrongly are supervised as they are shown. */
     LCL_ENCODE_PROMPT, /* context run, then a branch a query up to where the answer begins; nothing
                           supervised */
     LCL_ENCODE_CANDIDATES /* context run, then for each query one branch for each way's label, its
@@ -174,11 +188,21 @@ const struct lcl_branch *lcl_batch_builder_branches(struct lcl_batch_builder *b)
 /* The text of an episode as ENCODE_TRAIN writes it, malloc'd: for people. */
 LCL_CHECKED lcl_status lcl_episode_text(const struct lcl_batch_builder *b,
                                         const struct lcl_episode *e, char **text);
-/* One JSON line of `lcl inspect --episodes` (malloc'd); resets the builder. images, ways and views
- * go by picture in order of appearance, the n_queries last ones being the queries'; classes (ids),
- * names, labels and made_up by way; neighbor_rank null where the negative was drawn uniformly;
- * query_is_positive a list with several queries; supervised[i] 1 where input_ids[i] is a target. */
+/* Where in a run an episode stands, and whether its tokens are printed. */
+struct lcl_episode_place {
+    int64_t step, lane;
+    bool with_tokens;
+};
+/* One JSON line of `lcl inspect --episodes` (malloc'd); resets the builder. images (numbers),
+ * paths, ways and views go by picture in order of appearance, the n_queries last ones being the
+ * queries'; shown: the way whose label each support picture shows; classes (ids), names, labels and
+ * made_up by way; neighbor_rank null where the negative was drawn uniformly; query_is_positive a
+ * list with several queries; query_in_support where a query is a support picture too; with_tokens:
+ * supervised[i] 1 where input_ids[i] is a target. */
 LCL_CHECKED lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sampler *s,
-                                        const struct lcl_episode *e, char **line);
+                                        const struct lcl_episode *e,
+                                        const struct lcl_episode_place *place, char **line);
+/* True where a query is a picture of the support set. */
+bool lcl_episode_coincides(const struct lcl_episode *e);
 
 #endif

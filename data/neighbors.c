@@ -20,6 +20,7 @@ void lcl_neighbors_free(struct lcl_neighbors *t)
 {
     free(t->index);
     free(t->similarity);
+    free(t->image);
     *t = (struct lcl_neighbors){0};
 }
 
@@ -135,7 +136,7 @@ static int32_t table_width(const struct lcl_pack *pack)
 lcl_status lcl_neighbors_from_features(const struct lcl_pack *pack, const float *feature_NF,
                                        int64_t F, struct lcl_neighbors *out)
 {
-    *out = (struct lcl_neighbors){pack->n_classes, table_width(pack), NULL, NULL};
+    *out = (struct lcl_neighbors){.n_classes = pack->n_classes, .width = table_width(pack)};
     size_t C = (size_t)pack->n_classes, cells = C * (size_t)out->width;
     struct ranking r = {.pack = pack, .feature_NF = feature_NF, .F = F, .t = out};
     lcl_status status;

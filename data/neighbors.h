@@ -8,7 +8,9 @@
 struct lcl_neighbors {
     int32_t n_classes, width; /* width: longest row */
     int32_t *index; /* [n_classes, width] class numbers, most similar first; -1 past a row's end */
-    float *similarity; /* [n_classes, width] cosine of mean features */
+    float *similarity; /* [n_classes, width] cosine of mean features; NULL: not known */
+    int32_t *image;    /* [n_classes, width] the picture that the table shows of each neighbor, a
+                          number of the pack; NULL: it names none */
 };
 
 /* feature_NF: one row a picture of the pack. Rows are L2-normalised, averaged a class, normalised;

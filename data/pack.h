@@ -41,8 +41,9 @@ LCL_CHECKED lcl_status lcl_pack_read_image(struct lcl_pack *pack, int64_t i,
 /* Reads, decodes and preprocesses n pictures in parallel: out [n, 3, S, S]. */
 LCL_CHECKED lcl_status lcl_pack_read_pixels(struct lcl_pack *pack, const int64_t *images, int64_t n,
                                             const struct lcl_preprocess *p, float *out_n3SS);
-/* Name of the source file of picture i, as it was packed; valid until the next call. */
-LCL_CHECKED lcl_status lcl_pack_image_name(struct lcl_pack *pack, int64_t i, const char **name);
+/* Name of the source file of picture i, as it was packed; the pack's own. */
+LCL_CHECKED lcl_status lcl_pack_image_name(const struct lcl_pack *pack, int64_t i,
+                                           const char **name);
 /* The JSON text of row i (rows.h), malloc'd; any thread. */
 LCL_CHECKED lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i, char **text,
                                          size_t *size);

@@ -15,24 +15,10 @@
 #include "data/image_formats.h"
 #include "data/pack.h"
 #include "data/pack_format.h"
+#include "data/pack_internal.h"
 
 static const uint64_t MAX_INDEX_BYTES = (uint64_t)1 << 36;
 enum { READ_GRAIN = 4 }; /* pictures of a chunk */
-
-struct pack_impl {
-    int fd;
-    bool pixels;      /* stored decoded */
-    int64_t at;       /* where the picture bytes begin in the file */
-    uint64_t *offset; /* [n + 1] */
-    int32_t *crc;     /* [n] bits of the checksums */
-    int32_t *shape;   /* [n, 3] */
-    char *names;      /* NUL-terminated, end to end */
-    uint64_t *name_at;
-    int32_t *images;      /* [n] picture numbers by class: what lcl_class.images points into */
-    int64_t rows_at;      /* where the rows' texts begin in the file */
-    uint64_t *row_offset; /* [rows + 1] */
-    int32_t *row_crc;     /* [rows] bits of the checksums */
-};
 
 /* ---- opening ---- */
 
@@ -285,6 +271,7 @@ void lcl_pack_close(struct lcl_pack *pack)
         free(m->images);
         free(m->row_offset);
         free(m->row_crc);
+        free(m->root);
         free(m);
     }
     free(pack->classes);
@@ -350,12 +337,29 @@ lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i, char **text
     return status;
 }
 
+/* A picture of a table: a file of its own. */
+static lcl_status read_file(const struct lcl_pack *p, int64_t i,
+                            const struct lcl_decode_options *options, struct lcl_image *out)
+{
+    const struct pack_impl *m = p->impl;
+    const char *name = m->names + m->name_at[i];
+    if (m->root[0] == '\0')
+        return LCL_FAIL_HINT(LCL_CONFIG, "set data.images to the folder that its paths begin in",
+                             "%s: %s cannot be read: data.images is none", p->path, name);
+    char *path = lcl_strdupf("%s/%s", m->root, name);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = lcl_image_load(path, options, out);
+    free(path);
+    return status;
+}
+
 lcl_status lcl_pack_read_image(struct lcl_pack *pack, int64_t i,
                                const struct lcl_decode_options *options, struct lcl_image *out)
 {
     const struct pack_impl *m = pack->impl;
     *out = (struct lcl_image){0};
     LCL_TRY(check_number(pack, i));
+    if (m->root) return read_file(pack, i, options, out);
     size_t size = (size_t)(m->offset[i + 1] - m->offset[i]);
     unsigned char *bytes = malloc(size + 1);
     if (!bytes) return LCL_FAIL(LCL_MEMORY, "no memory for a picture of %zu bytes", size);
@@ -406,12 +410,12 @@ lcl_status lcl_pack_read_pixels(struct lcl_pack *pack, const int64_t *images, in
     return lcl_parallel(lcl_chunk_count(n, READ_GRAIN), pixel_chunk, &j);
 }
 
-lcl_status lcl_pack_image_name(struct lcl_pack *pack, int64_t i, const char **name)
+lcl_status lcl_pack_image_name(const struct lcl_pack *pack, int64_t i, const char **name)
 {
     const struct pack_impl *m = pack->impl;
     *name = "";
     LCL_TRY(check_number(pack, i));
-    *name = m->names + m->name_at[i];
+    if (m) *name = m->names + m->name_at[i]; /* a pack made in memory has no names */
     return LCL_OK;
 }
 
@@ -424,7 +428,9 @@ int32_t lcl_pack_find_class(const struct lcl_pack *pack, const char *id)
 
 lcl_status lcl_pack_verify(struct lcl_pack *pack)
 {
+    const struct pack_impl *m = pack->impl;
     struct lcl_h5 f;
+    if (m->root) return LCL_FAIL(LCL_UNSUPPORTED, "%s: a table has no checksums", pack->path);
     LCL_TRY(lcl_h5_open(pack->path, false, &f));
     lcl_status status = lcl_h5_verify_all(&f);
     struct lcl_error error;

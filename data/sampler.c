@@ -6,17 +6,30 @@
 
 #include "data/sampler_check.h"
 
-enum { MAX_TRIES = 10000, SMALL_CLASS = 1024, FEW_PICKS = 256 };
+enum {
+    MAX_TRIES = 10000,
+    SMALL_CLASS = 1024,
+    FEW_PICKS = 256,
+    OFFICIAL_NEIGHBORS = 36,
+    FEW_WAYS = 8 /* they are told apart by one digit */
+};
 
-/* p_j = e^j / sum, as running sums; scaled by e^-max so that no term overflows. */
+static int64_t n_shot_counts(const struct lcl_sampler *s)
+{
+    return (s->max_shots - s->min_shots) / s->shot_step + 1;
+}
+
+/* Running sums of p_j = e^j / sum for j shots in all; official: weights e^(k / 2) for k shots of a
+ * class. Scaled by the last so that no term overflows. */
 static lcl_status weigh_shots(struct lcl_sampler *s)
 {
-    size_t n = (size_t)(s->max_shots - s->min_shots + 1);
+    size_t n = (size_t)n_shot_counts(s);
+    double slope = s->config->data_reading == LCL_READING_OFFICIAL ? 0.5 : 1;
     s->shot_cumulative = malloc(n * sizeof *s->shot_cumulative);
     if (!s->shot_cumulative) return LCL_FAIL(LCL_MEMORY, "no memory for the law of shots");
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        sum += exp((double)(s->min_shots + (int64_t)i) - (double)s->max_shots);
+        sum += exp(slope * ((double)i - (double)(n - 1)));
         s->shot_cumulative[i] = sum;
     }
     return LCL_OK;
@@ -106,15 +119,24 @@ static lcl_status no_negative(const struct lcl_sampler *s, const struct lcl_epis
         (unsigned long long)e->sample, s->pack->classes[e->class_id[0]].id, where, e->n_ways);
 }
 
+/* Length of the neighbor table that is used, at most. */
+static int64_t table_length(const struct lcl_config *c)
+{
+    bool official = c->data_reading == LCL_READING_OFFICIAL;
+    return official && c->data_num_neighbors > OFFICIAL_NEIGHBORS ? OFFICIAL_NEIGHBORS
+                                                                  : c->data_num_neighbors;
+}
+
+/* fixed[w]: the picture that the table shows of way w, or -1; may be NULL. */
 static lcl_status draw_negatives(const struct lcl_sampler *s, struct lcl_rng *rng, bool hard,
-                                 struct lcl_episode *e)
+                                 struct lcl_episode *e, int64_t *fixed)
 {
     int32_t positive = e->class_id[0];
     if (hard && !s->neighbors)
         return LCL_FAIL_HINT(LCL_CONFIG, "make one with lcl neighbors",
                              "hard negatives need a neighbor table, and there is none");
     int64_t J = hard ? s->row_length[positive] : 0;
-    if (J > s->config->data_num_neighbors) J = s->config->data_num_neighbors;
+    if (J > table_length(s->config)) J = table_length(s->config);
     if (hard && J < e->n_ways - 1) return no_negative(s, e, "the neighbor table");
     e->neighbor_rank = 0;
     for (int w = 1; w < e->n_ways; w++) {
@@ -132,6 +154,8 @@ static lcl_status draw_negatives(const struct lcl_sampler *s, struct lcl_rng *rn
         if (tries == MAX_TRIES) return no_negative(s, e, hard ? "the neighbor table" : "the split");
         e->class_id[w] = c;
         if (w == 1) e->neighbor_rank = rank;
+        if (fixed && rank && s->neighbors->image)
+            fixed[w] = s->neighbors->image[(int64_t)positive * s->neighbors->width + rank - 1];
     }
     return LCL_OK;
 }
@@ -189,8 +213,10 @@ struct plan {
     int64_t shots, queries;
     double repeat; /* probability that a query repeats a support picture */
     int64_t views;
+    bool replace;          /* pictures are drawn with replacement */
     bool distinct_queries; /* else a class too small for all queries shows some of them twice */
     int64_t shots_of[LCL_MAX_WAYS], queries_of[LCL_MAX_WAYS];
+    int64_t fixed[LCL_MAX_WAYS]; /* with replace: a way's first shot, or -1 */
 };
 
 /* With cap_shots: as many shots as the smallest class of the episode allows. */
@@ -224,6 +250,22 @@ static void draw_query_ways(struct lcl_rng *rng, struct lcl_episode *e, struct p
         e->queries[q] = (struct lcl_shot){.way = way, .image = repeat ? -1 : 0};
         if (!repeat) p->queries_of[way]++;
     }
+}
+
+/* Each picture by a draw of its own: they may coincide. */
+static void draw_way_again(const struct lcl_sampler *s, struct lcl_rng *rng, struct lcl_episode *e,
+                           const struct plan *p, int way, struct lcl_shot **shot)
+{
+    const struct lcl_class *c = &s->pack->classes[e->class_id[way]];
+    for (int64_t i = 0; i < p->shots_of[way]; i++) {
+        bool fixed = i == 0 && p->fixed[way] >= 0;
+        int64_t image =
+            fixed ? p->fixed[way] : c->images[lcl_rng_below(rng, (uint32_t)c->n_images)];
+        *(*shot)++ = (struct lcl_shot){.way = way, .image = image};
+    }
+    for (int q = 0; q < e->n_queries; q++)
+        if (e->queries[q].way == way && e->queries[q].image != -1)
+            e->queries[q].image = c->images[lcl_rng_below(rng, (uint32_t)c->n_images)];
 }
 
 /* Support and fresh queries of one way, from one draw of distinct pictures: they never meet. */
@@ -281,7 +323,7 @@ static void repeat_shot(struct lcl_rng *rng, struct lcl_episode *e, const struct
 static lcl_status draw_pictures(const struct lcl_sampler *s, struct lcl_rng *rng, struct plan *p,
                                 struct lcl_episode *e)
 {
-    if (s->cap_shots) cap(s, e, p);
+    if (s->cap_shots && !p->replace) cap(s, e, p);
     e->n_shots = (int)p->shots;
     e->n_queries = (int)p->queries;
     e->shots = malloc(((size_t)p->shots + 1) * sizeof *e->shots);
@@ -291,7 +333,12 @@ static lcl_status draw_pictures(const struct lcl_sampler *s, struct lcl_rng *rng
     share_shots(rng, e, p);
     draw_query_ways(rng, e, p);
     struct lcl_shot *shot = e->shots;
-    for (int w = 0; w < e->n_ways; w++) LCL_TRY(draw_way(s, rng, e, p, w, &shot));
+    for (int w = 0; w < e->n_ways; w++) {
+        if (p->replace)
+            draw_way_again(s, rng, e, p, w, &shot);
+        else
+            LCL_TRY(draw_way(s, rng, e, p, w, &shot));
+    }
     shuffle_shots(rng, e);
     if (p->views > 1) {
         for (int i = 0; i < e->n_shots; i++)
@@ -306,6 +353,23 @@ static lcl_status draw_pictures(const struct lcl_sampler *s, struct lcl_rng *rng
 
 /* ---- labels ---- */
 
+/* rate: a share of the support pictures, as near as their number allows and exact on average, shows
+ * another class's label; position, from 1: that one does. */
+static void draw_wrong_labels(struct lcl_rng *rng, double rate, int64_t position,
+                              struct lcl_episode *e)
+{
+    double want = rate * e->n_shots;
+    int64_t left = (int64_t)want;
+    if (rate > 0 && lcl_rng_uniform(rng) < want - (double)left) left++;
+    for (int i = 0; i < e->n_shots; i++) {
+        bool wrong = position == i + 1 ||
+                     (left > 0 && (int64_t)lcl_rng_below(rng, (uint32_t)(e->n_shots - i)) < left);
+        if (!wrong) continue;
+        left--;
+        e->shots[i].wrong = 1 + (int32_t)lcl_rng_below(rng, (uint32_t)(e->n_ways - 1));
+    }
+}
+
 static bool is_taken(const struct lcl_episode *e, int way)
 {
     for (int w = 0; w < e->n_ways; w++)
@@ -313,18 +377,26 @@ static bool is_taken(const struct lcl_episode *e, int way)
     return false;
 }
 
-/* Own names first, then the made-up ones, new in this episode and unlike every other. */
-static void draw_labels(const struct lcl_sampler *s, struct lcl_rng *rng, struct lcl_episode *e)
+/* Names first, then what is drawn, new in this episode and unlike every other. */
+static void draw_labels(const struct lcl_sampler *s, struct lcl_rng *rng,
+                        const enum lcl_label_kind *kind, struct lcl_episode *e)
 {
     for (int w = 0; w < e->n_ways; w++) {
+        int named = kind[w] == LCL_LABEL_SWAPPED ? (w + 1) % e->n_ways : w;
         e->label[w][0] = 0;
-        if (!e->made_up[w]) lcl_label_of_name(s->pack->classes[e->class_id[w]].name, e->label[w]);
+        e->made_up[w] = kind[w] == LCL_LABEL_MADE_UP;
+        if (kind[w] == LCL_LABEL_NAME || kind[w] == LCL_LABEL_SWAPPED)
+            lcl_label_of_name(s->pack->classes[e->class_id[named]].name, e->label[w]);
     }
     for (int w = 0; w < e->n_ways; w++) {
-        if (!e->made_up[w]) continue;
+        if (kind[w] != LCL_LABEL_MADE_UP && kind[w] != LCL_LABEL_NUMBER) continue;
         do {
-            lcl_draw_label(rng, (int)s->config->data_label_min_letters,
-                           (int)s->config->data_label_max_letters, e->label[w]);
+            if (kind[w] == LCL_LABEL_NUMBER)
+                snprintf(e->label[w], LCL_LABEL_BYTES, "%u",
+                         (unsigned)lcl_rng_below(rng, e->n_ways > FEW_WAYS ? 100 : 10));
+            else
+                lcl_draw_label(rng, (int)s->config->data_label_min_letters,
+                               (int)s->config->data_label_max_letters, e->label[w]);
         } while (is_taken(e, w));
     }
 }
@@ -333,9 +405,9 @@ static void draw_labels(const struct lcl_sampler *s, struct lcl_rng *rng, struct
 
 static int64_t draw_shots(const struct lcl_sampler *s, struct lcl_rng *rng)
 {
-    int64_t n = s->max_shots - s->min_shots + 1;
+    int64_t n = n_shot_counts(s);
     if (n == 1) return s->max_shots;
-    if (s->config->data_strategy == LCL_2WAY_RANDOM)
+    if (s->config->data_strategy == LCL_2WAY_RANDOM && s->config->data_reading == LCL_READING_PAPER)
         return s->min_shots + lcl_rng_below(rng, (uint32_t)n);
     double u = lcl_rng_uniform(rng) * s->shot_cumulative[n - 1];
     int64_t low = 0, high = n - 1; /* the first running sum above u */
@@ -346,13 +418,26 @@ static int64_t draw_shots(const struct lcl_sampler *s, struct lcl_rng *rng)
         else
             low = middle + 1;
     }
-    return s->min_shots + low;
+    return s->min_shots + low * s->shot_step;
+}
+
+/* Zero-shot episodes ask for own names: nothing else could be known. */
+static void draw_kinds(const struct lcl_sampler *s, struct lcl_rng *rng, bool zero_shot,
+                       const struct lcl_episode *e, enum lcl_label_kind *kind)
+{
+    const struct lcl_config *c = s->config;
+    bool all = lcl_rng_uniform(rng) < c->data_made_up_fraction;
+    for (int w = 0; w < e->n_ways; w++) {
+        int usual = w == 0 ? c->data_positive_label : c->data_negative_label;
+        kind[w] = zero_shot ? LCL_LABEL_NAME : all ? LCL_LABEL_MADE_UP : (enum lcl_label_kind)usual;
+    }
 }
 
 static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng, double progress,
-                                struct lcl_episode *e)
+                                bool zero_shot, struct lcl_episode *e)
 {
     const struct lcl_config *c = s->config;
+    enum lcl_label_kind kind[LCL_MAX_WAYS];
     e->n_ways = (int)s->ways;
     e->class_id[0] = s->classes[lcl_rng_below(rng, (uint32_t)s->n_classes)];
     double repeat = c->data_repeat_query_start +
@@ -361,15 +446,15 @@ static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng
                      .queries = c->data_queries,
                      .repeat = repeat,
                      .views = c->data_augment_views,
+                     .replace = c->data_reading == LCL_READING_OFFICIAL,
                      .distinct_queries = true};
+    for (int w = 0; w < e->n_ways; w++) p.fixed[w] = -1;
+    if (zero_shot) p.shots = 0;
     bool hard = lcl_rng_uniform(rng) < c->data_hard_fraction;
-    LCL_TRY(draw_negatives(s, rng, hard, e));
+    LCL_TRY(draw_negatives(s, rng, hard, e, p.fixed));
     LCL_TRY(draw_pictures(s, rng, &p, e));
-    bool all = lcl_rng_uniform(rng) < c->data_made_up_fraction;
-    for (int w = 0; w < e->n_ways; w++)
-        e->made_up[w] =
-            all || (w == 0 ? c->data_positive_label : c->data_negative_label) == LCL_LABEL_MADE_UP;
-    draw_labels(s, rng, e);
+    draw_kinds(s, rng, zero_shot, e, kind);
+    draw_labels(s, rng, kind, e);
     return LCL_OK;
 }
 
@@ -377,9 +462,15 @@ lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch, uint64_
                             double progress, struct lcl_episode *out)
 {
     *out = (struct lcl_episode){.sample = sample};
-    struct lcl_rng rng = lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_EPISODE, epoch, sample);
-    lcl_status status = draw_training(s, &rng, progress, out);
-    rng = lcl_rng_stream((uint64_t)s->config->seed, LCL_RNG_QUESTION, epoch, sample);
+    const struct lcl_config *c = s->config;
+    uint64_t seed = (uint64_t)c->seed;
+    struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_ZERO_SHOT, epoch, sample);
+    bool zero_shot = lcl_rng_uniform(&rng) < c->data_zero_shot_fraction;
+    rng = lcl_rng_stream(seed, LCL_RNG_EPISODE, epoch, sample);
+    lcl_status status = draw_training(s, &rng, progress, zero_shot, out);
+    rng = lcl_rng_stream(seed, LCL_RNG_FALSE_LABEL, epoch, sample);
+    if (status == LCL_OK) draw_wrong_labels(&rng, c->data_false_rate, c->data_false_position, out);
+    rng = lcl_rng_stream(seed, LCL_RNG_QUESTION, epoch, sample);
     out->question = 1 + (lcl_rng_u32(&rng) >> 1);
     if (status != LCL_OK) lcl_episode_free(out);
     return status;
@@ -394,12 +485,13 @@ static lcl_status draw_eval(const struct lcl_sampler *s, struct lcl_rng *rng, in
     if (s->config->eval_negatives == LCL_NEG_HARDEST)
         LCL_TRY(hardest_negative(s, rng, e));
     else
-        LCL_TRY(draw_negatives(s, rng, s->config->eval_negatives == LCL_NEG_TABLE, e));
+        LCL_TRY(draw_negatives(s, rng, s->config->eval_negatives == LCL_NEG_TABLE, e, NULL));
     struct plan p = {.shots = shots, .queries = s->config->eval_queries, .views = 1};
     LCL_TRY(draw_pictures(s, rng, &p, e));
-    e->made_up[0] = true;
-    e->made_up[1] = negative_made_up;
-    draw_labels(s, rng, e);
+    draw_labels(s, rng,
+                (const enum lcl_label_kind[]){
+                    LCL_LABEL_MADE_UP, negative_made_up ? LCL_LABEL_MADE_UP : LCL_LABEL_NAME},
+                e);
     return LCL_OK;
 }
 
@@ -411,6 +503,9 @@ lcl_status lcl_sampler_draw_eval(const struct lcl_sampler *s, int64_t shots, uin
         return LCL_FAIL(LCL_RANGE, "%lld shots; wanted 0..100000", (long long)shots);
     struct lcl_rng rng = lcl_rng_stream((uint64_t)s->config->eval_seed, LCL_RNG_EVAL, 0, sample);
     lcl_status status = draw_eval(s, &rng, shots, negative_made_up, out);
+    rng = lcl_rng_stream((uint64_t)s->config->eval_seed, LCL_RNG_FALSE_LABEL, UINT32_MAX, sample);
+    if (status == LCL_OK)
+        draw_wrong_labels(&rng, s->config->eval_false_rate, s->config->eval_false_position, out);
     if (status != LCL_OK) lcl_episode_free(out);
     return status;
 }

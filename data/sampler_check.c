@@ -124,9 +124,11 @@ static lcl_status check_shots(struct lcl_sampler *s)
 {
     const struct lcl_config *c = s->config;
     s->ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
-    s->max_shots = c->data_shots_per_class ? c->data_shots_per_class * s->ways : c->data_shots;
+    s->max_shots = lcl_config_most_shots(c);
     bool drawn = c->data_strategy == LCL_2WAY_RANDOM || c->data_strategy == LCL_2WAY_WEIGHT;
-    s->min_shots = drawn ? c->data_min_shots : s->max_shots;
+    bool official = c->data_reading == LCL_READING_OFFICIAL;
+    s->shot_step = official ? s->ways : 1;
+    s->min_shots = drawn && official ? s->ways : drawn ? c->data_min_shots : s->max_shots;
     if (s->ways < 2 || s->ways > LCL_MAX_WAYS)
         return LCL_FAIL(LCL_CONFIG, "data.ways is %lld; wanted 2..%d", (long long)s->ways,
                         LCL_MAX_WAYS);
@@ -187,7 +189,7 @@ lcl_status lcl_sampler_check(struct lcl_sampler *s)
     LCL_TRY(check_labels(c, s->ways));
     LCL_TRY(group_names(s));
     LCL_TRY(check_neighbors(s));
-    if (s->split == LCL_SPLIT_TRAIN)
+    if (s->split == LCL_SPLIT_TRAIN && c->data_reading == LCL_READING_PAPER)
         LCL_TRY(check_sizes(s, s->max_shots, s->ways, c->data_queries, "data.shots"));
     if (s->split == (enum lcl_split)c->eval_split) {
         int64_t most = 0;

@@ -109,7 +109,7 @@ static lcl_status write_training(FILE *f, const char *from, const struct lcl_con
     else
         fputs("- began with: random weights\n", f);
     if (c->init_vision_from[0]) fprintf(f, "- its vision tower: `%s`\n", c->init_vision_from);
-    if (c->data_pack[0]) fprintf(f, "- pictures: `%s`\n", c->data_pack);
+    if (lcl_config_source(c)[0]) fprintf(f, "- pictures: `%s`\n", lcl_config_source(c));
     write_record(f, from, path, s.state.step);
     fputs("- recipe, the keys that differ from lcl's defaults (docs/config.md):\n", f);
     write_recipe(f, s.config_yaml ? s.config_yaml : "");

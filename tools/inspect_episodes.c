@@ -7,6 +7,7 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
+#include "core/log.h"
 #include "data/episode.h"
 #include "train/env.h"
 
@@ -53,43 +54,74 @@ static lcl_status print_text(struct lcl_batch_builder *b, const struct lcl_sampl
     return LCL_OK;
 }
 
-static lcl_status print_one(struct lcl_batch_builder *b, const struct lcl_sampler *s,
-                            uint64_t sample, double progress, bool json)
+struct printer {
+    const struct lcl_config *config;
+    const struct inspect_request *r;
+    struct lcl_sampler sampler;
+    struct lcl_batch_builder *builder;
+    bool with_tokens;
+    int64_t n_printed, n_coinciding;
+};
+
+/* Sample n of the run, counted from step 0, unless it is another rank's. */
+static lcl_status print_one(struct printer *p, int64_t n)
 {
+    const struct lcl_config *c = p->config;
+    int64_t a_step = lcl_step_samples(c), in_step = n % a_step;
+    struct lcl_episode_place place = {.step = n / a_step,
+                                      .lane = in_step / c->per_device_train_batch_size,
+                                      .with_tokens = p->with_tokens};
+    double progress = c->max_steps > 0 ? (double)place.step / (double)c->max_steps : 0;
     struct lcl_episode e;
     char *line = NULL;
-    LCL_TRY(lcl_sampler_draw(s, 0, sample, progress, &e));
-    lcl_status status = json ? lcl_episode_json(b, s, &e, &line) : print_text(b, s, &e);
-    if (status == LCL_OK && json) puts(line);
+    if (lcl_lane_rank(c, place.lane, p->r->world) != p->r->rank) return LCL_OK;
+    LCL_TRY(
+        lcl_sampler_draw(&p->sampler, p->r->epoch, (uint64_t)n, progress < 1 ? progress : 1, &e));
+    lcl_status status = p->r->json ? lcl_episode_json(p->builder, &p->sampler, &e, &place, &line)
+                                   : print_text(p->builder, &p->sampler, &e);
+    if (status == LCL_OK && line) puts(line);
+    p->n_printed++;
+    p->n_coinciding += lcl_episode_coincides(&e);
     free(line);
     lcl_episode_free(&e);
     return status;
 }
 
-lcl_status inspect_episodes(const struct lcl_config *config, int64_t n, bool json)
+static lcl_status check_ranks(const struct lcl_config *c, const struct inspect_request *r)
+{
+    if (r->rank >= r->world)
+        return LCL_FAIL(LCL_RANGE, "--rank %lld of --world %lld; ranks are counted from 0",
+                        (long long)r->rank, (long long)r->world);
+    if (r->world <= c->lanes) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_CONFIG, "--set lanes=N: ranks own whole lanes",
+                         "--world %lld: a step has %lld lanes, too few for so many ranks",
+                         (long long)r->world, (long long)c->lanes);
+}
+
+lcl_status inspect_episodes(const struct lcl_config *config, const struct inspect_request *r)
 {
     struct lcl_env env = {0};
-    struct lcl_sampler sampler = {0};
-    struct lcl_batch_builder *builder = NULL;
+    struct printer p = {
+        .config = config, .r = r, .with_tokens = strcmp(config->data_images, "none") != 0};
     int64_t slots = 0;
     lcl_status status;
+    LCL_TRY_GOTO(check_ranks(config, r));
     LCL_TRY_GOTO(lcl_env_open_data(&env, config));
     LCL_TRY_GOTO(lcl_tokenizer_for_config(config, &env.tokenizer));
     LCL_TRY_GOTO(tokens_per_image(config, env.tokenizer, &slots));
-    LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &builder));
-    LCL_TRY_GOTO(lcl_sampler_init(&sampler, config, &env.pack,
+    LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &p.builder));
+    LCL_TRY_GOTO(lcl_sampler_init(&p.sampler, config, &env.pack,
                                   env.has_neighbors ? &env.neighbors : NULL, LCL_SPLIT_TRAIN));
-    int64_t a_step =
-        config->lanes * config->per_device_train_batch_size * config->gradient_accumulation_steps;
-    double total = (double)a_step * (double)config->max_steps;
-    for (int64_t i = 0; i < n; i++) {
-        double progress = total > 1 ? (double)i / total : 0;
-        LCL_TRY_GOTO(print_one(builder, &sampler, (uint64_t)i, progress < 1 ? progress : 1, json));
-    }
+    int64_t first = r->from_step * lcl_step_samples(config);
+    for (int64_t i = 0; i < r->n; i++) LCL_TRY_GOTO(print_one(&p, first + i));
     if (fflush(stdout) != 0) status = LCL_FAIL(LCL_IO, "cannot write to standard output");
+    if (p.n_coinciding > 0)
+        lcl_log_info("%lld of %lld episodes (%.2f %%) ask for a picture of their support set",
+                     (long long)p.n_coinciding, (long long)p.n_printed,
+                     100.0 * (double)p.n_coinciding / (double)p.n_printed);
 out:
-    lcl_sampler_free(&sampler);
-    lcl_batch_builder_free(builder);
+    lcl_sampler_free(&p.sampler);
+    lcl_batch_builder_free(p.builder);
     lcl_env_close(&env);
     return status;
 }

@@ -6,8 +6,17 @@
 
 struct lcl_config;
 
-/* Prints the first n training episodes of epoch 0 to standard output: JSON lines, or text for
- * people. Opens the pack's index, the neighbor table and the tokenizer; no picture. */
-LCL_CHECKED lcl_status inspect_episodes(const struct lcl_config *config, int64_t n, bool json);
+struct inspect_request {
+    int64_t n; /* episodes of the run from from_step on; those of other ranks are left out */
+    int64_t from_step;   /* of the stage, as after a resume */
+    int64_t rank, world; /* 0 and 1: all of them */
+    uint32_t epoch;      /* number of the stage */
+    bool json;           /* lines of JSON; else text for people */
+};
+
+/* Prints training episodes to standard output. Opens the pack's index or the table, the neighbor
+ * table and the tokenizer; no picture. With data.images: none JSON lines have no tokens. */
+LCL_CHECKED lcl_status inspect_episodes(const struct lcl_config *config,
+                                        const struct inspect_request *r);
 
 #endif

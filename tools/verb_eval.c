@@ -165,7 +165,7 @@ static lcl_status eval(const struct request *r, const struct cli_list *sets)
     LCL_TRY_GOTO(lcl_env_start(&e, &c));
     LCL_TRY_GOTO(lcl_env_open_data(&e, &c));
     LCL_TRY_GOTO(lcl_env_load_model(&e, r->model, &c));
-    dir = lcl_strdupf("%s.features", c.data_pack);
+    dir = lcl_strdupf("%s.features", lcl_config_source(&c));
     LCL_TRY_GOTO(lcl_features_open(&features, &e, &c, 1, c.cache_features ? dir : NULL));
     struct job j = {&e, &c, &features, results, r, false};
     LCL_TRY_GOTO(eval_rows(&j));

@@ -16,6 +16,7 @@
 #include "tools/cli.h"
 #include "tools/inspect_episodes.h"
 #include "tools/inspect_model.h"
+#include "train/env.h"
 
 /* ---- text ---- */
 
@@ -273,13 +274,13 @@ static lcl_status describe_config(const struct lcl_run_config *run, json_t *out)
     json_object_set_new(out, "kind", json_string("config"));
     json_object_set_new(out, "path", json_string(run->path));
     json_object_set_new(out, "output_dir", json_string(run->stages[0].output_dir));
-    json_object_set_new(out, "pack", json_string(run->stages[0].data_pack));
+    json_object_set_new(out, "pack", json_string(lcl_config_source(&run->stages[0])));
     json_object_set_new(out, "stages", stages);
     return LCL_OK;
 }
 
 struct arguments {
-    int64_t episodes;
+    struct inspect_request request; /* of episodes; n 0: none */
     const char *stage;
     bool json;
     struct cli_list sets;
@@ -293,8 +294,11 @@ static lcl_status inspect_config(const char *path, const struct arguments *a, js
     lcl_status status;
     LCL_TRY_GOTO(lcl_config_load(path, a->sets.v, a->sets.n, run));
     LCL_TRY_GOTO(pick_stage(run, a->stage, &stage));
-    status = a->episodes > 0 ? inspect_episodes(&run->stages[stage], a->episodes, a->json)
-                             : describe_config(run, out);
+    struct inspect_request r = a->request;
+    r.epoch = (uint32_t)stage;
+    r.json = a->json;
+    if (strcmp(run->stages[0].data_images, "none") == 0) lcl_env_forget_missing(run);
+    status = r.n > 0 ? inspect_episodes(&run->stages[stage], &r) : describe_config(run, out);
 out:
     free(run);
     return status;
@@ -304,7 +308,7 @@ static lcl_status inspect_one(const char *path, const struct arguments *a)
 {
     json_t *out = json_object();
     lcl_status status;
-    if (is_yaml(path) || a->episodes > 0)
+    if (is_yaml(path) || a->request.n > 0)
         status = inspect_config(path, a, out);
     else
         status = inspect_path(path, out);
@@ -323,12 +327,17 @@ static lcl_status inspect_one(const char *path, const struct arguments *a)
 
 static lcl_status run(int argc, char **argv)
 {
-    struct arguments a = {0};
+    struct arguments a = {.request.world = 1};
     const char *tower = NULL;
     const struct cli_option options[] = {
         {"--json", CLI_FLAG, &a.json, .doc = "print JSON: one object, or one line an episode"},
-        {"--episodes", CLI_INT, &a.episodes, .low = 0, .high = 1e9,
+        {"--episodes", CLI_INT, &a.request.n, .low = 0, .high = 1e9,
          .doc = "of a CONFIG: print its first N training episodes"},
+        {"--from-step", CLI_INT, &a.request.from_step, .low = 0, .high = 1e9,
+         .doc = "those from this step of the stage on, as a run that is resumed there draws them"},
+        {"--rank", CLI_INT, &a.request.rank, .low = 0, .high = 1e6,
+         .doc = "of those, the ones that this rank of --world draws"},
+        {"--world", CLI_INT, &a.request.world, .low = 1, .high = 1e6, .doc = "number of ranks (1)"},
         {"--stage", CLI_STR, &a.stage, .value = "NAME",
          .doc = "of a CONFIG: the stage whose episodes are printed (else the first that has any)"},
         CLI_TOWER_OPTION(&tower),

@@ -63,24 +63,13 @@ static lcl_status open_pack(struct lcl_env *e, const struct lcl_run_config *run)
     for (int i = 0; i < run->n_stages; i++)
         wanted = wanted || run->stages[i].task != LCL_TASK_LANGUAGE;
     if (!wanted) return LCL_OK;
-    if (c->data_pack[0] && lcl_fs_exists(c->data_pack)) return lcl_env_open_data(e, c);
-    lcl_log_warn("there is no pack %s: batches are bounded by the config, and features and "
+    const char *source = lcl_config_source(c);
+    if (source[0] && lcl_fs_exists(source)) return lcl_env_open_data(e, c);
+    lcl_log_warn("there is no %s %s: batches are bounded by the config, and features and "
                  "pictures of the pack are not counted",
-                 c->data_pack[0] ? c->data_pack : "(data.pack is not set)");
+                 c->data_table[0] ? "table" : "pack",
+                 source[0] ? source : "(data.pack is not set)");
     return LCL_OK;
-}
-
-/* A run that begins with one not made yet is planned with the config's own shapes. */
-static void forget_missing_origin(struct lcl_run_config *run)
-{
-    for (int k = 0; k < 2; k++) {
-        const char *from = k ? run->stages[0].init_vision_from : run->stages[0].init_from;
-        if (!from[0] || lcl_fs_exists(from)) continue;
-        lcl_log_warn("there is no %s (%s) yet: the shapes of the config are planned", from,
-                     k ? "init_vision_from" : "init_from");
-        for (int i = 0; i < run->n_stages; i++)
-            *(k ? run->stages[i].init_vision_from : run->stages[i].init_from) = '\0';
-    }
 }
 
 /* Starts the backend. A GPU that is given by its memory, or that this machine lacks, is planned for
@@ -116,6 +105,7 @@ static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run, dou
     LCL_TRY(open_pack(e, run));
     e->stages = run->stages;
     e->n_stages = run->n_stages;
+    lcl_env_count_epochs(e, run);
     LCL_TRY(lcl_env_shape_model(e, &run->stages[0], vision && e->has_pack));
     out->n = run->n_stages;
     out->has_pack = e->has_pack;
@@ -315,7 +305,7 @@ static lcl_status plan(const char *path, const struct cli_list *sets, double gpu
         goto out;
     }
     LCL_TRY_GOTO(lcl_config_load(path, sets->v, sets->n, run));
-    forget_missing_origin(run);
+    lcl_env_forget_missing(run);
     LCL_TRY_GOTO(plan_stages(&e, run, gpu_gib, p));
     if (json) {
         LCL_TRY_GOTO(print_json(p, kind));

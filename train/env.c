@@ -1,5 +1,6 @@
 #include "train/env.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
+#include "data/table.h"
 #include "train/device.h"
 #include "train/hf_folder.h"
 #include "train/plan.h"
@@ -45,29 +47,65 @@ static lcl_status number_train_classes(struct lcl_env *e)
     return LCL_OK;
 }
 
+static lcl_status open_table(struct lcl_env *e, const struct lcl_config *c)
+{
+    struct lcl_table_flaws flaws;
+    LCL_TRY(lcl_pack_open_table(
+        &(struct lcl_table_options){.table = c->data_table,
+                                    .images = c->data_images,
+                                    .neighbor_pictures = c->data_reading == LCL_READING_OFFICIAL},
+        &e->pack, &e->neighbors, &flaws));
+    e->has_pack = true;
+    e->has_neighbors = e->neighbors.width > 0;
+    char *text = lcl_table_flaws_text(&flaws);
+    if (!text) return LCL_FAIL(LCL_MEMORY, "no memory for a notice");
+    if (text[0])
+        lcl_log_warn("%s: of %lld pictures: %s", c->data_table, (long long)flaws.n_samples, text);
+    free(text);
+    return LCL_OK;
+}
+
 lcl_status lcl_env_open_pack(struct lcl_env *e, const struct lcl_config *c)
 {
-    if (c->data_pack[0] == '\0')
+    if (lcl_config_source(c)[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "make one with lcl pack and set data.pack",
                              "data.pack is not set");
-    LCL_TRY(lcl_pack_open(c->data_pack, &e->pack));
-    e->has_pack = true;
+    if (c->data_table[0]) {
+        LCL_TRY(open_table(e, c));
+    } else {
+        LCL_TRY(lcl_pack_open(c->data_pack, &e->pack));
+        e->has_pack = true;
+    }
     return number_train_classes(e);
 }
 
 lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c)
 {
     LCL_TRY(lcl_env_open_pack(e, c));
+    if (c->data_table[0] && !c->data_neighbors[0]) return LCL_OK;
     char *beside = lcl_strdupf("%s.neighbors.h5", c->data_pack);
     if (!beside) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     const char *path = c->data_neighbors[0] ? c->data_neighbors : beside;
     lcl_status status = LCL_OK;
     if (c->data_neighbors[0] || lcl_fs_exists(path)) {
+        lcl_neighbors_free(&e->neighbors);
         status = lcl_neighbors_load(path, &e->pack, &e->neighbors);
         e->has_neighbors = status == LCL_OK;
     }
     free(beside);
     return status;
+}
+
+void lcl_env_count_epochs(const struct lcl_env *e, struct lcl_run_config *run)
+{
+    int64_t pictures = 0;
+    for (int32_t i = 0; e->has_pack && i < e->pack.n_classes; i++)
+        pictures += e->class_label[i] >= 0 ? e->pack.classes[i].n_images : 0;
+    for (int i = 0; i < run->n_stages; i++) {
+        struct lcl_config *c = &run->stages[i];
+        double steps = c->num_train_epochs * (double)pictures / (double)lcl_step_samples(c);
+        if (steps > 0) c->max_steps = (int64_t)ceil(steps);
+    }
 }
 
 /* Where values are read from: a checkpoint (its path) or an HF folder. */
@@ -357,6 +395,31 @@ out:
     free(here);
     free(above);
     return status;
+}
+
+void lcl_env_forget_missing(struct lcl_run_config *run)
+{
+    static const char own[] = "the shapes of the config are planned";
+    for (int i = 0; i < run->n_stages; i++) {
+        struct lcl_config *c = &run->stages[i];
+        struct {
+            const char *key, *instead;
+            char *path;
+        } files[] = {{"init_from", own, c->init_from},
+                     {"init_vision_from", own, c->init_vision_from},
+                     {"tokenizer", "a small one takes its place", c->tokenizer},
+                     {"data.template", "data.layout takes its place", c->data_template},
+                     {"data.images", "pictures are not counted", c->data_images}};
+        for (int k = 0; k < 5; k++) {
+            bool word = k == 4 &&
+                        (strcmp(files[k].path, "pack") == 0 || strcmp(files[k].path, "none") == 0);
+            if (!files[k].path[0] || word || lcl_fs_exists(files[k].path)) continue;
+            if (i == 0)
+                lcl_log_warn("there is no %s (%s) yet: %s", files[k].path, files[k].key,
+                             files[k].instead);
+            snprintf(files[k].path, LCL_CONFIG_STR_BYTES, "%s", k == 4 ? "none" : "");
+        }
+    }
 }
 
 void lcl_env_close(struct lcl_env *e)

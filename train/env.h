@@ -26,11 +26,14 @@ struct lcl_env {
 
 /* Starts threads and picks the backend. */
 LCL_CHECKED lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c);
-/* Opens data.pack, and its neighbor table where one is named or lies beside the pack
- * (PACK.neighbors.h5). */
+/* Opens data.pack, or data.table with data.images and its neighbors. */
 LCL_CHECKED lcl_status lcl_env_open_pack(struct lcl_env *e, const struct lcl_config *c);
-/* lcl_env_open_pack, and the neighbor table. */
+/* lcl_env_open_pack, and the neighbor table: data.neighbors, else data.table's own, else the one
+ * that lies beside the pack (PACK.neighbors.h5). */
 LCL_CHECKED lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_config *c);
+/* Stages that count in passes over the train pictures (num_train_epochs): their max_steps, where
+ * pictures are open. */
+void lcl_env_count_epochs(const struct lcl_env *e, struct lcl_run_config *run);
 /* Tokenizer and model of a new run: from init_from where given, else from the config.
  * with_classifier: rows for the train classes. */
 LCL_CHECKED lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c,
@@ -47,6 +50,10 @@ LCL_CHECKED lcl_status lcl_env_load_model(struct lcl_env *e, const char *path,
  * overrides as lcl_config_load. */
 LCL_CHECKED lcl_status lcl_env_run_config(const char *path, const char *const *overrides, int n,
                                           struct lcl_config *c);
+/* For plans and draws, which need none of them: init_from, init_vision_from, tokenizer,
+ * data.template and the folder data.images are taken out of all stages where they are not there,
+ * with a notice. The config's own shapes and a small tokenizer stand for them. */
+void lcl_env_forget_missing(struct lcl_run_config *run);
 void lcl_env_close(struct lcl_env *e);
 
 /* "R,G,B" to bytes; LCL_CONFIG. */

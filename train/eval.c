@@ -237,7 +237,7 @@ static lcl_status keep_view(struct eval *v, const struct item *item, int i, cons
         return LCL_FAIL(LCL_MEMORY, "no memory for an episode");
     view->n_support = e->n_shots;
     for (int s = 0; s < e->n_shots; s++) {
-        int shown = item->labels[i] ? item->labels[i][s] : e->shots[s].way;
+        int shown = item->labels[i] ? item->labels[i][s] : lcl_episode_shown(e, s);
         LCL_TRY(fill_picture(v, e, &e->shots[s], &view->support[s]));
         snprintf(view->support[s].label, sizeof view->support[s].label, "%s", e->label[shown]);
     }

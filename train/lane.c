@@ -143,7 +143,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
 {
     const struct lcl_config *c = s->config;
     int64_t n = c->per_device_train_batch_size;
-    int64_t first = (step * c->lanes * c->gradient_accumulation_steps + index) * n;
+    int64_t first = (int64_t)lcl_sample_number(c, step, index, 0);
     lane->samples = n;
     lane->loss_sum = 0;
     lane->label_correct = lane->label_total = 0;
@@ -162,7 +162,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
     lane->weight = 0;
     for (int64_t i = 0; i < b->S; i++) lane->weight += (double)b->weight_S[i];
     if (!(lane->weight > 0))
-        return LCL_FAIL_HINT(LCL_SHAPE, "use more shots, or data.supervise: last",
+        return LCL_FAIL_HINT(LCL_SHAPE, "use more shots, or data.supervise: last or all",
                              "no supervised tokens in samples %lld..%lld", (long long)first,
                              (long long)(first + n - 1));
     LCL_TRY(reserve_results(lane, b->S));

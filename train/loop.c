@@ -69,7 +69,7 @@ static const char *stage_name(const struct loop *l)
 
 static char *features_dir(const struct lcl_config *c)
 {
-    return lcl_strdupf("%s.features", c->data_pack);
+    return lcl_strdupf("%s.features", lcl_config_source(c));
 }
 
 static lcl_status write_text_file(const char *dir, const char *name, const char *text)
@@ -110,9 +110,7 @@ static lcl_status save(struct loop *l, bool is_best)
                               .stage = l->stage,
                               .stage_step = l->stage_step,
                               .epoch = l->stage,
-                              .sample = l->stage_step * config_of(l)->lanes *
-                                        config_of(l)->gradient_accumulation_steps *
-                                        config_of(l)->per_device_train_batch_size,
+                              .sample = l->stage_step * lcl_step_samples(config_of(l)),
                               .tokens = l->tokens,
                               .seed = (uint64_t)config_of(l)->seed,
                               .best_metric = l->best,
@@ -481,21 +479,6 @@ static bool run_has_task(const struct lcl_run_config *run, int task)
     return false;
 }
 
-/* Stages that count in passes over the train pictures: their steps. */
-static void count_epochs(struct loop *l)
-{
-    int64_t pictures = 0;
-    for (int64_t i = 0; l->env.has_pack && i < l->env.pack.n_images; i++)
-        pictures += l->env.class_label[l->env.pack.image_class[i]] >= 0;
-    for (int i = 0; i < l->run->n_stages; i++) {
-        struct lcl_config *c = &l->run->stages[i];
-        double a_step =
-            (double)(c->lanes * c->gradient_accumulation_steps * c->per_device_train_batch_size);
-        if (c->num_train_epochs > 0 && pictures > 0)
-            c->max_steps = (int64_t)ceil(c->num_train_epochs * (double)pictures / a_step);
-    }
-}
-
 /* What a later stage or an evaluation would refuse is refused before the first step. */
 static lcl_status check_stages(const struct loop *l)
 {
@@ -512,10 +495,17 @@ static lcl_status check_stages(const struct loop *l)
             return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
                                  "stage %s has optim, master_weights or lora.* of its own",
                                  c->stage_name);
-        if (c->task != LCL_TASK_LANGUAGE && c->data_images == LCL_IMAGES_NONE)
+        if (strcmp(c->data_table, first->data_table) != 0 ||
+            strcmp(c->data_images, first->data_images) != 0 ||
+            c->data_reading != first->data_reading)
+            return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
+                                 "stage %s has data.table, data.images or data.reading of its own",
+                                 c->stage_name);
+        if (c->task != LCL_TASK_LANGUAGE && strcmp(c->data_images, "none") == 0)
             return LCL_FAIL_HINT(LCL_CONFIG,
-                                 "set data.images: pack; without pictures, lcl inspect CONFIG "
-                                 "--episodes N prints what training would draw",
+                                 "set data.images: pack, or the folder of data.table's "
+                                 "pictures; without them, lcl inspect CONFIG --episodes N prints "
+                                 "what training would draw",
                                  "data.images: none leaves no pictures to train on");
         if (c->task != LCL_TASK_LINK_CONTEXT) continue;
         LCL_TRY(lcl_sampler_init_capped(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
@@ -534,7 +524,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
     bool resuming = resume[0] != '\0';
     if (run_has_task(l->run, LCL_TASK_VISION) || run_has_task(l->run, LCL_TASK_LINK_CONTEXT))
         LCL_TRY(lcl_env_open_data(&l->env, c));
-    count_epochs(l);
+    lcl_env_count_epochs(&l->env, l->run);
     LCL_TRY(check_stages(l));
     LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
     for (int i = 0; i < l->run->n_stages; i++)

@@ -126,7 +126,7 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
         return LCL_OK;
     }
     int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
-    int64_t shots = c->data_shots_per_class ? c->data_shots_per_class * ways : c->data_shots;
+    int64_t shots = lcl_config_most_shots(c);
     return bound_batch(e, c, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
 }
 

@@ -74,12 +74,16 @@ static inline double chi_square(const int64_t *count, const double *share, int n
     return x;
 }
 
-/* The 1 - 1e-6 quantile of chi-square by Wilson and Hilferty's cube. */
-static inline double chi_square_limit(int degrees)
+/* A quantile of chi-square by Wilson and Hilferty's cube; z: the same one of the normal
+ * distribution. */
+static inline double chi_square_quantile(int degrees, double z)
 {
-    double k = degrees, a = 2.0 / (9.0 * k), z = 4.753;
+    double k = degrees, a = 2.0 / (9.0 * k);
     double root = 1 - a + z * sqrt(a);
     return k * root * root * root;
 }
+
+/* That of 1 - 1e-6. */
+static inline double chi_square_limit(int degrees) { return chi_square_quantile(degrees, 4.753); }
 
 #endif

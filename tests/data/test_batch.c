@@ -17,8 +17,12 @@ static void set_up(struct setup *s, enum lcl_layout layout, int64_t tokens_per_i
     ASSERT_OK(lcl_batch_builder_create(s->tokenizer, layout, tokens_per_image, &s->a));
     ASSERT_OK(lcl_batch_builder_create(s->tokenizer, layout, tokens_per_image, &s->b));
     /* Pictures 7, 3, 7, 9 of ways 0, 1, 0, 1; picture 7 comes twice, once in another view. */
-    const struct lcl_shot shots[] = {{0, 7, 0}, {1, 3, 0}, {0, 7, 1}, {1, 9, 0}};
-    const struct lcl_shot queries[] = {{0, 11, 0}, {1, 3, 0}, {0, 12, 0}};
+    const struct lcl_shot shots[] = {{.way = 0, .image = 7},
+                                     {.way = 1, .image = 3},
+                                     {.way = 0, .image = 7, .view = 1},
+                                     {.way = 1, .image = 9}};
+    const struct lcl_shot queries[] = {
+        {.way = 0, .image = 11}, {.way = 1, .image = 3}, {.way = 0, .image = 12}};
     memcpy(s->shots, shots, sizeof shots);
     memcpy(s->queries, queries, sizeof queries);
     s->episode = (struct lcl_episode){.sample = 42, .n_ways = 2, .n_shots = 4, .n_queries = 1};
@@ -178,6 +182,26 @@ static void test_repeats(void **state)
     tear_down(&s);
 }
 
+/* Every answer, each as its label is shown: the second shot's wrongly. */
+static void test_supervise_all_and_wrong_labels(void **state)
+{
+    (void)state;
+    struct setup s;
+    set_up(&s, LCL_LAYOUT_PLAIN, 2);
+    s.episode.shots[1].wrong = 1;
+    const struct lcl_batch *m = append(s.a, &s.episode, LCL_ENCODE_TRAIN, LCL_SUPERVISE_ALL);
+    assert_invariants(&s, m, 2);
+    assert_label_text(&s, m, "daxdaxdaxkit foxdax");
+    for (int64_t i = 0; i < m->S; i++) assert_true(m->weight_S[i] == 1);
+    m = append(s.b, &s.episode, LCL_ENCODE_PROMPT, LCL_SUPERVISE_ALL);
+    assert_int_equal(m->S, 0);
+    s.episode.shots[1].wrong = 2;
+    ASSERT_FAILS(
+        lcl_batch_append_episode(s.a, &s.episode, LCL_ENCODE_TRAIN, LCL_SUPERVISE_ALL, NULL, 0),
+        LCL_RANGE, "way or view out of range");
+    tear_down(&s);
+}
+
 /* Several queries: each branch with its context is, token for token, the episode of that query
  * alone. */
 static void test_shared_prefix_equals_separate(void **state)
@@ -295,7 +319,7 @@ static void test_many_in_one_batch(void **state)
     const uint8_t supervised[] = {1, 0, 0, 1, 1, 1};
     for (int i = 0; i < 40; i++) {
         struct lcl_episode e = s.episode;
-        struct lcl_shot shots[4], query = {i % 2, 1000 + i, 0};
+        struct lcl_shot shots[4], query = {.way = i % 2, .image = 1000 + i};
         memcpy(shots, s.shots, sizeof shots);
         for (int k = 0; k < 4; k++) shots[k].image += 100 * (i % 5);
         e.shots = shots;
@@ -393,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_one_query),
         cmocka_unit_test(test_ids_are_the_text),
         cmocka_unit_test(test_repeats),
+        cmocka_unit_test(test_supervise_all_and_wrong_labels),
         cmocka_unit_test(test_shared_prefix_equals_separate),
         cmocka_unit_test(test_prompt_and_candidates),
         cmocka_unit_test(test_no_shots),

@@ -58,7 +58,8 @@ static json_t *json_of(struct drawn *d, uint64_t sample, char **line)
 {
     struct lcl_episode e;
     ASSERT_OK(lcl_sampler_draw(&d->sampler, 0, sample, 0, &e));
-    ASSERT_OK(lcl_episode_json(d->builder, &d->sampler, &e, line));
+    ASSERT_OK(lcl_episode_json(d->builder, &d->sampler, &e,
+                               &(struct lcl_episode_place){.with_tokens = true}, line));
     lcl_episode_free(&e);
     json_error_t error;
     json_t *row = json_loads(*line, 0, &error);
@@ -162,7 +163,9 @@ static void test_json_of_a_long_episode(void **state)
     struct lcl_episode e;
     char *line;
     ASSERT_OK(lcl_sampler_draw(&d.sampler, 0, 9, 0, &e));
-    ASSERT_FAILS(lcl_episode_json(d.builder, &d.sampler, &e, &line), LCL_RANGE, "sample 9");
+    ASSERT_FAILS(lcl_episode_json(d.builder, &d.sampler, &e,
+                                  &(struct lcl_episode_place){.with_tokens = true}, &line),
+                 LCL_RANGE, "sample 9");
     assert_null(line);
     lcl_episode_free(&e);
     tear_down(&d);

@@ -35,7 +35,8 @@ static void questions_are_drawn(void **state)
     struct lcl_config c;
     struct lcl_tokenizer *t;
     struct lcl_batch_builder *b;
-    struct lcl_shot shots[] = {{0, -1, 0}, {1, -2, 0}}, query = {1, -3, 0};
+    struct lcl_shot shots[] = {{.image = -1}, {.way = 1, .image = -2}};
+    struct lcl_shot query = {.way = 1, .image = -3};
     struct lcl_episode e = {
         .n_ways = 2, .n_shots = 2, .n_queries = 1, .shots = shots, .queries = &query};
     strcpy(e.label[0], "dax");

@@ -1,0 +1,23 @@
+/* What lies behind an open pack. Internal to data/. */
+#ifndef LCL_DATA_PACK_INTERNAL_H
+#define LCL_DATA_PACK_INTERNAL_H
+
+#include "data/pack.h"
+
+struct pack_impl {
+    int fd;           /* of a pack's file; -1: a table's */
+    bool pixels;      /* stored decoded */
+    int64_t at;       /* where the picture bytes begin in the file */
+    uint64_t *offset; /* [n + 1] */
+    int32_t *crc;     /* [n] bits of the checksums */
+    int32_t *shape;   /* [n, 3] */
+    char *names;      /* NUL-terminated, end to end */
+    uint64_t *name_at;
+    int32_t *images;      /* [n] picture numbers by class: what lcl_class.images points into */
+    int64_t rows_at;      /* where the rows' texts begin in the file */
+    uint64_t *row_offset; /* [rows + 1] */
+    int32_t *row_crc;     /* [rows] bits of the checksums */
+    char *root; /* of a table: the folder its names begin in, "" without pictures; else NULL */
+};
+
+#endif
