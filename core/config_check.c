@@ -103,6 +103,13 @@ static lcl_status check_data(const struct lcl_config *c)
           LL(c->data_min_shots), LL(shots));
     CHECK(c->data_strategy != LCL_NWAY || shots >= ways, "each class is shown at least once",
           "data.shots %lld is below data.ways %lld", LL(shots), LL(ways));
+    int64_t batch = c->lanes * c->gradient_accumulation_steps * c->per_device_train_batch_size;
+    CHECK(c->data_strategy != LCL_MIX || c->data_sources[0], "PATH=WEIGHT of packs of rows",
+          "data.strategy: mix needs data.sources");
+    CHECK(c->data_strategy != LCL_MIX || batch % 2 == 0, "make the batch even",
+          "data.strategy: mix halves a batch, but lanes x gradient_accumulation_steps x "
+          "per_device_train_batch_size is %lld",
+          LL(batch));
     CHECK(c->data_label_min_letters <= c->data_label_max_letters, "the paper draws 1 to 10 letters",
           "data.label_min_letters %lld is above data.label_max_letters %lld",
           LL(c->data_label_min_letters), LL(c->data_label_max_letters));

@@ -26,7 +26,8 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_TEST = 11,
                        LCL_RNG_QUESTION = 12,
                        LCL_RNG_FALSE_LABEL = 13,
-                       LCL_RNG_ZERO_SHOT = 14
+                       LCL_RNG_ZERO_SHOT = 14,
+                       LCL_RNG_MIXTURE = 20
 };
 
 struct lcl_rng {

@@ -261,7 +261,8 @@ static lcl_status pick_stage(const struct lcl_run_config *run, const char *name,
 static lcl_status describe_config(const struct lcl_run_config *run, json_t *out)
 {
     static const char *const tasks[] = {"link-context", "vision", "language"};
-    static const char *const strategies[] = {"2-way", "2-way-random", "2-way-weight", "n-way"};
+    static const char *const strategies[] = {"2-way", "2-way-random", "2-way-weight", "n-way",
+                                             "mix"};
     json_t *stages = json_array();
     for (int i = 0; i < run->n_stages; i++) {
         const struct lcl_config *c = &run->stages[i];

@@ -108,6 +108,13 @@ void lcl_env_count_epochs(const struct lcl_env *e, struct lcl_run_config *run)
     }
 }
 
+lcl_status lcl_env_open_sources(struct lcl_env *e, const struct lcl_config *c)
+{
+    if (strcmp(e->sources.text, c->data_sources) == 0) return LCL_OK;
+    lcl_row_sources_close(&e->sources);
+    return lcl_row_sources_open(&e->sources, c, e->has_pack ? e->pack.n_images : 0);
+}
+
 /* Where values are read from: a checkpoint (its path) or an HF folder. */
 struct origin {
     bool hf, tower_alone; /* a CLIP folder says nothing of how it is read */
@@ -428,6 +435,7 @@ void lcl_env_close(struct lcl_env *e)
     lcl_tokenizer_free(e->tokenizer);
     if (e->has_neighbors) lcl_neighbors_free(&e->neighbors);
     if (e->has_pack) lcl_pack_close(&e->pack);
+    lcl_row_sources_close(&e->sources);
     free(e->class_label);
     lcl_device_close(&e->exec);
     *e = (struct lcl_env){0};

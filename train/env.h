@@ -5,6 +5,7 @@
 #include "data/episode.h"
 #include "data/image.h"
 #include "model/model.h"
+#include "train/mixture.h"
 
 struct lcl_env {
     struct lcl_exec exec;
@@ -12,6 +13,7 @@ struct lcl_env {
     struct lcl_pack pack; /* n_classes 0: none was opened */
     struct lcl_neighbors neighbors;
     bool has_pack, has_neighbors;
+    struct lcl_row_sources sources; /* packs of data.sources, of the stage at work */
     struct lcl_tokenizer *tokenizer;
     struct lcl_model model;
     bool has_model;
@@ -34,6 +36,8 @@ LCL_CHECKED lcl_status lcl_env_open_data(struct lcl_env *e, const struct lcl_con
 /* Stages that count in passes over the train pictures (num_train_epochs): their max_steps, where
  * pictures are open. */
 void lcl_env_count_epochs(const struct lcl_env *e, struct lcl_run_config *run);
+/* Opens the packs of data.sources; those that are open for the same text stay. */
+LCL_CHECKED lcl_status lcl_env_open_sources(struct lcl_env *e, const struct lcl_config *c);
 /* Tokenizer and model of a new run: from init_from where given, else from the config.
  * with_classifier: rows for the train classes. */
 LCL_CHECKED lcl_status lcl_env_make_model(struct lcl_env *e, const struct lcl_config *c,

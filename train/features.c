@@ -20,7 +20,8 @@ static uint64_t mix(uint64_t h, const void *data, size_t n)
            (((uint64_t)lcl_crc32c(0, data, n) << 32) | lcl_crc32c(7, data, n));
 }
 
-static uint64_t cache_key(const struct lcl_env *e, const struct lcl_config *c, int64_t views)
+static uint64_t cache_key(const struct lcl_env *e, const struct lcl_pack *pack,
+                          const struct lcl_config *c, int64_t views)
 {
     const struct lcl_model_config *m = &e->model.config;
     uint64_t h = lcl_params_hash(&e->model.params, LCL_PART_VISION);
@@ -28,7 +29,7 @@ static uint64_t cache_key(const struct lcl_env *e, const struct lcl_config *c, i
                          e->preprocess.size, e->preprocess.mode, c->bf16};
     h = mix(h, numbers, sizeof numbers);
     if (m->lora.rank > 0) h = mix(h, &m->lora.alpha, sizeof m->lora.alpha);
-    h = mix(h, &e->pack.content_hash, sizeof e->pack.content_hash);
+    h = mix(h, &pack->content_hash, sizeof pack->content_hash);
     h = mix(h, e->preprocess.background, 3);
     h = mix(h, e->preprocess.mean, sizeof e->preprocess.mean);
     h = mix(h, e->preprocess.std, sizeof e->preprocess.std);
@@ -62,7 +63,8 @@ static lcl_status run_lane(void *arg, int64_t lane)
                                              .y = c->out + begin * c->row});
 }
 
-static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c)
+static lcl_status compute(struct lcl_features *f, struct lcl_env *e, struct lcl_pack *pack,
+                          const struct lcl_config *c)
 {
     struct lcl_pictures pictures = {0};
     struct lcl_pass pass[LANES];
@@ -78,7 +80,7 @@ static lcl_status compute(struct lcl_features *f, struct lcl_env *e, const struc
         status = LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
         goto out;
     }
-    LCL_TRY_GOTO(lcl_pictures_open(&pictures, &e->pack, &e->preprocess, c));
+    LCL_TRY_GOTO(lcl_pictures_open(&pictures, pack, &e->preprocess, c));
     struct lcl_progress progress;
     lcl_progress_begin(&progress, "image features", "pictures", total);
     int64_t step = lanes ? BATCH : LANE_IMAGES;
@@ -143,14 +145,14 @@ static lcl_status load(struct lcl_features *f, uint64_t key, const char *path)
     return status;
 }
 
-lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c,
-                             int64_t views, const char *dir)
+static lcl_status open_one(struct lcl_features *f, struct lcl_env *e, struct lcl_pack *pack,
+                           const struct lcl_config *c, int64_t views, const char *dir)
 {
     *f =
-        (struct lcl_features){.n_images = e->pack.n_images,
+        (struct lcl_features){.n_images = pack->n_images,
                               .views = views,
                               .row = lcl_feature_rows(&e->model.config) * e->model.config.vision.C};
-    uint64_t key = cache_key(e, c, views);
+    uint64_t key = cache_key(e, pack, c, views);
     char *path = NULL;
     lcl_status status = LCL_OK;
     f->data = malloc((size_t)(f->n_images * views * f->row) * sizeof *f->data);
@@ -176,7 +178,7 @@ lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const st
             lcl_log_warn("%s; features are computed again", lcl_error_message());
         }
     }
-    LCL_TRY_GOTO(compute(f, e, c));
+    LCL_TRY_GOTO(compute(f, e, pack, c));
     if (path && save(f, key, path) != LCL_OK)
         lcl_log_warn("image features are not kept: %s", lcl_error_message());
 out:
@@ -185,8 +187,31 @@ out:
     return status;
 }
 
+lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e, const struct lcl_config *c,
+                             int64_t views, const char *dir)
+{
+    struct lcl_features *last = f;
+    lcl_status status = open_one(f, e, &e->pack, c, views, dir);
+    for (int i = 0; i < e->sources.n && status == LCL_OK; i++) {
+        struct lcl_pack *pack = &e->sources.source[i].pack;
+        if (pack->n_images == 0) continue;
+        char *beside = lcl_strdupf("%s.features", pack->path);
+        last->next = calloc(1, sizeof *last->next);
+        if (beside && last->next)
+            status = open_one(last->next, e, pack, c, 1, dir ? beside : NULL);
+        else
+            status = LCL_FAIL(LCL_MEMORY, "no memory for image features");
+        free(beside);
+        last = last->next ? last->next : last;
+    }
+    if (status != LCL_OK) lcl_features_close(f);
+    return status;
+}
+
 void lcl_features_close(struct lcl_features *f)
 {
+    if (f->next) lcl_features_close(f->next);
+    free(f->next);
     free(f->data);
     *f = (struct lcl_features){0};
 }

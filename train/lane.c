@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "data/pack_rows.h"
 
 static lcl_status list_train_pictures(struct lcl_source *s)
 {
@@ -26,6 +27,12 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
     if (c->task == LCL_TASK_VISION) return list_train_pictures(s);
     if (c->task == LCL_TASK_LANGUAGE)
         return lcl_language_create(c, e->tokenizer, e->model.config.text.V, &s->language);
+    LCL_TRY(lcl_env_open_sources(e, c));
+    if (e->sources.n > 0) {
+        s->rules = lcl_conversation_rules_of(c, e->tokenizer);
+        LCL_TRY(lcl_mixture_open(&s->mixture, c, &e->sources, epoch));
+        s->has_mixture = true;
+    }
     LCL_TRY(lcl_sampler_init_capped(&s->sampler, c, &e->pack,
                                     e->has_neighbors ? &e->neighbors : NULL, LCL_SPLIT_TRAIN));
     s->has_sampler = true;
@@ -34,6 +41,7 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
 
 void lcl_source_close(struct lcl_source *s)
 {
+    if (s->has_mixture) lcl_mixture_close(&s->mixture);
     if (s->has_sampler) lcl_sampler_free(&s->sampler);
     lcl_language_free(s->language);
     free(s->order);
@@ -124,6 +132,41 @@ static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source 
     return status;
 }
 
+/* A row as a conversation; one that is left out gives its place to another of its pack. */
+static lcl_status append_row(struct lcl_lane *lane, struct lcl_source *s, uint64_t sample,
+                             int source, int64_t row)
+{
+    enum { MOST_ATTEMPTS = 100 };
+    const struct lcl_row_source *from = &s->env->sources.source[source];
+    enum lcl_appended what = LCL_LEFT_OUT;
+    for (int attempt = 0; what == LCL_LEFT_OUT; attempt++) {
+        struct lcl_conversation c;
+        json_t *owner;
+        if (attempt > MOST_ATTEMPTS)
+            return LCL_FAIL_HINT(LCL_RANGE, "raise model_max_length",
+                                 "%s: %d rows drawn one after another are too long",
+                                 from->pack.path, MOST_ATTEMPTS);
+        if (attempt) row = lcl_mixture_redraw(&s->mixture, sample, source, attempt);
+        LCL_TRY(lcl_pack_conversation(&from->pack, row, from->first_picture, &c, &owner));
+        lcl_status status = lcl_batch_append_conversation(lane->builder, &c, &s->rules, &what);
+        lcl_pack_conversation_free(&c, owner);
+        LCL_TRY(status);
+        s->n_left_out += what == LCL_LEFT_OUT;
+        s->n_shortened += what == LCL_APPENDED_SHORTER;
+    }
+    return LCL_OK;
+}
+
+static lcl_status append_sample(struct lcl_lane *lane, struct lcl_source *s, uint64_t sample,
+                                double progress)
+{
+    int source = -1;
+    int64_t row = 0;
+    if (s->has_mixture) lcl_mixture_draw(&s->mixture, sample, &source, &row);
+    return source < 0 ? append_episode(lane, s, sample, progress)
+                      : append_row(lane, s, sample, source, row);
+}
+
 /* Once a stage: rotary positions that the model was not made for work, but it has not learned them.
  */
 static void warn_of_positions(struct lcl_source *s, const struct lcl_batch *b)
@@ -154,7 +197,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
         uint64_t sample = (uint64_t)(first + i);
         LCL_TRY(c->task == LCL_TASK_LANGUAGE
                     ? lcl_language_append(s->language, s->epoch, sample, lane->builder)
-                    : append_episode(lane, s, sample, progress));
+                    : append_sample(lane, s, sample, progress));
     }
     const struct lcl_batch *b = lane->batch = lcl_batch_builder_get(lane->builder);
     warn_of_positions(s, b);

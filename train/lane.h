@@ -3,6 +3,7 @@
 #ifndef LCL_TRAIN_LANE_H
 #define LCL_TRAIN_LANE_H
 
+#include "data/conversation.h"
 #include "data/language.h"
 #include "train/env.h"
 #include "train/features.h"
@@ -15,10 +16,14 @@ struct lcl_source {
     uint32_t epoch;             /* keys the streams: the stage's number */
     struct lcl_sampler sampler; /* link-context */
     bool has_sampler;
-    struct lcl_language *language; /* language */
-    struct lcl_features *features; /* of the frozen tower; NULL: the tower runs in the step */
-    struct lcl_pictures *pictures; /* where pixels are read */
-    int32_t *order;                /* vision: pictures of train classes, shuffled anew each pass */
+    struct lcl_mixture mixture; /* link-context with data.sources */
+    bool has_mixture;
+    struct lcl_conversation_rules rules;
+    int64_t n_shortened, n_left_out; /* rows, since it was opened */
+    struct lcl_language *language;   /* language */
+    struct lcl_features *features;   /* of the frozen tower; NULL: the tower runs in the step */
+    struct lcl_pictures *pictures;   /* where pixels are read */
+    int32_t *order; /* vision: pictures of train classes, shuffled anew each pass */
     int64_t n_order, order_pass;
     bool warned_of_positions;
 };

@@ -218,6 +218,10 @@ static lcl_status open_pictures(struct loop *l)
     const struct lcl_config *c = config_of(l);
     struct lcl_augment augment = {(uint64_t)c->seed, c->classifier_shift, c->classifier_jitter};
     if (c->task == LCL_TASK_LANGUAGE) return LCL_OK;
+    if (strcmp(l->env.sources.text, c->data_sources) != 0) {
+        close_pictures(l);
+        LCL_TRY(lcl_env_open_sources(&l->env, c));
+    }
     if (augment.seed != l->augment.seed || augment.shift != l->augment.shift ||
         augment.jitter != l->augment.jitter)
         close_pictures(l);
@@ -228,6 +232,9 @@ static lcl_status open_pictures(struct loop *l)
         close_pictures(l);
         LCL_TRY(lcl_pictures_open(&l->pictures, &l->env.pack, &l->env.preprocess, c));
         l->has_pictures = true;
+        for (int i = 0; i < l->env.sources.n; i++)
+            if (l->env.sources.source[i].pack.n_images > 0)
+                LCL_TRY(lcl_pictures_add(&l->pictures, &l->env.sources.source[i].pack, c));
     }
     return standardize(l);
 }

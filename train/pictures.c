@@ -70,8 +70,26 @@ lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
     return status;
 }
 
+lcl_status lcl_pictures_add(struct lcl_pictures *p, struct lcl_pack *pack,
+                            const struct lcl_config *c)
+{
+    while (p->next) p = p->next;
+    p->next = calloc(1, sizeof *p->next);
+    if (!p->next) return LCL_FAIL(LCL_MEMORY, "no memory for pictures");
+    return lcl_pictures_open(p->next, pack, &p->preprocess, c);
+}
+
+/* The pack that a picture is of, and its number there. */
+static struct lcl_pictures *part_of(struct lcl_pictures *p, int64_t *image)
+{
+    for (; *image >= p->pack->n_images && p->next; p = p->next) *image -= p->pack->n_images;
+    return p;
+}
+
 void lcl_pictures_close(struct lcl_pictures *p)
 {
+    if (p->next) lcl_pictures_close(p->next);
+    free(p->next);
     free(p->bytes);
     *p = (struct lcl_pictures){0};
 }
@@ -128,8 +146,10 @@ static lcl_status read_one(void *arg, int64_t i)
     struct lcl_pictures *p = ctx->p;
     int64_t P = plane(p);
     float *out = ctx->out + i * 3 * P;
-    if (p->bytes) {
-        const uint8_t *bytes = p->bytes + ctx->image[i] * 3 * P;
+    int64_t own = ctx->image[i];
+    const struct lcl_pictures *part = part_of(p, &own);
+    if (part->bytes) {
+        const uint8_t *bytes = part->bytes + own * 3 * P;
         for (int c = 0; c < 3; c++)
             for (int64_t k = 0; k < P; k++) out[c * P + k] = p->value[c][bytes[c * P + k]];
     }
@@ -144,10 +164,37 @@ static lcl_status read_one(void *arg, int64_t i)
     return LCL_OK;
 }
 
+/* Those that are not kept in memory, pack by pack. */
+static lcl_status read_from_packs(struct lcl_pictures *p, const int64_t *image, int64_t n,
+                                  float *out)
+{
+    int64_t *own = malloc((size_t)n * sizeof *own + 1), end;
+    lcl_status status = own ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
+    for (int64_t begin = 0; begin < n && status == LCL_OK; begin = end) {
+        own[begin] = image[begin];
+        struct lcl_pictures *part = part_of(p, &own[begin]);
+        for (end = begin + 1; end < n; end++) {
+            own[end] = image[end];
+            if (part_of(p, &own[end]) != part) break;
+        }
+        if (!part->bytes)
+            status = lcl_pack_read_pixels(part->pack, own + begin, end - begin, &p->preprocess,
+                                          out + begin * 3 * plane(p));
+    }
+    free(own);
+    return status;
+}
+
+static bool all_kept(const struct lcl_pictures *p)
+{
+    while (p && p->bytes) p = p->next;
+    return !p;
+}
+
 lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image, const int32_t *view,
                              int64_t n, float *out)
 {
-    if (!p->bytes) LCL_TRY(lcl_pack_read_pixels(p->pack, image, n, &p->preprocess, out));
+    if (!all_kept(p)) LCL_TRY(read_from_packs(p, image, n, out));
     struct read_ctx ctx = {p, image, view, out};
     return lcl_parallel(n, read_one, &ctx);
 }
@@ -170,14 +217,17 @@ static void *grown(void *buffer, size_t *cap, size_t want, size_t size)
     return buffer;
 }
 
-static lcl_status gather_bytes(const struct lcl_pictures *p, const int64_t *image, int64_t n,
+static lcl_status gather_bytes(struct lcl_pictures *p, const int64_t *image, int64_t n,
                                struct lcl_picture_buffer *b)
 {
     size_t per = (size_t)(3 * plane(p)), wanted = (size_t)n * per;
     b->bytes = grown(b->bytes, &b->bytes_cap, wanted, 1);
     if (b->bytes_cap < wanted) return LCL_FAIL(LCL_MEMORY, "no memory for the pictures of a batch");
-    for (int64_t i = 0; i < n; i++)
-        memcpy(b->bytes + (size_t)i * per, p->bytes + (size_t)image[i] * per, per);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t own = image[i];
+        const struct lcl_pictures *part = part_of(p, &own);
+        memcpy(b->bytes + (size_t)i * per, part->bytes + (size_t)own * per, per);
+    }
     return LCL_OK;
 }
 
@@ -186,7 +236,7 @@ lcl_status lcl_pictures_batch(struct lcl_pictures *p, const int64_t *image, cons
                               struct lcl_images *images)
 {
     *images = (struct lcl_images){0};
-    if (p->bytes && !any_augmented(view, n)) {
+    if (all_kept(p) && !any_augmented(view, n)) {
         LCL_TRY(gather_bytes(p, image, n, buffer));
         images->bytes = buffer->bytes;
         memcpy(images->mean, p->preprocess.mean, sizeof images->mean);

@@ -18,13 +18,17 @@ struct lcl_pictures {
     struct lcl_preprocess preprocess;
     struct lcl_augment augment;
     uint8_t *bytes; /* [n_images, 3, S, S] after resizing; NULL: read from the pack each time */
-    float value[3][256]; /* normalised value of a byte, by channel */
+    float value[3][256];       /* normalised value of a byte, by channel */
+    struct lcl_pictures *next; /* of the next pack, whose pictures are numbered on; or NULL */
 };
 
 /* Reads all pictures into memory where they take at most 1 GiB. */
 LCL_CHECKED lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
                                          const struct lcl_preprocess *preprocess,
                                          const struct lcl_config *c);
+/* Opens another pack's behind those that are open. */
+LCL_CHECKED lcl_status lcl_pictures_add(struct lcl_pictures *p, struct lcl_pack *pack,
+                                        const struct lcl_config *c);
 void lcl_pictures_close(struct lcl_pictures *p);
 /* out [n, 3, S, S]; view[i] 0: as it is; else augmented (flip, shift, jitter) by the stream (seed,
  * LCL_RNG_AUGMENT, view, image). Not to be called from a chunk of the pool. */

@@ -170,8 +170,11 @@ static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c,
 static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
 {
     double S = (double)e->preprocess.size, n = e->has_pack ? (double)e->pack.n_images : 0;
+    double rows = 0; /* pictures of data.sources */
+    for (int i = 0; i < e->sources.n; i++) rows += (double)e->sources.source[i].pack.n_images;
     double row = (double)(lcl_feature_rows(&e->model.config) * e->model.config.vision.C);
-    double bytes = n * 3 * S * S, lanes = (double)(c->lanes * c->gradient_accumulation_steps);
+    double bytes = (n + rows) * 3 * S * S,
+           lanes = (double)(c->lanes * c->gradient_accumulation_steps);
     double kept = bytes <= (double)(1 << 30) ? bytes : 0;
     if (c->task == LCL_TASK_LANGUAGE) return;
     if (c->device != LCL_DEVICE_CPU) lanes *= 2; /* a step's, and the next one's */
@@ -183,7 +186,7 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
     struct lcl_pass_limits limits = {.images = FEATURE_IMAGES, .with_vision = true};
     int passes = lcl_env_lanes_in_parallel(e, FEATURE_LANES) ? FEATURE_LANES : 1;
-    p->features = n * (double)c->data_augment_views * row * sizeof(float);
+    p->features = (n * (double)c->data_augment_views + rows) * row * sizeof(float);
     p->batches = 1.25 * lanes * (double)p->largest.images * row * sizeof(float);
     p->feature_tower = passes * (double)lcl_pass_bytes(&proto, &limits);
     p->feature_pictures = kept + passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/log.h"
 #include "core/threads.h"
 
 static lcl_status clear(struct lcl_trainer *t, float *grad)
@@ -139,6 +140,9 @@ void lcl_trainer_close(struct lcl_trainer *t)
     free(t->grad);
     lcl_arena_free(&t->grads);
     lcl_optimizer_close(&t->optimizer);
+    if (t->source.n_shortened + t->source.n_left_out > 0)
+        lcl_log_info("data.too_long: %lld rows were shortened, %lld left out",
+                     (long long)t->source.n_shortened, (long long)t->source.n_left_out);
     lcl_source_close(&t->source);
     *t = (struct lcl_trainer){0};
 }

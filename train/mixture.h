@@ -1,0 +1,49 @@
+/* Row packs of data.sources, and which source each sample of a stage comes from: a function of
+ * (config, packs, stage, sample) alone. */
+#ifndef LCL_TRAIN_MIXTURE_H
+#define LCL_TRAIN_MIXTURE_H
+
+#include "core/config.h"
+#include "data/pack.h"
+
+enum { LCL_MOST_SOURCES = 32 };
+
+struct lcl_row_source {
+    bool episodes; /* the word "episodes": link-context episodes instead of a pack */
+    struct lcl_pack pack;
+    double weight;
+    int64_t first_picture; /* its pictures' numbers begin here: behind those of the packs before */
+};
+
+/* Packs that are open; n 0: none. */
+struct lcl_row_sources {
+    char text[LCL_CONFIG_STR_BYTES]; /* data.sources that they were opened for */
+    int n;
+    struct lcl_row_source *source;
+};
+/* LCL_CONFIG names the entry and what was wanted. first_picture: of the first pack. */
+LCL_CHECKED lcl_status lcl_row_sources_open(struct lcl_row_sources *s, const struct lcl_config *c,
+                                            int64_t first_picture);
+void lcl_row_sources_close(struct lcl_row_sources *s);
+
+/* Draws of a stage. Samples are best asked for in ascending order: how often a source came before
+ * is counted from the first sample on. */
+struct lcl_mixture {
+    const struct lcl_config *config;
+    const struct lcl_row_sources *sources;
+    uint32_t epoch;
+    uint64_t next; /* the sample that `count` stands before */
+    int64_t count[LCL_MOST_SOURCES], pass[LCL_MOST_SOURCES];
+    int32_t *order[LCL_MOST_SOURCES]; /* rows of pass order_pass, shuffled */
+    int64_t order_pass[LCL_MOST_SOURCES];
+};
+LCL_CHECKED lcl_status lcl_mixture_open(struct lcl_mixture *m, const struct lcl_config *c,
+                                        const struct lcl_row_sources *sources, uint32_t epoch);
+void lcl_mixture_close(struct lcl_mixture *m);
+/* *source: index of the source, -1 for an episode; *row: of its pack. Rows come in shuffled passes,
+ * each once a pass. */
+void lcl_mixture_draw(struct lcl_mixture *m, uint64_t sample, int *source, int64_t *row);
+/* A row in place of one that is left out, for the attempt-th time. */
+int64_t lcl_mixture_redraw(const struct lcl_mixture *m, uint64_t sample, int source, int attempt);
+
+#endif
