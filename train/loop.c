@@ -72,15 +72,6 @@ static char *features_dir(const struct lcl_config *c)
     return lcl_strdupf("%s.features", lcl_config_source(c));
 }
 
-static lcl_status write_text_file(const char *dir, const char *name, const char *text)
-{
-    char *path = lcl_strdupf("%s/%s", dir, name);
-    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status = lcl_fs_write_atomic(path, text, strlen(text));
-    free(path);
-    return status;
-}
-
 static lcl_status resolve_yaml(struct loop *l)
 {
     size_t size;
@@ -547,7 +538,7 @@ static lcl_status open_all(struct loop *l, const char *resume)
                                   l->stage_done ? 0 : config_of(l)->max_steps - l->stage_step));
     if (!resuming) LCL_TRY(lcl_output_empty(c->output_dir));
     LCL_TRY(lcl_output_set_finished(c->output_dir, false));
-    LCL_TRY(write_text_file(c->output_dir, "config.yaml", l->yaml));
+    LCL_TRY(lcl_fs_write_text(c->output_dir, "config.yaml", l->yaml));
     LCL_TRY(lcl_tokenizer_save(l->env.tokenizer, c->output_dir));
     return lcl_metrics_open(c->output_dir, resuming ? l->step : -1, l->evaluation_due, &l->metrics);
 }
