@@ -9,12 +9,13 @@
 
 #include "core/fs.h"
 #include "core/h5.h"
+#include "core/rng.h"
 #include "core/threads.h"
 
 static const char magic[] = "lcl-neighbors";
 static const uint64_t format_version = 1;
 static const uint64_t MAX_TABLE_BYTES = (uint64_t)1 << 34;
-enum { MAX_WIDTH = 4096, CLASS_GRAIN = 4 };
+enum { CLASS_GRAIN = 4 };
 
 void lcl_neighbors_free(struct lcl_neighbors *t)
 {
@@ -24,6 +25,51 @@ void lcl_neighbors_free(struct lcl_neighbors *t)
     *t = (struct lcl_neighbors){0};
 }
 
+/* ---- class vectors ---- */
+
+lcl_status lcl_class_means_init(struct lcl_class_means *m, const struct lcl_pack *pack, int64_t F)
+{
+    *m = (struct lcl_class_means){.pack = pack, .F = F};
+    if (F < 1 || pack->n_classes < 1)
+        return LCL_FAIL(LCL_SHAPE, "%lld features of %d classes", (long long)F, pack->n_classes);
+    m->sum_CF = calloc((size_t)pack->n_classes * (size_t)F, sizeof *m->sum_CF);
+    if (!m->sum_CF)
+        return LCL_FAIL(LCL_MEMORY, "no memory for %lld features of %d classes", (long long)F,
+                        pack->n_classes);
+    return LCL_OK;
+}
+
+void lcl_class_means_free(struct lcl_class_means *m)
+{
+    free(m->sum_CF);
+    *m = (struct lcl_class_means){0};
+}
+
+lcl_status lcl_class_means_add(struct lcl_class_means *m, int64_t image, const float *x)
+{
+    int32_t c = m->pack->image_class[image];
+    double *sum = m->sum_CF + (size_t)c * (size_t)m->F, square = 0;
+    for (int64_t i = 0; i < m->F; i++) square += (double)x[i] * (double)x[i];
+    if (!isfinite(square))
+        return LCL_FAIL(LCL_NUMERIC, "the features of picture %lld (class %s) are not finite",
+                        (long long)image, m->pack->classes[c].id);
+    double scale = square > 0 ? 1 / sqrt(square) : 0;
+    for (int64_t i = 0; i < m->F; i++) sum[i] += scale * (double)x[i];
+    return LCL_OK;
+}
+
+void lcl_class_means_finish(const struct lcl_class_means *m, float *mean_CF)
+{
+    for (int32_t c = 0; c < m->pack->n_classes; c++) {
+        const double *sum = m->sum_CF + (size_t)c * (size_t)m->F;
+        float *mean = mean_CF + (size_t)c * (size_t)m->F;
+        double square = 0;
+        for (int64_t i = 0; i < m->F; i++) square += sum[i] * sum[i];
+        double scale = square > 0 ? 1 / sqrt(square) : 0;
+        for (int64_t i = 0; i < m->F; i++) mean[i] = (float)(scale * sum[i]);
+    }
+}
+
 /* ---- ranking ---- */
 
 struct candidate {
@@ -31,48 +77,14 @@ struct candidate {
     int32_t index;
 };
 
+/* Similarity of classes c and o: query row c times key row o. */
 struct ranking {
     const struct lcl_pack *pack;
-    const float *feature_NF;
-    int64_t F;
-    float *mean_CF; /* L2-normalised */
+    const struct lcl_neighbors_options *options;
+    const float *query_CK, *key_CK;
+    int64_t K;
     struct lcl_neighbors *t;
 };
-
-/* The mean of a class's L2-normalised features, normalised; sums in double, in the order of the
- * pictures. */
-static lcl_status mean_of_class(const struct ranking *r, int32_t c, double *sum)
-{
-    const struct lcl_class *class = &r->pack->classes[c];
-    size_t F = (size_t)r->F;
-    memset(sum, 0, F * sizeof *sum);
-    for (int32_t k = 0; k < class->n_images; k++) {
-        const float *x = r->feature_NF + (size_t) class->images[k] * F;
-        double square = 0;
-        for (size_t i = 0; i < F; i++) square += (double)x[i] * (double)x[i];
-        if (!isfinite(square))
-            return LCL_FAIL(LCL_NUMERIC, "the features of picture %d (class %s) are not finite",
-                            class->images[k], class->id);
-        double scale = square > 0 ? 1 / sqrt(square) : 0;
-        for (size_t i = 0; i < F; i++) sum[i] += scale * (double)x[i];
-    }
-    double square = 0;
-    for (size_t i = 0; i < F; i++) square += sum[i] * sum[i];
-    double scale = square > 0 ? 1 / sqrt(square) : 0;
-    for (size_t i = 0; i < F; i++) r->mean_CF[(size_t)c * F + i] = (float)(scale * sum[i]);
-    return LCL_OK;
-}
-
-static lcl_status mean_chunk(void *ctx, int64_t chunk)
-{
-    const struct ranking *r = ctx;
-    double *sum = lcl_thread_scratch(0, (size_t)r->F * sizeof *sum);
-    if (!sum) return LCL_FAIL(LCL_MEMORY, "no memory for a mean of %lld features", (long long)r->F);
-    int64_t end = lcl_chunk_end(chunk, CLASS_GRAIN, r->pack->n_classes);
-    for (int64_t c = lcl_chunk_begin(chunk, CLASS_GRAIN); c < end; c++)
-        LCL_TRY(mean_of_class(r, (int32_t)c, sum));
-    return LCL_OK;
-}
 
 /* Most similar first; equals by class number, so that the order is one and the same everywhere. */
 static int by_similarity(const void *a, const void *b)
@@ -94,17 +106,31 @@ static float dot(const float *restrict a, const float *restrict b, size_t n)
            ((part[2] + part[6]) + (part[3] + part[7]));
 }
 
+/* Draws one of each of `width` equal intervals of n sorted candidates, in place. */
+static size_t cut_intervals(const struct ranking *r, int32_t c, struct candidate *v, size_t n)
+{
+    size_t width = (size_t)r->t->width, N = n < width ? n : width;
+    struct lcl_rng rng =
+        lcl_rng_stream(r->options->seed, LCL_RNG_NEIGHBORS, 0, (uint64_t)(uint32_t)c);
+    for (size_t k = 0; k < N; k++) {
+        size_t low = k * n / N, high = (k + 1) * n / N;
+        v[k] = v[low + lcl_rng_below(&rng, (uint32_t)(high - low))];
+    }
+    return N;
+}
+
 static void rank_class(const struct ranking *r, int32_t c, struct candidate *v)
 {
-    size_t F = (size_t)r->F, width = (size_t)r->t->width;
+    size_t K = (size_t)r->K, width = (size_t)r->t->width;
     const struct lcl_class *classes = r->pack->classes;
     size_t n = 0;
     for (int32_t o = 0; o < r->pack->n_classes; o++) {
         if (o == c || classes[o].split != classes[c].split) continue;
-        float s = dot(r->mean_CF + (size_t)c * F, r->mean_CF + (size_t)o * F, F);
+        float s = dot(r->query_CK + (size_t)c * K, r->key_CK + (size_t)o * K, K);
         v[n++] = (struct candidate){s, o};
     }
     if (n) qsort(v, n, sizeof *v, by_similarity);
+    if (r->options->cut == LCL_CUT_INTERVALS) n = cut_intervals(r, c, v, n);
     for (size_t k = 0; k < width; k++) {
         r->t->index[(size_t)c * width + k] = k < n ? v[k].index : -1;
         r->t->similarity[(size_t)c * width + k] = k < n ? v[k].similarity : 0;
@@ -123,36 +149,85 @@ static lcl_status rank_chunk(void *ctx, int64_t chunk)
     return LCL_OK;
 }
 
-/* The longest row: the larger split less one, at most MAX_WIDTH. */
-static int32_t table_width(const struct lcl_pack *pack)
+/* The longest row: the larger split less one, at most `num` and LCL_NEIGHBORS_MAX. */
+static int32_t table_width(const struct lcl_pack *pack, int32_t num)
 {
     int32_t n[2] = {0, 0};
     for (int32_t c = 0; c < pack->n_classes; c++) n[pack->classes[c].split == LCL_SPLIT_TEST]++;
     int32_t most = (n[0] > n[1] ? n[0] : n[1]) - 1;
-    if (most < 1) most = 1;
-    return most > MAX_WIDTH ? MAX_WIDTH : most;
+    if (num < 1 || num > LCL_NEIGHBORS_MAX) num = LCL_NEIGHBORS_MAX;
+    return most < 1 ? 1 : most > num ? num : most;
+}
+
+/* The official mix as one product of rows twice as long: (i, t) . (0.5 i' + 0.8 t', 0.8 i' + 0.5
+ * t'). */
+static void mix_vectors(const float *image_CF, const float *text_CF, size_t C, size_t F,
+                        float *query, float *key)
+{
+    for (size_t c = 0; c < C; c++, query += 2 * F, key += 2 * F)
+        for (size_t k = 0; k < F; k++) {
+            float i = image_CF[c * F + k], t = text_CF[c * F + k];
+            query[k] = i;
+            query[F + k] = t;
+            key[k] = 0.5f * i + 0.8f * t;
+            key[F + k] = 0.8f * i + 0.5f * t;
+        }
+}
+
+lcl_status lcl_neighbors_from_classes(const struct lcl_pack *pack, const float *image_CF,
+                                      const float *text_CF, int64_t F,
+                                      const struct lcl_neighbors_options *options,
+                                      struct lcl_neighbors *out)
+{
+    *out = (struct lcl_neighbors){.n_classes = pack->n_classes,
+                                  .width = table_width(pack, options->num)};
+    size_t C = (size_t)pack->n_classes, cells = C * (size_t)out->width;
+    const float *only = options->by == LCL_BY_TEXT ? text_CF : image_CF;
+    struct ranking r = {
+        .pack = pack, .options = options, .query_CK = only, .key_CK = only, .K = F, .t = out};
+    float *query = NULL, *key = NULL;
+    lcl_status status = LCL_OK;
+    out->index = malloc(cells * sizeof *out->index);
+    out->similarity = malloc(cells * sizeof *out->similarity);
+    if (options->by == LCL_BY_OFFICIAL) {
+        r.K = 2 * F;
+        r.query_CK = query = malloc(C * (size_t)r.K * sizeof *query);
+        r.key_CK = key = malloc(C * (size_t)r.K * sizeof *key);
+    }
+    if (!out->index || !out->similarity || !r.query_CK || !r.key_CK) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for the neighbors of %zu classes", C);
+        goto out;
+    }
+    if (query) mix_vectors(image_CF, text_CF, C, (size_t)F, query, key);
+    LCL_TRY_GOTO(lcl_parallel(lcl_chunk_count((int64_t)C, CLASS_GRAIN), rank_chunk, &r));
+out:
+    free(query);
+    free(key);
+    if (status != LCL_OK) lcl_neighbors_free(out);
+    return status;
 }
 
 lcl_status lcl_neighbors_from_features(const struct lcl_pack *pack, const float *feature_NF,
                                        int64_t F, struct lcl_neighbors *out)
 {
-    *out = (struct lcl_neighbors){.n_classes = pack->n_classes, .width = table_width(pack)};
-    size_t C = (size_t)pack->n_classes, cells = C * (size_t)out->width;
-    struct ranking r = {.pack = pack, .feature_NF = feature_NF, .F = F, .t = out};
+    const struct lcl_neighbors_options options = {.by = LCL_BY_IMAGE};
+    struct lcl_class_means means;
+    float *mean_CF = NULL;
     lcl_status status;
-    if (F < 1 || C < 1) return LCL_FAIL(LCL_SHAPE, "%lld features of %zu classes", (long long)F, C);
-    r.mean_CF = malloc(C * (size_t)F * sizeof *r.mean_CF);
-    out->index = malloc(cells * sizeof *out->index);
-    out->similarity = malloc(cells * sizeof *out->similarity);
-    if (!r.mean_CF || !out->index || !out->similarity) {
-        status = LCL_FAIL(LCL_MEMORY, "no memory for the neighbors of %zu classes", C);
+    *out = (struct lcl_neighbors){0};
+    LCL_TRY_GOTO(lcl_class_means_init(&means, pack, F));
+    mean_CF = malloc((size_t)pack->n_classes * (size_t)F * sizeof *mean_CF);
+    if (!mean_CF) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for class vectors");
         goto out;
     }
-    LCL_TRY_GOTO(lcl_parallel(lcl_chunk_count((int64_t)C, CLASS_GRAIN), mean_chunk, &r));
-    LCL_TRY_GOTO(lcl_parallel(lcl_chunk_count((int64_t)C, CLASS_GRAIN), rank_chunk, &r));
+    for (int64_t i = 0; i < pack->n_images; i++)
+        LCL_TRY_GOTO(lcl_class_means_add(&means, i, feature_NF + i * F));
+    lcl_class_means_finish(&means, mean_CF);
+    status = lcl_neighbors_from_classes(pack, mean_CF, NULL, F, &options, out);
 out:
-    free(r.mean_CF);
-    if (status != LCL_OK) lcl_neighbors_free(out);
+    lcl_class_means_free(&means);
+    free(mean_CF);
     return status;
 }
 

@@ -22,7 +22,11 @@ static struct made_up make_pack(int32_t n, int32_t each)
     m.pack.n_images = (int64_t)n * each;
     m.pack.content_hash = 42;
     m.pack.classes = calloc((size_t)n, sizeof *m.pack.classes);
-    for (int32_t i = 0; i < n * each; i++) m.numbers[i] = i;
+    m.pack.image_class = malloc((size_t)(n * each) * sizeof(int32_t));
+    for (int32_t i = 0; i < n * each; i++) {
+        m.numbers[i] = i;
+        m.pack.image_class[i] = i / each;
+    }
     for (int32_t c = 0; c < n; c++) {
         struct lcl_class *k = &m.pack.classes[c];
         snprintf(k->id, sizeof k->id, "class %d", c);
@@ -38,6 +42,7 @@ static void free_pack(struct made_up *m)
 {
     free(m->numbers);
     free(m->pack.classes);
+    free(m->pack.image_class);
 }
 
 static const char *table_path(void)
@@ -149,9 +154,90 @@ static void test_file(void **state)
     free_pack(&other);
 }
 
+static double product(const float *a, const float *b, int n)
+{
+    double s = 0;
+    for (int i = 0; i < n; i++) s += (double)a[i] * (double)b[i];
+    return s;
+}
+
+/* Every row against the formula and the order that a person would write down. */
+static void test_similarities(void **state)
+{
+    (void)state;
+    enum { C = 23, F = 11 };
+    struct made_up m = make_pack(C, 1);
+    float image[C * F], text[C * F];
+    fill_normal(image, C * F, 0.3f, 5);
+    fill_normal(text, C * F, 0.3f, 6);
+    for (int by = LCL_BY_IMAGE; by <= LCL_BY_OFFICIAL; by++) {
+        struct lcl_neighbors t;
+        struct lcl_neighbors_options o = {.by = (enum lcl_neighbors_by)by, .num = 6};
+        ASSERT_OK(lcl_neighbors_from_classes(&m.pack, image, text, F, &o, &t));
+        assert_int_equal(t.width, 6);
+        for (int c = 0; c < C; c++) {
+            double before = 1e9, s[C];
+            int better = 0, row = c * t.width;
+            for (int o2 = 0; o2 < C; o2++) {
+                const float *i = image + c * F, *j = image + o2 * F, *u = text + c * F,
+                            *v = text + o2 * F;
+                s[o2] = by == LCL_BY_IMAGE  ? product(i, j, F)
+                        : by == LCL_BY_TEXT ? product(u, v, F)
+                                            : 0.5 * product(u, v, F) + 0.5 * product(i, j, F) +
+                                                  0.8 * (product(i, v, F) + product(u, j, F));
+            }
+            for (int k = 0; k < t.width && t.index[row + k] >= 0; k++) {
+                assert_true(fabs((double)t.similarity[row + k] - s[t.index[row + k]]) < 1e-5);
+                assert_true(s[t.index[row + k]] < before + 1e-6);
+                before = s[t.index[row + k]];
+            }
+            for (int o2 = 0; o2 < C; o2++)
+                better += o2 != c && m.pack.classes[o2].split == m.pack.classes[c].split &&
+                          s[o2] > before + 1e-6;
+            assert_true(better <= 5); /* no other is nearer than the last of the row */
+        }
+        lcl_neighbors_free(&t);
+    }
+    free_pack(&m);
+}
+
+/* One of each interval of the sorted list, uniformly, the same for a seed. */
+static void test_intervals(void **state)
+{
+    (void)state;
+    enum { C = 26, N = 4, DRAWS = 400, TRAIN = 21 }; /* 20 others: intervals of 5 */
+    struct made_up m = make_pack(C, 1);
+    float angle[C][2];
+    int seen[TRAIN - 1] = {0};
+    for (int c = 0; c < C; c++) {
+        angle[c][0] = cosf((float)c / 30);
+        angle[c][1] = sinf((float)c / 30);
+    }
+    for (int d = 0; d < DRAWS; d++) {
+        struct lcl_neighbors t, again;
+        const struct lcl_neighbors_options o = {
+            .cut = LCL_CUT_INTERVALS, .num = N, .seed = (uint64_t)d};
+        ASSERT_OK(lcl_neighbors_from_classes(&m.pack, angle[0], NULL, 2, &o, &t));
+        ASSERT_OK(lcl_neighbors_from_classes(&m.pack, angle[0], NULL, 2, &o, &again));
+        assert_int_equal(t.width, N);
+        assert_memory_equal(t.index, again.index, C * N * sizeof *t.index);
+        for (int k = 0; k < N; k++) { /* of class 0, whose others are sorted by number */
+            int rank = t.index[k] - t.index[k] / 5 - 1;
+            assert_int_equal(rank / 5, k);
+            seen[rank]++;
+        }
+        lcl_neighbors_free(&t);
+        lcl_neighbors_free(&again);
+    }
+    for (int i = 0; i < TRAIN - 1; i++) /* 80 expected, deviation 8 */
+        assert_in_range(seen[i], 80 - 40, 80 + 40);
+    free_pack(&m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ranking),
-                                       cmocka_unit_test(test_threads), cmocka_unit_test(test_file)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ranking), cmocka_unit_test(test_threads), cmocka_unit_test(test_file),
+        cmocka_unit_test(test_similarities), cmocka_unit_test(test_intervals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,31 +6,17 @@
 
 #include "checkpoint/hf.h"
 #include "core/fs.h"
-#include "tests/support/support.h"
+#include "tests/support/clip_folder.h"
 
-enum { SIDE = 12, PATCH = 4, P = 9, PICTURES = 3, TEXTS = 4, TOKENS = 5 + 1 + 7 + 2, MOST = 64 };
-
-static struct lcl_clip_config shapes(int32_t eos, enum lcl_gelu_kind act)
-{
-    return (struct lcl_clip_config){.image = {SIDE, PATCH, 24, 40, 2, 3, act, 1e-5},
-                                    .text = {1, 1, 16, 28, 3, 2, act, 1e-5},
-                                    .V = 31,
-                                    .positions = 7,
-                                    .P = P,
-                                    .eos = eos};
-}
-
-static void make(struct lcl_clip *m, const struct lcl_clip_config *c)
-{
-    test_exec();
-    ASSERT_OK(lcl_clip_create(m, c));
-    ASSERT_OK(lcl_model_reserve(&m->model, false, false, false));
-    for (int i = 0; i < m->model.params.n_rows; i++) {
-        const struct lcl_param *p = &m->model.params.rows[i];
-        fill_normal(lcl_param_value(&m->model.params, p), p->count, 0.3f, (uint64_t)i);
-    }
-    lcl_params_changed(&m->model.params);
-}
+enum {
+    SIDE = CLIP_SIDE,
+    PATCH = CLIP_PATCH,
+    P = CLIP_P,
+    PICTURES = 3,
+    TEXTS = 4,
+    TOKENS = 5 + 1 + 7 + 2,
+    MOST = 64
+};
 
 /* ---- the reference: one picture or text of T tokens ---- */
 
@@ -182,10 +168,11 @@ static void check_features(const struct lcl_clip *m)
 static void test_features(void **state)
 {
     (void)state;
-    struct lcl_clip_config configs[2] = {shapes(2, LCL_GELU_QUICK), shapes(30, LCL_GELU_ERF)};
+    struct lcl_clip_config configs[2] = {clip_shapes(2, LCL_GELU_QUICK),
+                                         clip_shapes(30, LCL_GELU_ERF)};
     for (int i = 0; i < 2; i++) {
         struct lcl_clip m;
-        make(&m, &configs[i]);
+        make_clip(&m, &configs[i]);
         check_features(&m);
         lcl_clip_free(&m);
     }
@@ -194,11 +181,11 @@ static void test_features(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    struct lcl_clip_config c = shapes(30, LCL_GELU_QUICK);
+    struct lcl_clip_config c = clip_shapes(30, LCL_GELU_QUICK);
     struct lcl_clip m;
     struct lcl_clip_pass pass = {.exec = test_exec()};
     float got[P];
-    make(&m, &c);
+    make_clip(&m, &c);
     ASSERT_FAILS(lcl_clip_texts(&m, &pass, ids, (int32_t[]){3}, 1, got), LCL_RANGE,
                  "text 0 has no end-of-text token 30");
     ASSERT_FAILS(lcl_clip_texts(&m, &pass, ids, (int32_t[]){8}, 1, got), LCL_RANGE,
@@ -209,59 +196,19 @@ static void test_refusals(void **state)
     ASSERT_FAILS(lcl_clip_create(&m, &c), LCL_CONFIG, "text tower: ");
 }
 
-/* transformers' name of a row. */
-static const char *on_disk(const struct lcl_param *p, char *name)
-{
-    bool tower = strncmp(p->name, "vision_tower.", 13) == 0;
-    snprintf(name, LCL_PARAM_NAME_BYTES + 16, "%s%s", tower ? "vision_model." : "",
-             p->name + (tower ? 13 : 0));
-    return name;
-}
-
-static void save(const struct lcl_clip *m, const char *dir, const char *extra)
-{
-    static const char config[] =
-        "{\"model_type\": \"clip\", \"projection_dim\": 9, \"vision_config\": {\"hidden_size\": "
-        "24, "
-        "\"intermediate_size\": 40, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "
-        "\"image_size\": 12, \"patch_size\": 4}, \"text_config\": {\"hidden_size\": 16, "
-        "\"intermediate_size\": 28, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "
-        "\"vocab_size\": 31, \"max_position_embeddings\": 7, \"eos_token_id\": 2}}";
-    static char names[128][LCL_PARAM_NAME_BYTES + 16];
-    struct lcl_st_item item[128];
-    size_t n = 0;
-    const struct lcl_params *t = &m->model.params;
-    for (int i = 0; i < t->n_rows; i++) {
-        const struct lcl_param *p = &t->rows[i];
-        if (p->part != LCL_PART_VISION) continue;
-        item[n] = (struct lcl_st_item){.name = on_disk(p, names[n]),
-                                       .dtype = LCL_F32,
-                                       .source = LCL_F32,
-                                       .n_dims = p->n_dims,
-                                       .data = lcl_param_value(t, p)};
-        memcpy(item[n++].shape, p->shape, sizeof p->shape);
-    }
-    static const float scale = 4.6f;
-    item[n++] = (struct lcl_st_item){
-        .name = extra, .dtype = LCL_F32, .source = LCL_F32, .n_dims = 0, .data = &scale};
-    ASSERT_OK(lcl_fs_mkdirs(dir));
-    ASSERT_OK(lcl_fs_write_text(dir, "config.json", config));
-    ASSERT_OK(lcl_st_write_folder(dir, item, n, 0));
-}
-
 static void test_folder(void **state)
 {
     (void)state;
-    struct lcl_clip_config c = shapes(2, LCL_GELU_QUICK);
+    struct lcl_clip_config c = clip_shapes(2, LCL_GELU_QUICK);
     struct lcl_clip m, read;
     char dir[512];
     snprintf(dir, sizeof dir, "%s/clip", temp_dir());
-    make(&m, &c);
-    save(&m, dir, "logit_scale");
+    make_clip(&m, &c);
+    save_clip_folder(&m, dir, "logit_scale");
     ASSERT_OK(lcl_hf_clip_load(dir, false, &read));
     check_features(&read);
     lcl_clip_free(&read);
-    save(&m, dir, "text_model.encoder.layers.3.layer_norm1.bias");
+    save_clip_folder(&m, dir, "text_model.encoder.layers.3.layer_norm1.bias");
     ASSERT_FAILS(lcl_hf_clip_load(dir, false, &read), LCL_SHAPE,
                  "left over: text_model.encoder.layers.3.layer_norm1.bias");
     ASSERT_OK(lcl_fs_write_text(dir, "config.json",
