@@ -49,6 +49,9 @@ LCL_CHECKED lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i,
                                          size_t *size);
 /* The class index with this id, or -1. */
 int32_t lcl_pack_find_class(const struct lcl_pack *pack, const char *id);
+/* The same picture several times: *first [n_images], malloc'd, is for each picture the lowest
+ * number of one with the same stored bytes, which is its own where there is none before it. */
+LCL_CHECKED lcl_status lcl_pack_find_copies(const struct lcl_pack *pack, int32_t **first);
 /* Recomputes every checksum; names the first damaged dataset. */
 LCL_CHECKED lcl_status lcl_pack_verify(struct lcl_pack *pack);
 

@@ -337,6 +337,68 @@ lcl_status lcl_pack_read_row(const struct lcl_pack *pack, int64_t i, char **text
     return status;
 }
 
+/* ---- copies ---- */
+
+struct print { /* of a picture's stored bytes */
+    uint64_t size;
+    int32_t crc, image;
+};
+
+static int by_print(const void *a, const void *b)
+{
+    const struct print *p = a, *q = b;
+    if (p->size != q->size) return p->size < q->size ? -1 : 1;
+    if (p->crc != q->crc) return p->crc < q->crc ? -1 : 1;
+    return (p->image > q->image) - (p->image < q->image);
+}
+
+/* Whether two pictures of one checksum and size are the same, bytes and shape. Others of that
+ * checksum are compared with its first alone. */
+static lcl_status compare(const struct lcl_pack *p, const struct print *a, const struct print *b,
+                          bool *same)
+{
+    const struct pack_impl *m = p->impl;
+    unsigned char *x = malloc(2 * a->size + 1);
+    if (!x) return LCL_FAIL(LCL_MEMORY, "no memory for two pictures");
+    lcl_status status = read_stored(p, a->image, x, a->size);
+    if (status == LCL_OK) status = read_stored(p, b->image, x + a->size, a->size);
+    *same = status == LCL_OK && memcmp(x, x + a->size, a->size) == 0 &&
+            memcmp(&m->shape[3 * a->image], &m->shape[3 * b->image], 3 * sizeof *m->shape) == 0;
+    free(x);
+    return status;
+}
+
+lcl_status lcl_pack_find_copies(const struct lcl_pack *pack, int32_t **first)
+{
+    const struct pack_impl *m = pack->impl;
+    size_t n = (size_t)pack->n_images, run = 0;
+    struct print *v = malloc((n + 1) * sizeof *v);
+    lcl_status status = LCL_OK;
+    *first = malloc((n + 1) * sizeof **first);
+    if (!v || !*first) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory to compare %zu pictures", n);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) (*first)[i] = (int32_t)i;
+    if (m->root) goto out; /* files of their own, which a table names */
+    for (size_t i = 0; i < n; i++)
+        v[i] = (struct print){m->offset[i + 1] - m->offset[i], m->crc[i], (int32_t)i};
+    qsort(v, n, sizeof *v, by_print);
+    for (size_t i = 1; i < n; i++) {
+        bool same = false;
+        if (v[i].size != v[run].size || v[i].crc != v[run].crc) run = i;
+        if (run == i) continue;
+        LCL_TRY_GOTO(compare(pack, &v[run], &v[i], &same));
+        if (same) (*first)[v[i].image] = v[run].image;
+    }
+out:
+    free(v);
+    if (status == LCL_OK) return LCL_OK;
+    free(*first);
+    *first = NULL;
+    return status;
+}
+
 /* A picture of a table: a file of its own. */
 static lcl_status read_file(const struct lcl_pack *p, int64_t i,
                             const struct lcl_decode_options *options, struct lcl_image *out)

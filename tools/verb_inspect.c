@@ -15,6 +15,7 @@
 #include "data/pack.h"
 #include "tools/cli.h"
 #include "tools/inspect_episodes.h"
+#include "tools/inspect_leaks.h"
 #include "tools/inspect_model.h"
 #include "train/env.h"
 
@@ -150,6 +151,7 @@ static lcl_status inspect_pack(const char *path, json_t *out)
                                               "said", c->name));
     }
     json_object_set_new(out, "kind", json_string("pack"));
+    if (status == LCL_OK) status = inspect_leaks(&pack, out);
     json_object_set_new(out, "checksums", json_string(status == LCL_OK ? "good" : "damaged"));
     json_object_set_new(out, "images",
                         json_pack("{s:I, s:I, s:I}", "train", (json_int_t)images[0], "test",

@@ -533,13 +533,48 @@ static int tear_down(void **state)
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
 
+/* ---- copies ---- */
+
+static void test_copies(void **state)
+{
+    (void)state;
+    /* seed 1 stands three times, seed 2 twice */
+    static const struct {
+        const char *file;
+        uint64_t seed;
+        int first;
+    } made[] = {{"a/0.png", 1, 0}, {"a/1.png", 2, 1}, {"a/2.png", 1, 0}, {"b/0.png", 3, 3},
+                {"b/1.png", 1, 0}, {"b/2.png", 2, 1}, {"b/3.png", 4, 6}};
+    char root[512], out[512], path[700];
+    for (int decoded = 0; decoded < 2; decoded++) {
+        int32_t *first;
+        struct lcl_pack pack;
+        snprintf(root, sizeof root, "%s", in_temp("copies"));
+        snprintf(out, sizeof out, "%s", in_temp("copies.h5"));
+        for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+            snprintf(path, sizeof path, "%s/%s", root, made[i].file);
+            write_png(path, 9, 7, 1 << 20, made[i].seed);
+        }
+        struct lcl_pack_options o = folder_options(root, out);
+        o.decoded = decoded;
+        o.force = true;
+        ASSERT_OK(lcl_pack_create(&o));
+        ASSERT_OK(lcl_pack_open(out, &pack));
+        ASSERT_OK(lcl_pack_find_copies(&pack, &first));
+        assert_int_equal(pack.n_images, 7);
+        for (int i = 0; i < 7; i++) assert_int_equal(first[i], made[i].first);
+        free(first);
+        lcl_pack_close(&pack);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_split_folders),
-        cmocka_unit_test(test_wesnoth),        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_resume),         cmocka_unit_test(test_flipped_bytes),
-        cmocka_unit_test(test_damage_messages)};
+        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_split_folders),
+        cmocka_unit_test(test_wesnoth),         cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_resume),          cmocka_unit_test(test_flipped_bytes),
+        cmocka_unit_test(test_damage_messages), cmocka_unit_test(test_copies)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
