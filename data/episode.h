@@ -105,6 +105,8 @@ struct lcl_template {
     const char *query;       /* up to where the answer begins */
     const char *shot_answer; /* what a shot ends with */
     const char *answer;      /* the query's, e.g.  there is "{label}" in the image.</s> */
+    const char *turn;        /* of a loaded one: `query` with {question} for its question */
+    const char *question;    /* of a loaded one: the fixed question, which `query` asks */
     int n_questions;
     const char *const *questions; /* [n_questions] queries that training draws from; else `query` */
     void *owner, *owned;          /* of a loaded one */
@@ -115,6 +117,9 @@ const struct lcl_template *lcl_template_get(enum lcl_layout layout);
 char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n);
 /* A file of data.template (docs/formats.md). LCL_FORMAT and LCL_RANGE name file and key. */
 LCL_CHECKED lcl_status lcl_template_load(const char *path, struct lcl_template *t);
+/* The same from a text of size bytes; name: what errors call it. */
+LCL_CHECKED lcl_status lcl_template_parse(const char *name, const char *text, size_t size,
+                                          struct lcl_template *t);
 /* That of data.template, else of data.layout; lcl_template_free. */
 LCL_CHECKED lcl_status lcl_template_for(const struct lcl_config *config, struct lcl_template *t);
 void lcl_template_free(struct lcl_template *t);

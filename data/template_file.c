@@ -104,22 +104,32 @@ static lcl_status read_root(const char *path, const json_t *root, struct lcl_tem
     if (n < 4 || strcmp(t->answer + n - 4, "</s>") != 0)
         return LCL_FAIL(LCL_FORMAT, "%s: \"answer\" does not end with </s>", path);
     LCL_TRY(get_questions(path, root, t));
+    t->turn = turn;
+    t->question = fixed;
     return word_questions(root, turn, fixed, t);
+}
+
+lcl_status lcl_template_parse(const char *name, const char *text, size_t size,
+                              struct lcl_template *t)
+{
+    json_error_t error;
+    *t = (struct lcl_template){0};
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    t->owner = root;
+    lcl_status status = json_is_object(root) ? read_root(name, root, t)
+                        : root               ? LCL_FAIL(LCL_FORMAT, "%s is no JSON object", name)
+                               : LCL_FAIL(LCL_FORMAT, "%s:%d: %s", name, error.line, error.text);
+    if (status != LCL_OK) lcl_template_free(t);
+    return status;
 }
 
 lcl_status lcl_template_load(const char *path, struct lcl_template *t)
 {
     char *text = NULL;
     size_t size;
-    json_error_t error;
     *t = (struct lcl_template){0};
     LCL_TRY(lcl_fs_read(path, MAX_FILE_BYTES, &text, &size));
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    lcl_status status = lcl_template_parse(path, text, size, t);
     free(text);
-    t->owner = root;
-    lcl_status status = json_is_object(root) ? read_root(path, root, t)
-                        : root               ? LCL_FAIL(LCL_FORMAT, "%s is no JSON object", path)
-                               : LCL_FAIL(LCL_FORMAT, "%s:%d: %s", path, error.line, error.text);
-    if (status != LCL_OK) lcl_template_free(t);
     return status;
 }

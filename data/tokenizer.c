@@ -52,6 +52,7 @@ void lcl_tokenizer_free(struct lcl_tokenizer *t)
 int32_t lcl_tokenizer_vocab_size(const struct lcl_tokenizer *t) { return t->n_ids; }
 int32_t lcl_tokenizer_bos(const struct lcl_tokenizer *t) { return t->bos; }
 int32_t lcl_tokenizer_eos(const struct lcl_tokenizer *t) { return t->eos; }
+int32_t lcl_tokenizer_unk(const struct lcl_tokenizer *t) { return t->unk; }
 int32_t lcl_tokenizer_image(const struct lcl_tokenizer *t) { return t->image; }
 
 int32_t lcl_tokenizer_id(const struct lcl_tokenizer *t, const char *token)
@@ -93,25 +94,24 @@ static bool stands_alone(const struct lcl_tokenizer *t, const char *s, size_t n,
            !(end < n && is_word(t, s + end, n - end));
 }
 
-/* Bytes of the white space (Unicode's White_Space) at s, or 0. */
-static int space_bytes(const char *s, size_t n)
+int tok_space_bytes(const char *s, size_t n, bool python)
 {
     uint32_t c;
     int size = tok_utf8(s, n, &c);
-    bool space = size > 0 && (c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 ||
-                              c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-                              c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000);
+    bool space =
+        size > 0 && (c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+                     (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                     c == 0x205f || c == 0x3000 || (python && c >= 0x1c && c <= 0x1f));
     return space ? size : 0;
 }
 
-/* Where the white space that ends at `end` begins, not before `first`. */
-static size_t before_space(const char *s, size_t first, size_t end)
+size_t tok_before_space(const char *s, size_t first, size_t end, bool python)
 {
     for (;;) {
         size_t at = end;
         while (at > first && end - at < 4 && ((uint8_t)s[--at] & 0xc0) == 0x80) {
         }
-        if (at == end || space_bytes(s + at, end - at) != (int)(end - at)) return end;
+        if (at == end || tok_space_bytes(s + at, end - at, python) != (int)(end - at)) return end;
         end = at;
     }
 }
@@ -158,13 +158,14 @@ static lcl_status encode_added(struct encoder *e, bool normalized, const char *s
     for (;;) {
         const struct tok_added *a = find_added(e->t, normalized, s, n, done, &at);
         size_t end = a ? at : n;
-        if (a && a->lstrip) end = before_space(s, done, end);
+        if (a && a->lstrip) end = tok_before_space(s, done, end, false);
         LCL_TRY(encode_gap(e, normalized, s + done, end - done, first && done == 0));
         if (!a) return LCL_OK;
         LCL_TRY(lcl_ids_push(e->out, a->id));
         e->continued = false; /* what follows an added token is a new sentence */
         done = at + a->size;
-        for (int k = 1; a->rstrip && k > 0; done += (size_t)k) k = space_bytes(s + done, n - done);
+        for (int k = 1; a->rstrip && k > 0; done += (size_t)k)
+            k = tok_space_bytes(s + done, n - done, false);
     }
 }
 

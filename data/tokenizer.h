@@ -38,6 +38,7 @@ int32_t lcl_tokenizer_id(const struct lcl_tokenizer *t, const char *token); /* -
 const char *lcl_tokenizer_token(const struct lcl_tokenizer *t, int32_t id);
 int32_t lcl_tokenizer_bos(const struct lcl_tokenizer *t);
 int32_t lcl_tokenizer_eos(const struct lcl_tokenizer *t);
+int32_t lcl_tokenizer_unk(const struct lcl_tokenizer *t);
 int32_t lcl_tokenizer_image(const struct lcl_tokenizer *t);
 
 /* Appends the ids of `text` (added tokens inside it recognised, no <s> unless the post-processor
@@ -63,6 +64,13 @@ enum lcl_text_place {
 LCL_CHECKED lcl_status lcl_tokenizer_encode_at(const struct lcl_tokenizer *t, const char *text,
                                                size_t size, enum lcl_text_place place,
                                                struct lcl_ids *out);
+/* As transformers 4.29's slow LlamaTokenizer, which the official LCL code runs: text between added
+ * tokens is a sentence of its own, with the space mark before it whatever `legacy` says; white
+ * space beside an added token is dropped on both sides, but for <unk>, <s> and </s>; the ids put
+ * around a text stand around it where add_special. LCL_FORMAT where it is not UTF-8. */
+LCL_CHECKED lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, const char *text,
+                                                 size_t size, bool add_special,
+                                                 struct lcl_ids *out);
 LCL_CHECKED lcl_status lcl_ids_push(struct lcl_ids *ids, int32_t id);
 void lcl_ids_free(struct lcl_ids *ids);
 /* The text of n ids, malloc'd. */

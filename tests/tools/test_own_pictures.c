@@ -406,6 +406,13 @@ static void templates_are_imported(void **state)
     says("2 questions: ");
     assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 1);
     says("t.json exists\nhint: --force");
+    static const char lines[] =
+        "{\"support\": [], \"query\": {\"label\": null}}\n{\"support\": [{}], \"query\": {}}\n";
+    write_file("lines.jsonl", lines, strlen(lines));
+    assert_int_equal(
+        lcl("%s", here("encode --templates DIR/clone --model DIR/run --in DIR/lines.jsonl")), 1);
+    says("{\"input_ids\": [");
+    says("lines.jsonl, line 2: \"support[0].label\" must be a text\nhint: ");
     char text[500], *made;
     size_t size;
     snprintf(text, sizeof text, "%s/t.json", dir);

@@ -1,0 +1,186 @@
+/* lcl encode: episodes as the official code's token ids and labels, a JSON object a line. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fs.h"
+#include "data/official.h"
+#include "tools/cli.h"
+#include "tools/clone_texts.h"
+
+enum { MAX_SHOTS = 1 << 16 };
+
+static lcl_status wanted(const char *key, const char *what)
+{
+    return LCL_FAIL_HINT(LCL_FORMAT,
+                         "{\"support\": [{\"label\": \"dax\"}, ...], \"query\": {\"label\": "
+                         "\"dax\", \"question\": null}} on each line",
+                         "\"%s\" must be %s", key, what);
+}
+
+/* A text, or NULL where the key is null or not there. */
+static lcl_status get_text(const json_t *from, const char *key, const char *path, const char **text)
+{
+    const json_t *v = json_object_get(from, key);
+    *text = json_string_value(v);
+    return *text || !v || json_is_null(v) ? LCL_OK : wanted(path, "a text or null");
+}
+
+/* labels: [n_shots] */
+static lcl_status read_episode(const json_t *in, const char **labels,
+                               struct lcl_official_episode *e)
+{
+    const json_t *support = json_object_get(in, "support"), *query = json_object_get(in, "query");
+    char key[64];
+    for (int i = 0; i < e->n_shots; i++) {
+        const json_t *shot = json_array_get(support, (size_t)i);
+        labels[i] = json_string_value(json_object_get(shot, "label"));
+        snprintf(key, sizeof key, "support[%d].label", i);
+        if (!labels[i]) return wanted(key, "a text");
+    }
+    e->labels = labels;
+    if (!json_is_object(query)) return wanted("query", "an object");
+    LCL_TRY(get_text(query, "label", "query.label", &e->label));
+    return get_text(query, "question", "query.question", &e->question);
+}
+
+static lcl_status print_ids(const struct lcl_ids *ids, const struct lcl_ids *labels)
+{
+    const struct lcl_ids *lists[] = {ids, labels};
+    static const char *const names[] = {"{\"input_ids\": [", "], \"labels\": ["};
+    for (int k = 0; k < 2; k++) {
+        fputs(names[k], stdout);
+        for (int64_t i = 0; i < lists[k]->n; i++) printf(i ? ", %d" : "%d", (int)lists[k]->v[i]);
+    }
+    return puts("]}") < 0 ? LCL_FAIL(LCL_IO, "cannot write to standard output") : LCL_OK;
+}
+
+static lcl_status one_line(const struct lcl_official *o, const char *line, size_t size, bool eval)
+{
+    struct lcl_ids ids = {0}, labels = {0};
+    json_error_t error;
+    const char **names = NULL;
+    lcl_status status;
+    json_t *in = json_loadb(line, size, 0, &error);
+    const json_t *support = json_object_get(in, "support");
+    size_t n = json_array_size(support);
+    if (!in) return LCL_FAIL(LCL_FORMAT, "%s", error.text);
+    struct lcl_official_episode e = {.n_shots = (int)n};
+    if (!json_is_array(support) || n > MAX_SHOTS) {
+        status = wanted("support", "a list of at most 65536 pictures");
+        goto out;
+    }
+    names = malloc((n + 1) * sizeof *names);
+    LCL_TRY_GOTO(names ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an episode"));
+    LCL_TRY_GOTO(read_episode(in, names, &e));
+    LCL_TRY_GOTO(lcl_official_encode(o, &e, !eval && e.label, &ids, &labels));
+    LCL_TRY_GOTO(print_ids(&ids, &labels));
+out:
+    free(names);
+    lcl_ids_free(&ids);
+    lcl_ids_free(&labels);
+    json_decref(in);
+    return status;
+}
+
+static lcl_status encode_lines(const struct lcl_official *o, const char *in, bool eval)
+{
+    bool standard = strcmp(in, "-") == 0;
+    FILE *f = standard ? stdin : fopen(in, "rb");
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t size;
+    lcl_status status = LCL_OK;
+    if (!f) return LCL_FAIL(LCL_IO, "cannot open %s: %s", in, strerror(errno));
+    for (int64_t n = 1; status == LCL_OK && (size = getline(&line, &cap, f)) >= 0; n++) {
+        if (strspn(line, " \t\r\n") == (size_t)size) continue;
+        status = one_line(o, line, (size_t)size, eval);
+        if (status != LCL_OK)
+            status = lcl_fail_context(status, "%s, line %lld", standard ? "standard input" : in,
+                                      (long long)n);
+    }
+    if (status == LCL_OK && ferror(f)) status = LCL_FAIL(LCL_IO, "cannot read %s", in);
+    free(line);
+    if (!standard) fclose(f);
+    return status;
+}
+
+/* The slow tokenizer is that of tokenizer.model, which goes before a tokenizer.json beside it. */
+static lcl_status load_tokenizer(const char *model, struct lcl_tokenizer **t)
+{
+    char *path = lcl_strdupf("%s/tokenizer.model", model);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status =
+        lcl_fs_exists(path) ? lcl_tokenizer_load(path, t) : lcl_tokenizer_load_folder(model, t);
+    free(path);
+    return status;
+}
+
+static lcl_status load_template(const char *from, struct lcl_template *t)
+{
+    char *json;
+    if (!lcl_fs_is_dir(from)) return lcl_template_load(from, t);
+    LCL_TRY(clone_template(from, false, &json));
+    lcl_status status = lcl_template_parse(from, json, strlen(json), t);
+    free(json);
+    return status;
+}
+
+static lcl_status encode(const char *templates, const char *model, int64_t image_tokens,
+                         const char *in, bool eval)
+{
+    struct lcl_template t;
+    struct lcl_tokenizer *tokenizer = NULL;
+    struct lcl_official *o = NULL;
+    lcl_status status;
+    LCL_TRY(load_template(templates, &t));
+    LCL_TRY_GOTO(load_tokenizer(model, &tokenizer));
+    LCL_TRY_GOTO(lcl_official_create(&t, tokenizer, image_tokens, &o));
+    LCL_TRY_GOTO(encode_lines(o, in, eval));
+out:
+    lcl_official_free(o);
+    lcl_tokenizer_free(tokenizer);
+    lcl_template_free(&t);
+    return status;
+}
+
+static lcl_status run(int argc, char **argv)
+{
+    const char *templates = NULL, *model = NULL, *in = "-";
+    int64_t image_tokens = LCL_OFFICIAL_IMAGE_TOKENS;
+    int layout = 0;
+    bool eval = false;
+    const struct cli_option options[] = {
+        {"--layout", CLI_CHOICE, &layout, .words = "official",
+         .doc = "the official code's, which is the only one"},
+        {"--templates", CLI_STR, &templates, .value = "CLONE", .required = true,
+         .doc = "clone of the official code, or the file that lcl import templates made of it"},
+        {"--model", CLI_STR, &model, .value = "DIR", .required = true,
+         .doc = "folder with tokenizer.model (or tokenizer.json), or such a file"},
+        {"--image-tokens", CLI_INT, &image_tokens, .low = 1, .high = 1 << 20,
+         .doc = "tokens of an image"},
+        {"--in", CLI_STR, &in, .value = "FILE", .doc = "lines to read; -: standard input"},
+        {"--eval", CLI_FLAG, &eval,
+         .doc =
+             "as an evaluation although labels are known: input_ids end where the answer begins"},
+        CLI_END};
+    const struct cli_spec spec = {
+        .usage = "--layout official --templates CLONE --model DIR [--in FILE]",
+        .about =
+            "Reads episodes, {\"support\": [{\"label\":}, ...], \"query\": {\"label\":, "
+            "\"question\":}} on each line, and\nwrites {\"input_ids\":, \"labels\":} as the "
+            "official code of link-context learning makes them, -100\nwhere nothing is "
+            "supervised. A query without a label, or with null, is an evaluation's: its\n"
+            "input_ids end at the answer. Without a question, or with null, it asks the one of "
+            "evaluations.\nPictures are not read.",
+        .options = options,
+        .notes = "Example:\n  lcl encode --layout official --templates Link-Context-Learning "
+                 "--model vicuna-7b --in episodes.jsonl"};
+    struct cli_args args;
+    LCL_TRY(cli_parse(&spec, argc, argv, &args));
+    return args.help ? LCL_OK : encode(templates, model, image_tokens, in, eval);
+}
+
+const struct cli_verb verb_encode = {"encode", "episodes as the official code's token ids", 92,
+                                     run};
