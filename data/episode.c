@@ -33,21 +33,31 @@ int64_t lcl_lane_rank(const struct lcl_config *c, int64_t index, int64_t world)
     return index % c->lanes * world / c->lanes;
 }
 
-/* Lower case of ASCII and of two-byte Latin-1, Greek and Cyrillic letters; none changes its length.
- */
-static void lower_pair(unsigned char *u)
+/* A letter of two bytes: Latin-1, Latin Extended-A, Greek and Cyrillic. */
+static unsigned lower_letter(unsigned c)
 {
-    unsigned c = (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu), l = c;
-    if (c >= 0xc0 && c <= 0xde && c != 0xd7)
-        l = c + 0x20;
-    else if (c >= 0x391 && c <= 0x3a9 && c != 0x3a2)
-        l = c + 0x20;
-    else if (c >= 0x400 && c <= 0x40f)
-        l = c + 0x50;
-    else if (c >= 0x410 && c <= 0x42f)
-        l = c + 0x20;
-    u[0] = (unsigned char)(0xc0 | l >> 6);
-    u[1] = (unsigned char)(0x80 | (l & 0x3f));
+    if ((c >= 0xc0 && c <= 0xde && c != 0xd7) || (c >= 0x391 && c <= 0x3ab && c != 0x3a2) ||
+        (c >= 0x410 && c <= 0x42f))
+        return c + 0x20;
+    if (c >= 0x400 && c <= 0x40f) return c + 0x50;
+    if ((c >= 0x139 && c <= 0x148) || (c >= 0x179 && c <= 0x17e)) return c + (c & 1);
+    if (c >= 0x100 && c <= 0x177 && c != 0x130 && c != 0x138) return c | 1;
+    if (c == 0x178) return 0xff;
+    if (c == 0x386) return 0x3ac;
+    if (c >= 0x388 && c <= 0x38a) return c + 0x25;
+    if (c == 0x38c) return 0x3cc;
+    return c == 0x38e || c == 0x38f ? c + 0x3f : c;
+}
+
+void lcl_lower_case(char *text)
+{
+    for (unsigned char *u = (unsigned char *)text; *u; u++) {
+        if (*u >= 'A' && *u <= 'Z') *u = (unsigned char)(*u + 32);
+        if (*u < 0xc2 || *u > 0xdf || (u[1] & 0xc0) != 0x80) continue;
+        unsigned c = lower_letter((u[0] & 0x1fu) << 6 | (u[1] & 0x3fu));
+        u[0] = (unsigned char)(0xc0 | c >> 6);
+        *++u = (unsigned char)(0x80 | (c & 0x3f));
+    }
 }
 
 void lcl_label_of_name(const char *name, char *out)
@@ -55,17 +65,8 @@ void lcl_label_of_name(const char *name, char *out)
     size_t n = strnlen(name, LCL_LABEL_BYTES - 1);
     memcpy(out, name, n);
     out[n] = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char *u = (unsigned char *)out + i;
-        if (*u >= 'A' && *u <= 'Z')
-            *u = (unsigned char)(*u + 32);
-        else if (*u == '"')
-            *u = '\''; /* the quotes around a label end it */
-        else if (*u >= 0xc2 && *u <= 0xdf && (u[1] & 0xc0) == 0x80) {
-            lower_pair(u);
-            i++;
-        }
-    }
+    lcl_lower_case(out);
+    for (char *at = out; (at = strchr(at, '"'));) *at = '\''; /* a label's quotes end it */
 }
 
 void lcl_draw_label(struct lcl_rng *rng, int min_letters, int max_letters, char *out)

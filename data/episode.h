@@ -87,6 +87,8 @@ LCL_CHECKED lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t ep
 LCL_CHECKED lcl_status lcl_sampler_draw_eval(const struct lcl_sampler *s, int64_t shots,
                                              uint64_t sample, bool negative_made_up,
                                              struct lcl_episode *out);
+/* Lower case in place, of ASCII and of Latin, Greek and Cyrillic letters of two bytes. */
+void lcl_lower_case(char *text);
 /* What a class is called where its own name is used: lower case, and ' for ". out holds
  * LCL_LABEL_BYTES. */
 void lcl_label_of_name(const char *name, char *out);

@@ -94,7 +94,7 @@ static bool stands_alone(const struct lcl_tokenizer *t, const char *s, size_t n,
            !(end < n && is_word(t, s + end, n - end));
 }
 
-int tok_space_bytes(const char *s, size_t n, bool python)
+int lcl_space_bytes(const char *s, size_t n, bool python)
 {
     uint32_t c;
     int size = tok_utf8(s, n, &c);
@@ -105,13 +105,13 @@ int tok_space_bytes(const char *s, size_t n, bool python)
     return space ? size : 0;
 }
 
-size_t tok_before_space(const char *s, size_t first, size_t end, bool python)
+size_t lcl_before_space(const char *s, size_t first, size_t end, bool python)
 {
     for (;;) {
         size_t at = end;
         while (at > first && end - at < 4 && ((uint8_t)s[--at] & 0xc0) == 0x80) {
         }
-        if (at == end || tok_space_bytes(s + at, end - at, python) != (int)(end - at)) return end;
+        if (at == end || lcl_space_bytes(s + at, end - at, python) != (int)(end - at)) return end;
         end = at;
     }
 }
@@ -158,14 +158,14 @@ static lcl_status encode_added(struct encoder *e, bool normalized, const char *s
     for (;;) {
         const struct tok_added *a = find_added(e->t, normalized, s, n, done, &at);
         size_t end = a ? at : n;
-        if (a && a->lstrip) end = tok_before_space(s, done, end, false);
+        if (a && a->lstrip) end = lcl_before_space(s, done, end, false);
         LCL_TRY(encode_gap(e, normalized, s + done, end - done, first && done == 0));
         if (!a) return LCL_OK;
         LCL_TRY(lcl_ids_push(e->out, a->id));
         e->continued = false; /* what follows an added token is a new sentence */
         done = at + a->size;
         for (int k = 1; a->rstrip && k > 0; done += (size_t)k)
-            k = tok_space_bytes(s + done, n - done, false);
+            k = lcl_space_bytes(s + done, n - done, false);
     }
 }
 

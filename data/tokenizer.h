@@ -3,6 +3,8 @@
 #ifndef LCL_DATA_TOKENIZER_H
 #define LCL_DATA_TOKENIZER_H
 
+#include <stdbool.h>
+
 #include "core/status.h"
 
 struct lcl_tokenizer; /* immutable once loaded: may be shared between threads */
@@ -73,6 +75,10 @@ LCL_CHECKED lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, 
                                                  struct lcl_ids *out);
 LCL_CHECKED lcl_status lcl_ids_push(struct lcl_ids *ids, int32_t id);
 void lcl_ids_free(struct lcl_ids *ids);
+/* Bytes of the white space at s (Unicode's White_Space; Python's str.strip takes the separators
+ * 0x1c to 0x1f too), or 0; where the white space that ends at `end` begins, not before `first`. */
+int lcl_space_bytes(const char *s, size_t n, bool python);
+size_t lcl_before_space(const char *s, size_t first, size_t end, bool python);
 /* The text of n ids, malloc'd. */
 LCL_CHECKED lcl_status lcl_tokenizer_decode(const struct lcl_tokenizer *t, const int32_t *ids,
                                             int64_t n, bool skip_special, char **text);

@@ -114,12 +114,6 @@ struct lcl_tokenizer {
     size_t json_size, config_size, specials_size;
 };
 
-/* tokenizer.c: bytes of the white space at s (Unicode's White_Space; Python's str.strip takes the
- * separators 0x1c to 0x1f too), or 0; where the white space that ends at `end` begins, not before
- * `first`. */
-int tok_space_bytes(const char *s, size_t n, bool python);
-size_t tok_before_space(const char *s, size_t first, size_t end, bool python);
-
 /* tokenizer_bpe.c */
 lcl_status tok_vocab_init(struct lcl_tokenizer *t, int32_t n_ids);
 lcl_status tok_vocab_set(struct lcl_tokenizer *t, int32_t id, const char *s, size_t n);

@@ -54,8 +54,8 @@ static lcl_status encode_text(const struct lcl_tokenizer *t, const char *s, size
         bool plain = a && (a->id == t->unk || a->id == t->bos || a->id == t->eos);
         size_t begin = done;
         for (int k = 1; strips && k > 0; begin += (size_t)k)
-            k = tok_space_bytes(s + begin, at - begin, true);
-        size_t end = a && !plain ? tok_before_space(s, begin, at, true) : at;
+            k = lcl_space_bytes(s + begin, at - begin, true);
+        size_t end = a && !plain ? lcl_before_space(s, begin, at, true) : at;
         LCL_TRY_GOTO(encode_sentence(t, &work, s + begin, end - begin, marked, out));
         if (!a) break;
         LCL_TRY_GOTO(lcl_ids_push(out, a->id));

@@ -1,5 +1,4 @@
 /* lcl encode: episodes as the official code's token ids and labels, a JSON object a line. */
-#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include "data/official.h"
 #include "tools/cli.h"
 #include "tools/clone_texts.h"
+#include "tools/lines.h"
 
 enum { MAX_SHOTS = 1 << 16 };
 
@@ -56,53 +56,30 @@ static lcl_status print_ids(const struct lcl_ids *ids, const struct lcl_ids *lab
     return puts("]}") < 0 ? LCL_FAIL(LCL_IO, "cannot write to standard output") : LCL_OK;
 }
 
-static lcl_status one_line(const struct lcl_official *o, const char *line, size_t size, bool eval)
+struct encoding {
+    const struct lcl_official *official;
+    bool eval;
+};
+
+static lcl_status one_line(void *ctx, const json_t *in)
 {
+    const struct encoding *c = ctx;
     struct lcl_ids ids = {0}, labels = {0};
-    json_error_t error;
-    const char **names = NULL;
     lcl_status status;
-    json_t *in = json_loadb(line, size, 0, &error);
     const json_t *support = json_object_get(in, "support");
     size_t n = json_array_size(support);
-    if (!in) return LCL_FAIL(LCL_FORMAT, "%s", error.text);
+    if (!json_is_array(support) || n > MAX_SHOTS)
+        return wanted("support", "a list of at most 65536 pictures");
     struct lcl_official_episode e = {.n_shots = (int)n};
-    if (!json_is_array(support) || n > MAX_SHOTS) {
-        status = wanted("support", "a list of at most 65536 pictures");
-        goto out;
-    }
-    names = malloc((n + 1) * sizeof *names);
+    const char **names = malloc((n + 1) * sizeof *names);
     LCL_TRY_GOTO(names ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an episode"));
     LCL_TRY_GOTO(read_episode(in, names, &e));
-    LCL_TRY_GOTO(lcl_official_encode(o, &e, !eval && e.label, &ids, &labels));
+    LCL_TRY_GOTO(lcl_official_encode(c->official, &e, !c->eval && e.label, &ids, &labels));
     LCL_TRY_GOTO(print_ids(&ids, &labels));
 out:
     free(names);
     lcl_ids_free(&ids);
     lcl_ids_free(&labels);
-    json_decref(in);
-    return status;
-}
-
-static lcl_status encode_lines(const struct lcl_official *o, const char *in, bool eval)
-{
-    bool standard = strcmp(in, "-") == 0;
-    FILE *f = standard ? stdin : fopen(in, "rb");
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t size;
-    lcl_status status = LCL_OK;
-    if (!f) return LCL_FAIL(LCL_IO, "cannot open %s: %s", in, strerror(errno));
-    for (int64_t n = 1; status == LCL_OK && (size = getline(&line, &cap, f)) >= 0; n++) {
-        if (strspn(line, " \t\r\n") == (size_t)size) continue;
-        status = one_line(o, line, (size_t)size, eval);
-        if (status != LCL_OK)
-            status = lcl_fail_context(status, "%s, line %lld", standard ? "standard input" : in,
-                                      (long long)n);
-    }
-    if (status == LCL_OK && ferror(f)) status = LCL_FAIL(LCL_IO, "cannot read %s", in);
-    free(line);
-    if (!standard) fclose(f);
     return status;
 }
 
@@ -137,7 +114,8 @@ static lcl_status encode(const char *templates, const char *model, int64_t image
     LCL_TRY(load_template(templates, &t));
     LCL_TRY_GOTO(load_tokenizer(model, &tokenizer));
     LCL_TRY_GOTO(lcl_official_create(&t, tokenizer, image_tokens, &o));
-    LCL_TRY_GOTO(encode_lines(o, in, eval));
+    struct encoding c = {o, eval};
+    LCL_TRY_GOTO(lines_read(in, one_line, &c));
 out:
     lcl_official_free(o);
     lcl_tokenizer_free(tokenizer);

@@ -11,7 +11,7 @@
 #include "tools/generate_case.h"
 #include "tools/generate_prompt.h"
 #include "train/answer.h"
-#include "train/eval.h"
+#include "train/match.h"
 
 struct request {
     struct prompt_request prompt; /* what all ways of asking share, and prompts */

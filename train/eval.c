@@ -1,50 +1,15 @@
 #include "train/eval.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/threads.h"
 #include "train/generate.h"
+#include "train/match.h"
 #include "train/stop.h"
 
 enum { ITEM_EPISODES = 16, MAX_WORKERS = 256 };
-
-bool lcl_first_quoted(const char *text, char *out)
-{
-    const char *begin = strchr(text, '"');
-    const char *end = begin ? strchr(begin + 1, '"') : NULL;
-    out[0] = '\0';
-    if (!end || end - begin - 1 >= LCL_LABEL_BYTES) return false;
-    memcpy(out, begin + 1, (size_t)(end - begin - 1));
-    out[end - begin - 1] = '\0';
-    return true;
-}
-
-static void official_clean(const char *label, char *out, size_t size)
-{
-    size_t n = 0;
-    for (; *label && n + 1 < size; label++)
-        if (*label != '"' && *label != '\'' && *label != '.')
-            out[n++] = (char)tolower((unsigned char)*label);
-    out[n] = '\0';
-}
-
-bool lcl_official_match(const char *prediction, const char *target, const char *other)
-{
-    char t[LCL_LABEL_BYTES], o[LCL_LABEL_BYTES];
-    official_clean(target, t, sizeof t);
-    official_clean(other, o, sizeof o);
-    if (t[0] == '\0' || !strstr(prediction, t)) return false;
-    char *rest = strdup(prediction);
-    if (!rest) return false;
-    for (char *at = rest; (at = strstr(at, t)) != NULL;)
-        memmove(at, at + strlen(t), strlen(at + strlen(t)) + 1);
-    bool clean = o[0] == '\0' || !strstr(rest, o);
-    free(rest);
-    return clean;
-}
 
 void lcl_eval_outcome_free(struct lcl_eval_outcome *o)
 {
@@ -197,8 +162,8 @@ static lcl_status prepare_runs(struct worker *w, const struct lcl_batch *b,
     return LCL_OK;
 }
 
-static void judge(struct eval *v, const struct item *item, struct lcl_branch branch,
-                  const char *text)
+static lcl_status judge(struct eval *v, const struct item *item, struct lcl_branch branch,
+                        const char *text)
 {
     const struct lcl_episode *e = &item->episode[branch.episode];
     int64_t at = (item->first + branch.episode) * v->queries + branch.query;
@@ -206,8 +171,11 @@ static void judge(struct eval *v, const struct item *item, struct lcl_branch bra
     char said[LCL_LABEL_BYTES];
     bool quoted = lcl_first_quoted(text, said);
     v->unparsed[at] = !quoted;
-    v->greedy[at] = quoted && strcmp(said, e->label[way]) == 0;
-    v->official[at] = lcl_official_match(text, e->label[way], e->label[1 - way]);
+    v->greedy[at] = lcl_strict_match(text, e->label[way]);
+    bool right;
+    LCL_TRY(lcl_official_match(text, e->label[way], e->label[1 - way], &right));
+    v->official[at] = right;
+    return LCL_OK;
 }
 
 static lcl_status fill_picture(struct eval *v, const struct lcl_episode *e,
@@ -268,7 +236,7 @@ static lcl_status answer_greedily(struct eval *v, struct worker *w, const struct
         if (status == LCL_OK && w->is_branch[r]) {
             status = lcl_tokenizer_decode(v->env->tokenizer, w->answer[r].v, w->answer[r].n, true,
                                           &text);
-            if (status == LCL_OK) judge(v, item, branch[r], text);
+            if (status == LCL_OK) status = judge(v, item, branch[r], text);
             if (status == LCL_OK && branch[r].query == 0)
                 status = keep_view(v, item, branch[r].episode, text,
                                    score[branch[r].episode * v->queries]);

@@ -40,10 +40,4 @@ LCL_CHECKED lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_co
                                           const struct lcl_eval_request *q,
                                           struct lcl_interval *out);
 
-/* The first string between double quotes; false when there is none. out of LCL_LABEL_BYTES. */
-bool lcl_first_quoted(const char *text, char *out);
-/* The official code's rule: the target, cleaned of quotes and full stops and lower-cased, occurs in
- * the prediction, and with all its occurrences deleted the other label does not. */
-bool lcl_official_match(const char *prediction, const char *target, const char *other);
-
 #endif

@@ -458,6 +458,23 @@ static void a_plan_is_printed_or_refused(void **state)
     says("hint: lower per_device_train_batch_size (64)");
 }
 
+static void answers_are_scored(void **state)
+{
+    (void)state;
+    static const char lines[] =
+        "{\"prediction\": \"a kit fox\", \"target\": \"Fox\", \"other\": \"wolf\"}\n"
+        "{\"prediction\": \"\\\"fox\\\" or wolf\", \"target\": \"fox\", \"other\": \"wolf\"}\n";
+    write_file("answers.jsonl", lines, strlen(lines));
+    assert_int_equal(lcl("%s", here("score --in DIR/answers.jsonl")), 0);
+    says("{\"correct\": true}\n{\"correct\": false}\n");
+    says("1 of 2 correct (0.5000)");
+    assert_int_equal(lcl("%s", here("score --metric strict --in DIR/answers.jsonl")), 0);
+    says("{\"correct\": false}\n{\"correct\": true}\n");
+    write_file("answers.jsonl", "{\"prediction\": 1}\n", 18);
+    assert_int_equal(lcl("%s", here("score --in DIR/answers.jsonl")), 1);
+    says("answers.jsonl, line 1: \"prediction\" must be a text\nhint: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +489,7 @@ int main(void)
         cmocka_unit_test(classify_writes_a_table),
         cmocka_unit_test(an_hf_folder_answers_too),
         cmocka_unit_test(an_hf_folder_prepares_its_pictures),
+        cmocka_unit_test(answers_are_scored),
         cmocka_unit_test(templates_are_imported),
         cmocka_unit_test(a_plan_is_printed_or_refused),
     };
