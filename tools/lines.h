@@ -6,7 +6,7 @@
 
 #include "core/status.h"
 
-typedef lcl_status (*lines_fn)(void *ctx, const json_t *line);
+typedef lcl_status (*lines_fn)(void *ctx, json_t *line);
 /* Calls fn for every line that is not blank; in: a file, or - for standard input. Errors of a line
  * begin with file and line. */
 LCL_CHECKED lcl_status lines_read(const char *in, lines_fn fn, void *ctx);

@@ -61,7 +61,7 @@ struct encoding {
     bool eval;
 };
 
-static lcl_status one_line(void *ctx, const json_t *in)
+static lcl_status one_line(void *ctx, json_t *in)
 {
     const struct encoding *c = ctx;
     struct lcl_ids ids = {0}, labels = {0};

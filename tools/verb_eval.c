@@ -7,6 +7,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "tools/cli.h"
+#include "tools/eval_table.h"
 #include "train/eval.h"
 #include "train/results.h"
 
@@ -179,6 +180,8 @@ out:
 
 static lcl_status run(int argc, char **argv)
 {
+    if (argc > 1 && (strcmp(argv[1], "isekai") == 0 || strcmp(argv[1], "imagenet-100") == 0))
+        return eval_table(argc, argv);
     struct request r = {.row = "lcl", .kinds = "lcl", .views = 100};
     struct cli_list sets = {0};
     const struct cli_option options[] = {
@@ -199,7 +202,8 @@ static lcl_status run(int argc, char **argv)
         CLI_SET_OPTION(&sets),
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN [options]",
+        .usage = "RUN [options]\n       lcl eval isekai|imagenet-100 --table FILE --images DIR "
+                 "--model MODEL",
         .about = "Asks a trained model about classes it never saw: a support set of labelled "
                  "pictures, then a\n"
                  "query; accuracy by shots with 95 % intervals (bootstrap over classes).",

@@ -22,7 +22,7 @@ static lcl_status get_text(const json_t *line, const char *key, const char **tex
                          "\"%s\" must be a text", key);
 }
 
-static lcl_status one_line(void *ctx, const json_t *line)
+static lcl_status one_line(void *ctx, json_t *line)
 {
     struct score *s = ctx;
     const char *prediction, *target, *other = "";

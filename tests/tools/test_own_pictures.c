@@ -475,6 +475,86 @@ static void answers_are_scored(void **state)
     says("answers.jsonl, line 1: \"prediction\" must be a text\nhint: ");
 }
 
+/* The groups of a folder, evaluated with a model that knows nothing: what is counted and written.
+ */
+static void evaluate_groups(const char *groups, int n_queries)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "isekai: %d queries", n_queries);
+    assert_int_equal(
+        lcl("eval isekai --groups %s %s", groups,
+            here("--table DIR/t.jsonl --model DIR/run --shots 0,2,8 --predictions DIR/p.jsonl")),
+        0);
+    says(wanted);
+    says("shot counts over 2 are left out: a class of the table has 1 pictures");
+    says("    2 shots   official ");
+    char path[512], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/p.jsonl", dir);
+    ASSERT_OK(lcl_fs_read(path, 1 << 20, &text, &size));
+    int lines = 0;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1, lines++) {
+        json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(row, "shots")), lines % 2 ? 2 : 0);
+        assert_string_equal(json_string_value(json_object_get(row, "target")),
+                            json_string_value(json_object_get(row, "positive")));
+        const json_t *logprob = json_object_get(row, "logprob");
+        bool likelier = json_number_value(json_array_get(logprob, 0)) >
+                        json_number_value(json_array_get(logprob, 1));
+        assert_int_equal(json_is_true(json_object_get(row, "likelihood")), likelier);
+        json_decref(row);
+    }
+    assert_int_equal(lines, 2 * n_queries);
+    free(text);
+}
+
+static void groups_are_evaluated(void **state)
+{
+    (void)state;
+    write_picture("groups/ice_mic/pos1.png", 200);
+    write_picture("groups/ice_mic/neg1.png", 20);
+    write_picture("groups/ice_mic/infer1.png", 210);
+    write_picture("groups/ice_mic/infer2.png", 220);
+    write_file("groups/ice_mic/labels.txt", "icemic\nmicrophone\n", 18);
+    char own[512], shared[512];
+    const char *root = getenv("LCL_SHARED");
+    snprintf(own, sizeof own, "%s/groups", dir);
+    snprintf(shared, sizeof shared, "%s/data/lcl/isekai", root ? root : "");
+    evaluate_groups(own, 2);
+    if (root && lcl_fs_is_dir(shared)) evaluate_groups(shared, 3);
+    write_picture("groups/more/pos1.png", 200);
+    assert_int_equal(
+        lcl("%s", here("eval isekai --groups DIR/groups --table DIR/t.jsonl --model DIR/run")), 1);
+    says("groups/more holds 1 pos, 0 neg and 0 infer pictures\nhint: ");
+}
+
+/* The official test table: pairs of classes, every sample asked. */
+static void test_tables_are_evaluated(void **state)
+{
+    (void)state;
+    static const char rows[] =
+        "{\"class_id\": \"1\", \"class_name\": \"Red Fox\", \"context_samples\": "
+        "[\"Red_Fox/1.png\"], \"test_samples\": [\"Red_Fox/2.png\", \"Red_Fox/1.png\"]}\n"
+        "{\"class_id\": \"2\", \"class_name\": \"ant\", \"context_samples\": "
+        "[\"ant, black/1.png\"], \"test_samples\": [\"ant, black/1.png\"]}\n";
+#define ASK                                                                                  \
+    "eval imagenet-100 --table DIR/test.jsonl --images DIR/few --model DIR/run --shots 0,2 " \
+    "--results DIR/r.json"
+    write_file("test.jsonl", rows, strlen(rows));
+    assert_int_equal(lcl("%s", here(ASK)), 0);
+    says("imagenet-100: 3 queries");
+    write_file("test.jsonl", rows, (size_t)(strchr(rows, '\n') - rows));
+    assert_int_equal(lcl("%s", here(ASK)), 1);
+    says("test.jsonl has 1 rows; wanted pairs of classes");
+    write_file("test.jsonl", "{\"class_name\": \"x\", \"context_samples\": [1]}\n", 46);
+    assert_int_equal(lcl("%s", here(ASK)), 1);
+    says("test.jsonl, line 1: \"context_samples\"[0] must be a path");
+    assert_int_equal(lcl("%s", here("eval isekai --table DIR/test.jsonl --images DIR --model x")),
+                     1);
+    says("test.jsonl, line 1: \"image_name\" must be a text");
+#undef ASK
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +569,8 @@ int main(void)
         cmocka_unit_test(classify_writes_a_table),
         cmocka_unit_test(an_hf_folder_answers_too),
         cmocka_unit_test(an_hf_folder_prepares_its_pictures),
+        cmocka_unit_test(groups_are_evaluated),
+        cmocka_unit_test(test_tables_are_evaluated),
         cmocka_unit_test(answers_are_scored),
         cmocka_unit_test(templates_are_imported),
         cmocka_unit_test(a_plan_is_printed_or_refused),
