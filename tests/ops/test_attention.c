@@ -294,7 +294,8 @@ static void check_rows(const char *what, const void *got, const double *want, in
                 (size_t)((end - begin) * n), 1e-2);
 }
 
-/* Rows that no query sees may hold anything: the second of three sequences, which is left out. */
+/* Rows that a query does not see may hold anything: the second of three sequences, which sees
+ * itself, and then is left out. */
 static void check_others_not_touched(int32_t length)
 {
     struct attn_problem p = {.H = 2, .G = 1, .D = 64, .causal = true};
@@ -306,10 +307,11 @@ static void check_others_not_touched(int32_t length)
     double *d_qkv = buf_read(b.d_qkv, (size_t)(p.T * width), LCL_BF16);
     spoil(b.args.q, width, length, next);
     spoil(b.args.d_out, row, length, next);
-    const struct lcl_attn_run seen[] = {p.runs[0], p.runs[2]};
+    const struct lcl_attn_run seen[] = {p.runs[0], p.runs[2], p.runs[1]};
     b.args.runs = seen;
-    b.args.n_runs = 2;
-    for (int wgmma = 0; wgmma < 2; wgmma++) {
+    for (int i = 0; i < 4; i++) {
+        const bool wgmma = i / 2;
+        b.args.n_runs = i % 2 ? 2 : 3;
         if (!test_backend_wgmma(wgmma)) continue;
         ASSERT_OK(test_exec()->ops->attention_fwd(test_exec(), &b.args));
         ASSERT_OK(test_exec()->ops->attention_bwd(test_exec(), &b.args));
