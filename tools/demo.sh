@@ -4,7 +4,7 @@
 # is skipped, one that was stopped goes on.
 #   SEED=n       another seed                 IMAGES=dir   a folder of class folders instead of the demo's pictures
 #   DEMO=dir     where it all goes (default build/demo)      FRESH=1      begin anew
-#   UNTIL=pack   no more than the pack
+#   UNTIL=pack|language   no more than that
 set -eu
 LCL=${LCL:-build/lcl}
 SEED=${SEED:-1}
@@ -81,6 +81,7 @@ fi
 
 say "language pretraining of the decoder"
 train language configs/demo/2-language.yaml --set "init_from=$D/vision"
+[ "${UNTIL:-}" != language ] || exit 0
 
 say "link-context training"
 train link configs/demo/3-link-context.yaml --set "init_from=$D/language" --set "data.neighbors=$TABLE"

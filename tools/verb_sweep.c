@@ -237,7 +237,7 @@ static lcl_status run_unit(struct sweep *w, int index)
     char took[24];
     double spent = lcl_time_s() - w->begin;
     printf("== [%d/%d] %s, seed %lld", index + 1, w->n, run->name, (long long)u->seed);
-    if (w->done > 0)
+    if (w->done > 0 && !w->dry)
         printf("   about %s to go", lcl_format_duration(spent / w->done * (w->n - index), took));
     printf("\n");
     fflush(stdout);
