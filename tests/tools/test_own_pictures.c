@@ -458,23 +458,6 @@ static void a_plan_is_printed_or_refused(void **state)
     says("hint: lower per_device_train_batch_size (64)");
 }
 
-static void answers_are_scored(void **state)
-{
-    (void)state;
-    static const char lines[] =
-        "{\"prediction\": \"a kit fox\", \"target\": \"Fox\", \"other\": \"wolf\"}\n"
-        "{\"prediction\": \"\\\"fox\\\" or wolf\", \"target\": \"fox\", \"other\": \"wolf\"}\n";
-    write_file("answers.jsonl", lines, strlen(lines));
-    assert_int_equal(lcl("%s", here("score --in DIR/answers.jsonl")), 0);
-    says("{\"correct\": true}\n{\"correct\": false}\n");
-    says("1 of 2 correct (0.5000)");
-    assert_int_equal(lcl("%s", here("score --metric strict --in DIR/answers.jsonl")), 0);
-    says("{\"correct\": false}\n{\"correct\": true}\n");
-    write_file("answers.jsonl", "{\"prediction\": 1}\n", 18);
-    assert_int_equal(lcl("%s", here("score --in DIR/answers.jsonl")), 1);
-    says("answers.jsonl, line 1: \"prediction\" must be a text\nhint: ");
-}
-
 /* The groups of a folder, evaluated with a model that knows nothing: what is counted and written.
  */
 static void evaluate_groups(const char *groups, int n_queries)
@@ -571,7 +554,6 @@ int main(void)
         cmocka_unit_test(an_hf_folder_prepares_its_pictures),
         cmocka_unit_test(groups_are_evaluated),
         cmocka_unit_test(test_tables_are_evaluated),
-        cmocka_unit_test(answers_are_scored),
         cmocka_unit_test(templates_are_imported),
         cmocka_unit_test(a_plan_is_printed_or_refused),
     };
