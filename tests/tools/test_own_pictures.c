@@ -529,7 +529,8 @@ static void test_tables_are_evaluated(void **state)
     write_file("test.jsonl", rows, (size_t)(strchr(rows, '\n') - rows));
     assert_int_equal(lcl("%s", here(ASK)), 1);
     says("test.jsonl has 1 rows; wanted pairs of classes");
-    write_file("test.jsonl", "{\"class_name\": \"x\", \"context_samples\": [1]}\n", 46);
+    static const char no_path[] = "{\"class_name\": \"x\", \"context_samples\": [1]}\n";
+    write_file("test.jsonl", no_path, strlen(no_path));
     assert_int_equal(lcl("%s", here(ASK)), 1);
     says("test.jsonl, line 1: \"context_samples\"[0] must be a path");
     assert_int_equal(lcl("%s", here("eval isekai --table DIR/test.jsonl --images DIR --model x")),
