@@ -18,7 +18,10 @@ static void open_pack(struct opened *o)
 {
     ASSERT_OK(lcl_pack_open(tiny_pack(), &o->pack));
     int32_t C = o->pack.n_classes;
-    o->table = (struct lcl_neighbors){C, 3, malloc((size_t)C * 3 * 4), calloc((size_t)C, 12)};
+    o->table = (struct lcl_neighbors){.n_classes = C,
+                                      .width = 3,
+                                      .index = malloc((size_t)C * 3 * 4),
+                                      .similarity = calloc((size_t)C, 12)};
     for (int32_t c = 0; c < C; c++)
         for (int32_t k = 0, d = 1; k < 3; d++) {
             int32_t n = (c + d) % C;
