@@ -17,6 +17,7 @@
 #include "tools/inspect_episodes.h"
 #include "tools/inspect_leaks.h"
 #include "tools/inspect_model.h"
+#include "tools/inspect_rows.h"
 #include "train/env.h"
 
 /* ---- text ---- */
@@ -160,6 +161,7 @@ static lcl_status inspect_pack(const char *path, json_t *out)
         out, "classes_of_split",
         json_pack("{s:I, s:I}", "train", (json_int_t)classes[0], "test", (json_int_t)classes[1]));
     json_object_set_new(out, "classes", list);
+    if (pack.n_rows) json_object_set_new(out, "rows", json_integer((json_int_t)pack.n_rows));
     lcl_pack_close(&pack);
     return status;
 }
@@ -284,6 +286,7 @@ static lcl_status describe_config(const struct lcl_run_config *run, json_t *out)
 
 struct arguments {
     struct inspect_request request; /* of episodes; n 0: none */
+    int64_t rows;                   /* 0: none */
     const char *stage;
     bool json;
     struct cli_list sets;
@@ -301,9 +304,22 @@ static lcl_status inspect_config(const char *path, const struct arguments *a, js
     r.epoch = (uint32_t)stage;
     r.json = a->json;
     if (strcmp(run->stages[0].data_images, "none") == 0) lcl_env_forget_missing(run);
-    status = r.n > 0 ? inspect_episodes(&run->stages[stage], &r) : describe_config(run, out);
+    status = a->rows > 0 ? inspect_mixture(&run->stages[stage], r.epoch, a->rows, a->json)
+             : r.n > 0   ? inspect_episodes(&run->stages[stage], &r)
+                         : describe_config(run, out);
 out:
     free(run);
+    return status;
+}
+
+/* Rows of a pack, in the chat format that --set says. */
+static lcl_status inspect_pack_rows(const char *path, const struct arguments *a)
+{
+    struct lcl_config *c = malloc(sizeof *c);
+    if (!c) return LCL_FAIL(LCL_MEMORY, "no memory for a config");
+    lcl_status status = lcl_env_run_config("", a->sets.v, a->sets.n, c);
+    if (status == LCL_OK) status = inspect_rows(path, c, a->rows, a->json);
+    free(c);
     return status;
 }
 
@@ -313,6 +329,8 @@ static lcl_status inspect_one(const char *path, const struct arguments *a)
     lcl_status status;
     if (is_yaml(path) || a->request.n > 0)
         status = inspect_config(path, a, out);
+    else if (a->rows > 0)
+        status = inspect_pack_rows(path, a);
     else
         status = inspect_path(path, out);
     if (status == LCL_OK && json_object_size(out) > 0) {
@@ -341,6 +359,10 @@ static lcl_status run(int argc, char **argv)
         {"--rank", CLI_INT, &a.request.rank, .low = 0, .high = 1e6,
          .doc = "of those, the ones that this rank of --world draws"},
         {"--world", CLI_INT, &a.request.world, .low = 1, .high = 1e6, .doc = "number of ranks (1)"},
+        {"--rows", CLI_INT, &a.rows, .low = 0, .high = 1e9,
+         .doc =
+             "of a pack of rows: print its first N rows, what is learned between [[ and ]]; of a "
+             "CONFIG: its first N samples of data.sources"},
         {"--stage", CLI_STR, &a.stage, .value = "NAME",
          .doc = "of a CONFIG: the stage whose episodes are printed (else the first that has any)"},
         CLI_TOWER_OPTION(&tower),

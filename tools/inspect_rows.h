@@ -1,0 +1,17 @@
+/* Rows of packs, for people. */
+#ifndef LCL_TOOLS_INSPECT_ROWS_H
+#define LCL_TOOLS_INSPECT_ROWS_H
+
+#include "core/config.h"
+#include "data/pack.h"
+
+/* The first n rows of a pack: text in the chat format of `c`, what is learned between [[ and ]],
+ * pictures' names, boxes. json: a line each. */
+LCL_CHECKED lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n,
+                                    bool json);
+/* The first n samples that stage number `epoch`, with data.sources, trains on: which are episodes,
+ * and the rows of the others. */
+LCL_CHECKED lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n,
+                                       bool json);
+
+#endif
