@@ -228,7 +228,9 @@ while [ $w -lt "$JOBS" ]; do
     w=$((w + 1))
 done
 wait
-cat $dir/*/tried | sort -t "$(printf '\t')" -k2,2 -k3,3n >$dir/tried
+cat $dir/*/tried |
+    awk -F '\t' 'NR == FNR { drawn[$0]; next } (substr($0, length($1) + 2)) in drawn' $dir/drawn - |
+    sort -t "$(printf '\t')" -k2,2 -k3,3n >$dir/tried
 awk -F '\t' -v wanted=$wanted -v stale=$dir/stale -v all="$(wc -l <$dir/all)" '
     function trim(s) { sub(/^[ \t]+/, "", s); sub(/[ \t]+$/, "", s); return s }
     function source(file, line,   n, text) {
