@@ -164,29 +164,23 @@ out:
     return status;
 }
 
-/* Without the row, so that a stop leaves it undone. */
-static lcl_status drop_row(const char *path, const char *row)
-{
-    struct lcl_results *r = malloc(sizeof *r);
-    if (!r) return LCL_FAIL(LCL_MEMORY, "no memory for results");
-    lcl_status status = lcl_results_load(path, r);
-    for (int i = 0; status == LCL_OK && i < r->n_rows; i++) {
-        if (strcmp(r->rows[i].name, row) != 0) continue;
-        memmove(&r->rows[i], &r->rows[i + 1], (size_t)(--r->n_rows - i) * sizeof r->rows[0]);
-        status = lcl_results_save(r, path);
-    }
-    free(r);
-    return status;
-}
-
-static lcl_status has_row(const char *path, const char *row, bool *there)
+/* *there: the results have the row. `drop`: they have it no longer, so that a stop leaves it
+ * undone.
+ */
+static lcl_status find_row(const char *path, const char *row, bool drop, bool *there)
 {
     *there = false;
     if (!lcl_fs_exists(path)) return LCL_OK;
     struct lcl_results *r = malloc(sizeof *r);
     if (!r) return LCL_FAIL(LCL_MEMORY, "no memory for results");
     lcl_status status = lcl_results_load(path, r);
-    if (status == LCL_OK) *there = lcl_results_find_row(r, row) != NULL;
+    for (int i = 0; status == LCL_OK && i < r->n_rows; i++) {
+        if (strcmp(r->rows[i].name, row) != 0) continue;
+        *there = true;
+        if (!drop) break;
+        memmove(&r->rows[i], &r->rows[i + 1], (size_t)(--r->n_rows - i) * sizeof r->rows[0]);
+        status = lcl_results_save(r, path);
+    }
     free(r);
     return status;
 }
@@ -211,14 +205,14 @@ static lcl_status evaluate(const struct sweep *w, const struct lcl_sweep_unit *u
     if (!(text = text_of(&c))) status = LCL_FAIL(LCL_MEMORY, "no memory for a command");
     LCL_TRY_GOTO(status);
     LCL_TRY_GOTO(check_record(u->dir, record, text, w->force || *made, &same, &other));
-    LCL_TRY_GOTO(has_row(results, row, &there));
-    if (same && there && !*made) goto out;
+    const bool fresh = !same || *made; /* of other settings, or of a run made anew */
+    LCL_TRY_GOTO(find_row(results, row, fresh && !w->dry, &there));
+    if (there && !fresh) goto out;
     if (w->dry) {
         printf("  eval %s\n", row);
         goto out;
     }
     LCL_TRY_GOTO(lcl_fs_mkdirs(u->dir));
-    if (there) LCL_TRY_GOTO(drop_row(results, row));
     LCL_TRY_GOTO(lcl_fs_write_text(u->dir, record, text));
     LCL_TRY_GOTO(run_self(&c));
 out:

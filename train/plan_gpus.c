@@ -32,8 +32,6 @@ const char lcl_projection_assumptions[] =
     "nothing:\n"
     "  small models take longer.\n";
 
-const char *lcl_gpu_kind_names(void) { return "a100, h100, h200, b200, rtx4090"; }
-
 lcl_status lcl_gpu_kind(const char *name, const struct lcl_gpu_kind **out)
 {
     const char *names[N_KINDS];
@@ -43,7 +41,7 @@ lcl_status lcl_gpu_kind(const char *name, const struct lcl_gpu_kind **out)
         if (strcmp(name, names[i]) == 0) return LCL_OK;
     }
     const char *near = lcl_nearest_word(name, names, N_KINDS);
-    return LCL_FAIL_HINT(LCL_CONFIG, near ? near : lcl_gpu_kind_names(),
+    return LCL_FAIL_HINT(LCL_CONFIG, near ? near : "a100, h100, h200, b200, rtx4090",
                          "no GPU is called \"%.80s\" here", name);
 }
 

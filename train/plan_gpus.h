@@ -15,8 +15,6 @@ struct lcl_gpu_kind {
 enum { LCL_GPUS_A_NODE = 8 };
 /* The kind of this name. LCL_CONFIG with the nearest one, or all, as the hint. */
 LCL_CHECKED lcl_status lcl_gpu_kind(const char *name, const struct lcl_gpu_kind **out);
-/* "a100, h100, ..." */
-const char *lcl_gpu_kind_names(void);
 
 /* What is assumed, for people: lines that end with \n. */
 extern const char lcl_projection_assumptions[];

@@ -26,7 +26,7 @@ static struct headline find_headline(const struct lcl_results *r)
     return h;
 }
 
-static enum lcl_result_measure measure_of(const struct lcl_result_cell *c)
+enum lcl_result_measure report_measure_of(const struct lcl_result_cell *c)
 {
     return isnan(c->greedy) ? LCL_BY_LIKELIHOOD : LCL_BY_GREEDY;
 }
@@ -52,11 +52,11 @@ static void put_lead(struct lcl_text *t, const struct lcl_results *r, const stru
     lcl_text_puts(
         t, "<p class=\"lead\">Shown a few labelled pictures of two classes that it was "
            "never trained on, the model names a new picture of one of them. It is right in ");
-    put_share(t, lcl_result_value(h->few, measure_of(h->few), interval));
+    put_share(t, lcl_result_value(h->few, report_measure_of(h->few), interval));
     lcl_text_printf(t, " of the episodes with %lld support pictures", (long long)h->few->shots);
     if (h->many != h->few) {
         lcl_text_puts(t, " and in ");
-        put_share(t, lcl_result_value(h->many, measure_of(h->many), interval));
+        put_share(t, lcl_result_value(h->many, report_measure_of(h->many), interval));
         lcl_text_printf(t, " with %lld", (long long)shots);
     }
     lcl_text_puts(t, ".");
@@ -135,8 +135,9 @@ static void put_head(struct lcl_text *t, const struct report *r)
     }
     put_lead(t, &r->results, &h);
     lcl_text_puts(t, "<dl class=\"tiles\">\n");
-    put_cell_tile(t, "Unseen classes", true, h.few, measure_of(h.few));
-    if (h.many != h.few) put_cell_tile(t, "Unseen classes", true, h.many, measure_of(h.many));
+    put_cell_tile(t, "Unseen classes", true, h.few, report_measure_of(h.few));
+    if (h.many != h.few)
+        put_cell_tile(t, "Unseen classes", true, h.many, report_measure_of(h.many));
     static const char *const rows[] = {"before", "shuffled_labels"};
     static const char *const titles[] = {"Before link-context training", "Shuffled support labels"};
     for (int i = 0; i < 2; i++) {

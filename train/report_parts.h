@@ -53,6 +53,10 @@ void report_html_sweep(struct lcl_text *t, struct report *r);
 void report_percent(struct lcl_text *t, double share);
 
 /* ---- charts ---- */
+/* Distinct shot counts of all rows in ascending order; how many. */
+int report_all_shots(const struct lcl_results *r, double out[LCL_RESULTS_MAX_CELLS]);
+/* What a cell was measured by: greedy answers, or likelihood where there are none. */
+enum lcl_result_measure report_measure_of(const struct lcl_result_cell *c);
 /* What a row of results.json is called for people; the row's own name where it is not known. */
 const char *report_row_title(const char *row);
 /* Colour, dash and marker of a row, 0..: by its name, or by its place in a figure of a sweep. */

@@ -178,8 +178,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Distinct shot counts of all rows in ascending order, at most `max`. */
-static int all_shots(const struct lcl_results *r, double *out, int max)
+int report_all_shots(const struct lcl_results *r, double out[LCL_RESULTS_MAX_CELLS])
 {
     int n = 0;
     for (int i = 0; i < r->n_rows; i++)
@@ -187,7 +186,7 @@ static int all_shots(const struct lcl_results *r, double *out, int max)
             double shots = (double)r->rows[i].cells[k].shots;
             bool seen = false;
             for (int j = 0; j < n; j++) seen = seen || out[j] == shots;
-            if (!seen && n < max) out[n++] = shots;
+            if (!seen && n < LCL_RESULTS_MAX_CELLS) out[n++] = shots;
         }
     qsort(out, (size_t)n, sizeof *out, by_value);
     return n;
@@ -296,7 +295,7 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
                           enum lcl_result_measure measure, double x0, double y0)
 {
     double shots[LCL_RESULTS_MAX_CELLS];
-    int n_shots = all_shots(r, shots, LCL_RESULTS_MAX_CELLS), shown = 0, k = 0;
+    int n_shots = report_all_shots(r, shots), shown = 0, k = 0;
     struct frame f = accuracy_frame(r, measure, x0, y0, shots, n_shots);
     lcl_text_printf(t, "<text class=\"ti\" x=\"%.1f\" y=\"%.1f\">%s</text>", x0, y0 - 16,
                     measure_titles[measure]);

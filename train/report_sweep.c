@@ -30,29 +30,10 @@ static double value_of(const struct lcl_result_cell *c, double interval[2])
 {
     interval[0] = interval[1] = (double)NAN;
     if (!c) return (double)NAN;
-    return lcl_result_value(c, isnan(c->greedy) ? LCL_BY_LIKELIHOOD : LCL_BY_GREEDY, interval);
+    return lcl_result_value(c, report_measure_of(c), interval);
 }
 
 /* ---- the table of a figure ---- */
-
-static int by_number(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static int columns_of(const struct lcl_results *r, int64_t x[LCL_RESULTS_MAX_CELLS])
-{
-    int n = 0;
-    for (int i = 0; i < r->n_rows; i++)
-        for (int k = 0; k < r->rows[i].n; k++) {
-            bool seen = false;
-            for (int j = 0; j < n; j++) seen = seen || x[j] == r->rows[i].cells[k].shots;
-            if (!seen && n < LCL_RESULTS_MAX_CELLS) x[n++] = r->rows[i].cells[k].shots;
-        }
-    qsort(x, (size_t)n, sizeof *x, by_number);
-    return n;
-}
 
 /* The best of those that were measured here. */
 static double best_at(const json_t *figure, const struct lcl_results *r, int64_t x)
@@ -88,11 +69,11 @@ static double seeds_of(const struct lcl_result_row *row)
 
 static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl_results *r)
 {
-    int64_t x[LCL_RESULTS_MAX_CELLS];
-    int n = columns_of(r, x);
+    double x[LCL_RESULTS_MAX_CELLS];
+    int n = report_all_shots(r, x);
     lcl_text_puts(t, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers\">"
                      "<table><thead><tr><th scope=\"col\">run</th><th scope=\"col\">seeds</th>");
-    for (int k = 0; k < n; k++) lcl_text_printf(t, "<th scope=\"col\">%lld</th>", (long long)x[k]);
+    for (int k = 0; k < n; k++) lcl_text_printf(t, "<th scope=\"col\">%.0f</th>", x[k]);
     lcl_text_puts(t, "</tr></thead><tbody>\n");
     for (int i = 0; i < r->n_rows; i++) {
         const bool printed = is_printed(figure, r->rows[i].name);
@@ -104,9 +85,9 @@ static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl
         else
             lcl_text_printf(t, "</th><td>%.0f</td>", isnan(seeds) ? 0 : seeds);
         for (int k = 0; k < n; k++) {
-            const struct lcl_result_cell *c = lcl_results_find(r, r->rows[i].name, x[k]);
+            const struct lcl_result_cell *c = lcl_results_find(r, r->rows[i].name, (int64_t)x[k]);
             double interval[2];
-            put_value(t, c, !printed && value_of(c, interval) >= best_at(figure, r, x[k]));
+            put_value(t, c, !printed && value_of(c, interval) >= best_at(figure, r, (int64_t)x[k]));
         }
         lcl_text_puts(t, "</tr>\n");
     }

@@ -52,8 +52,12 @@ static bool part_trains(const struct lcl_params *t, enum lcl_part part)
     return false;
 }
 
-/* Rounds of a single lane add up in its buffer; else each lane has its own sum. */
-static bool rounds_share_a_buffer(const struct lcl_config *c) { return c->lanes == 1; }
+/* Several rounds of several lanes need a buffer for their sum; rounds of a single lane add up in
+ * its own. */
+static bool sums_rounds(const struct lcl_config *c)
+{
+    return c->gradient_accumulation_steps > 1 && c->lanes > 1;
+}
 
 struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl_config *c)
 {
@@ -62,8 +66,7 @@ struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl
     while ((int64_t)1 << (levels - 1) < L) levels++;
     struct lcl_step_layout s = {.parallel = lcl_env_lanes_in_parallel(e, L)};
     s.n_passes = s.parallel ? (int)L : 1;
-    s.n_grads = (s.parallel ? (int)L : levels) +
-                (c->gradient_accumulation_steps > 1 && !rounds_share_a_buffer(c));
+    s.n_grads = (s.parallel ? (int)L : levels) + sums_rounds(c);
     return s;
 }
 
@@ -173,7 +176,7 @@ static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct
                             float *grad, float grad_scale)
 {
     p->grad = grad;
-    if (lane == t->lane || !rounds_share_a_buffer(t->config)) LCL_TRY(clear(t, grad));
+    if (lane == t->lane || t->config->lanes > 1) LCL_TRY(clear(t, grad));
     if (t->config->task == LCL_TASK_VISION)
         return lcl_model_classify_step(p, &lane->images, lane->label, lane->n_pictures,
                                        (float)t->config->classifier_scale, grad_scale,
@@ -283,15 +286,16 @@ static void draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
 
 static lcl_status run_rounds(struct lcl_trainer *t, double weight)
 {
-    int64_t rounds = t->config->gradient_accumulation_steps;
+    const int64_t rounds = t->config->gradient_accumulation_steps;
+    const int sum = sums_rounds(t->config) ? t->n_grads - 1 : 0; /* the buffer */
     lcl_profile_begin(t->profile, "forward and backward", -1);
     for (int64_t round = 0; round < rounds; round++) {
         LCL_TRY(run_round(t, round, (float)(1 / weight)));
-        if (t->n_grads == 1 || rounds == 1) continue;
-        if (round == 0) LCL_TRY(clear(t, t->grad[t->n_grads - 1]));
-        LCL_TRY(add_grads(t, t->n_grads - 1, 0));
+        if (sum == 0) continue;
+        if (round == 0) LCL_TRY(clear(t, t->grad[sum]));
+        LCL_TRY(add_grads(t, sum, 0));
     }
-    t->env->model.params.grad = t->grad[rounds == 1 ? 0 : t->n_grads - 1];
+    t->env->model.params.grad = t->grad[sum];
     lcl_profile_end(t->profile);
     return LCL_OK;
 }

@@ -194,18 +194,13 @@ lcl_status lcl_sweep_units(const struct lcl_sweep *s, struct lcl_sweep_unit **un
     return LCL_OK;
 }
 
-static void free_sets(struct lcl_sweep_sets *sets)
-{
-    for (int i = 0; i < sets->n; i++) free(sets->v[i]);
-}
-
 void lcl_sweep_units_free(const struct lcl_sweep *s, struct lcl_sweep_unit *units, int n)
 {
     for (int i = 0; i < n; i++) {
         for (int k = 0; units[i].evals && k < s->runs[units[i].run].n_evals; k++)
-            free_sets(&units[i].evals[k]);
+            lcl_sweep_sets_free(&units[i].evals[k]);
         free(units[i].evals);
-        free_sets(&units[i].sets);
+        lcl_sweep_sets_free(&units[i].sets);
         free(units[i].dir);
         free(units[i].model);
     }

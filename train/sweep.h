@@ -26,6 +26,8 @@ struct lcl_sweep_sets {
     char *v[LCL_SWEEP_MAX_SETS]; /* "key=value", {placeholders} not yet filled in */
 };
 
+void lcl_sweep_sets_free(struct lcl_sweep_sets *sets);
+
 struct lcl_sweep_eval {
     char row[LCL_SWEEP_NAME_BYTES]; /* of results.json */
     struct lcl_sweep_sets sets;

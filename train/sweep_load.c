@@ -9,7 +9,7 @@
 #include "core/fs.h"
 #include "train/sweep.h"
 
-enum { MAX_FILE_BYTES = 1 << 20, MAX_DEPTH = 8, VALUE_BYTES = 1024 };
+enum { MAX_FILE_BYTES = 1 << 20, MAX_DEPTH = 8, VALUE_BYTES = 1024, MAX_PLACE = 1000000000 };
 
 struct reader {
     const char *path;
@@ -47,14 +47,12 @@ static lcl_status copy_text(struct reader *r, node n, const char *what, char **o
     return *out ? LCL_OK : LCL_FAIL(LCL_MEMORY, "%s: no memory", r->path);
 }
 
-/* A name of a folder, a row or a line. */
-static lcl_status name_of(struct reader *r, node n, const char *what, bool plain,
-                          char out[LCL_SWEEP_NAME_BYTES])
+/* The name of a folder (plain), a row or a line; n: where it stands. */
+static lcl_status copy_name(struct reader *r, node n, const char *what, const char *text,
+                            bool plain, char out[LCL_SWEEP_NAME_BYTES])
 {
     static const char letters[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-    const char *text;
-    LCL_TRY(text_of(r, n, what, &text));
     size_t length = strlen(text);
     if (length >= LCL_SWEEP_NAME_BYTES ||
         (plain && (strspn(text, letters) != length || *text == '.')))
@@ -65,11 +63,19 @@ static lcl_status name_of(struct reader *r, node n, const char *what, bool plain
     return LCL_OK;
 }
 
-static lcl_status whole_of(struct reader *r, node n, const char *what, int64_t high, int64_t *out)
+static lcl_status name_of(struct reader *r, node n, const char *what, bool plain,
+                          char out[LCL_SWEEP_NAME_BYTES])
 {
     const char *text;
-    char *end;
     LCL_TRY(text_of(r, n, what, &text));
+    return copy_name(r, n, what, text, plain, out);
+}
+
+/* n: where the text stands. */
+static lcl_status parse_whole(struct reader *r, node n, const char *what, const char *text,
+                              int64_t high, int64_t *out)
+{
+    char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno || *end || v < 0 || v > high)
@@ -77,6 +83,13 @@ static lcl_status whole_of(struct reader *r, node n, const char *what, int64_t h
                         line_of(n), what, text, (long long)high);
     *out = v;
     return LCL_OK;
+}
+
+static lcl_status whole_of(struct reader *r, node n, const char *what, int64_t high, int64_t *out)
+{
+    const char *text;
+    LCL_TRY(text_of(r, n, what, &text));
+    return parse_whole(r, n, what, text, high, out);
 }
 
 static lcl_status seeds_of(struct reader *r, node n, int *count, int64_t *seeds)
@@ -200,16 +213,11 @@ static lcl_status read_sets(struct reader *r, node n, struct lcl_sweep_sets *set
 static lcl_status read_eval(struct reader *r, void *to, const char *key, node value)
 {
     struct lcl_sweep_run *run = to;
-    (void)key;
     if (run->n_evals == LCL_SWEEP_MAX_EVALS)
         return LCL_FAIL(LCL_RANGE, "%s:%d: more than %d evaluations of a run", r->path,
                         line_of(value), LCL_SWEEP_MAX_EVALS);
     struct lcl_sweep_eval *e = &run->evals[run->n_evals++];
-    size_t n = strlen(key);
-    if (n >= sizeof e->row)
-        return LCL_FAIL(LCL_CONFIG, "%s:%d: the row's name \"%.80s\" is too long", r->path,
-                        line_of(value), key);
-    memcpy(e->row, key, n + 1);
+    LCL_TRY(copy_name(r, value, "a row", key, false, e->row));
     return read_sets(r, value, &e->sets);
 }
 
@@ -238,10 +246,7 @@ static lcl_status read_run(struct reader *r, void *to, const char *key, node val
     if (strcmp(key, "seed") == 0 || strcmp(key, "output_dir") == 0)
         return LCL_FAIL(LCL_CONFIG, "%s:%d: {%s} means something else: name the run otherwise",
                         r->path, line_of(value), key);
-    struct yaml_node_s named = {.type = YAML_SCALAR_NODE, .start_mark = value->start_mark};
-    named.data.scalar.value = (yaml_char_t *)(uintptr_t)key;
-    named.data.scalar.length = strlen(key);
-    LCL_TRY(name_of(r, &named, "the name of a run", true, run->name));
+    LCL_TRY(copy_name(r, value, "the name of a run", key, true, run->name));
     LCL_TRY(each_pair(r, value, run->name, read_run_key, run));
     if (!run->config == !run->model)
         return LCL_FAIL_HINT(LCL_CONFIG, "config: FILE trains, model: DIR is only evaluated",
@@ -294,6 +299,12 @@ static lcl_status read_lines(struct reader *r, node n, struct lcl_sweep_figure *
     return LCL_OK;
 }
 
+/* A place on a figure's axis. */
+static lcl_status place_of(struct reader *r, node n, const char *key, int64_t *x)
+{
+    return parse_whole(r, n, "a place on the axis", key, MAX_PLACE, x);
+}
+
 static lcl_status read_printed(struct reader *r, void *to, const char *key, node value)
 {
     struct lcl_sweep_line *line = to;
@@ -302,11 +313,7 @@ static lcl_status read_printed(struct reader *r, void *to, const char *key, node
     if (line->n == LCL_RESULTS_MAX_CELLS)
         return LCL_FAIL(LCL_RANGE, "%s:%d: more than %d numbers", r->path, line_of(value),
                         LCL_RESULTS_MAX_CELLS);
-    errno = 0;
-    line->x[line->n] = strtoll(key, &end, 10);
-    if (errno || *end || line->x[line->n] < 0 || line->x[line->n] > 1000000000)
-        return LCL_FAIL(LCL_CONFIG, "%s:%d: \"%.80s\" is not a whole number on the axis", r->path,
-                        line_of(value), key);
+    LCL_TRY(place_of(r, value, key, &line->x[line->n]));
     LCL_TRY(text_of(r, value, "an accuracy", &text));
     double y = line->y[line->n++] = strtod(text, &end);
     if (*end || !(y >= 0 && y <= 1))
@@ -319,24 +326,17 @@ static lcl_status read_paper(struct reader *r, void *to, const char *key, node v
 {
     struct lcl_sweep_line *line = NULL;
     LCL_TRY(new_line(r, value, to, &line));
-    if (snprintf(line->name, sizeof line->name, "%s", key) >= (int)sizeof line->name)
-        return LCL_FAIL(LCL_CONFIG, "%s:%d: the name \"%.80s\" is too long", r->path,
-                        line_of(value), key);
+    LCL_TRY(copy_name(r, value, "a line", key, false, line->name));
     return each_pair(r, value, "printed numbers", read_printed, line);
 }
 
 static lcl_status read_point(struct reader *r, void *to, const char *key, node value)
 {
     struct lcl_sweep_figure *f = to;
-    char *end;
     if (f->n_points == LCL_SWEEP_MAX_EVALS)
         return LCL_FAIL(LCL_RANGE, "%s:%d: more than %d points", r->path, line_of(value),
                         LCL_SWEEP_MAX_EVALS);
-    errno = 0;
-    f->x[f->n_points] = strtoll(key, &end, 10);
-    if (errno || *end || f->x[f->n_points] < 0 || f->x[f->n_points] > 1000000000)
-        return LCL_FAIL(LCL_CONFIG, "%s:%d: \"%.80s\" is not a whole number on the axis", r->path,
-                        line_of(value), key);
+    LCL_TRY(place_of(r, value, key, &f->x[f->n_points]));
     return name_of(r, value, "a row", false, f->point[f->n_points++]);
 }
 
@@ -348,7 +348,7 @@ static lcl_status read_figure_key(struct reader *r, void *to, const char *key, n
     if (strcmp(key, "title") == 0) return copy_text(r, value, key, &f->title);
     if (strcmp(key, "axis") == 0) return copy_text(r, value, key, &f->axis);
     if (strcmp(key, "note") == 0) return copy_text(r, value, key, &f->note);
-    if (strcmp(key, "shots") == 0) return whole_of(r, value, key, 1000000000, &f->shots);
+    if (strcmp(key, "shots") == 0) return whole_of(r, value, key, MAX_PLACE, &f->shots);
     if (strcmp(key, "row") == 0) return name_of(r, value, key, false, f->row);
     if (strcmp(key, "points") == 0) return each_pair(r, value, key, read_point, f);
     if (strcmp(key, "runs") == 0) return read_lines(r, value, f);
@@ -476,7 +476,7 @@ lcl_status lcl_sweep_load(const char *path, struct lcl_sweep **out)
     return status;
 }
 
-static void free_sets(struct lcl_sweep_sets *sets)
+void lcl_sweep_sets_free(struct lcl_sweep_sets *sets)
 {
     for (int i = 0; i < sets->n; i++) free(sets->v[i]);
 }
@@ -486,9 +486,9 @@ void lcl_sweep_free(struct lcl_sweep *s)
     if (!s) return;
     for (int i = 0; i < s->n_runs; i++) {
         struct lcl_sweep_run *run = &s->runs[i];
-        for (int k = 0; k < run->n_evals; k++) free_sets(&run->evals[k].sets);
+        for (int k = 0; k < run->n_evals; k++) lcl_sweep_sets_free(&run->evals[k].sets);
         free(run->evals);
-        free_sets(&run->sets);
+        lcl_sweep_sets_free(&run->sets);
         free(run->config);
         free(run->model);
     }
@@ -497,7 +497,7 @@ void lcl_sweep_free(struct lcl_sweep *s)
         free(s->figures[i].axis);
         free(s->figures[i].note);
     }
-    free_sets(&s->sets);
+    lcl_sweep_sets_free(&s->sets);
     free(s->runs);
     free(s->figures);
     free(s->path);
