@@ -13,7 +13,9 @@ PKGS := $(shell pkg-config --exists hdf5 2>/dev/null && echo hdf5 || echo hdf5-s
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # GEMM: oneDNN where its header is found, OpenBLAS elsewhere; GEMM=onednn|openblas forces one.
-GEMM ?= $(shell echo '\#include <oneapi/dnnl/dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo onednn || echo openblas)
+# (A hash by name: GNU Make 4.3 and those before it read one after a backslash differently.)
+HASH := \#
+GEMM ?= $(shell echo '$(HASH)include <oneapi/dnnl/dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo onednn || echo openblas)
 GEMM_CFLAGS_onednn   := -DLCL_GEMM_ONEDNN=1
 GEMM_LIBS_onednn     := -ldnnl
 GEMM_CFLAGS_openblas := -DLCL_GEMM_OPENBLAS=1 $(shell pkg-config --cflags openblas 2>/dev/null)

@@ -53,8 +53,13 @@ if ! has_headers stdio.h jpeglib.h gif_lib.h; then
     has_headers stdio.h jpeglib.h || need libjpeg-dev
     has_headers gif_lib.h || need libgif-dev
 fi
+# A program that calls OpenBLAS links? The header alone may be the reference BLAS's.
+has_openblas() {
+    has_pkg openblas || { has_headers cblas.h && echo 'int main(void) { return 0; }' |
+        "${CC:-cc}" -x c - -o /dev/null -lopenblas >/dev/null 2>&1; }
+}
 gemm= # one of them will do; oneDNN is the faster
-if ! has_headers oneapi/dnnl/dnnl.h && ! has_pkg openblas && ! has_headers cblas.h; then gemm=1; fi
+if ! has_headers oneapi/dnnl/dnnl.h && ! has_openblas; then gemm=1; fi
 optional=
 if [ $dev = 1 ]; then
     has_pkg cmocka || need libcmocka-dev
