@@ -330,20 +330,37 @@ static const void *at(const void *p, lcl_dtype t, int64_t elements)
     return (const char *)p + elements * (t == LCL_BF16 ? 2 : 4);
 }
 
+/* A primitive with a scale scales the bias too, and is plain loops for many layouts. And the
+ * library keeps primitives by their shapes, lengths of 1 without strides: for these it may hand out
+ * one made for another layout, which sums in another order, so that a result would depend on what
+ * was multiplied before. */
+static bool suits_matmul(const struct lcl_gemm_call *c)
+{
+    return c->alpha == 1.0f && c->M > 1 && c->N > 1 && c->K > 1;
+}
+
+/* The most of n that is a multiple of step and leaves none or at least two. */
+static int64_t head_of(int64_t n, int64_t step)
+{
+    int64_t head = n / step * step;
+    return n - head == 1 ? head - step : head;
+}
+
 /* Token counts differ from batch to batch: cutting rows (and depth, where it is the token count and
  * c is f32) at a multiple leaves few distinct shapes, so that the cache hits. */
 static lcl_status matmul_cut(const struct lcl_gemm_call *call)
 {
     struct lcl_gemm_call head = *call, tail = *call;
-    if (call->trans_a && call->c_type == LCL_F32 && call->K > DEPTH_STEP && call->K % DEPTH_STEP) {
-        head.K = call->K / DEPTH_STEP * DEPTH_STEP;
+    if (call->trans_a && call->c_type == LCL_F32 && call->K > DEPTH_STEP + 1 &&
+        call->K % DEPTH_STEP) {
+        head.K = head_of(call->K, DEPTH_STEP);
         tail.K = call->K - head.K;
         tail.a = at(call->a, call->a_type, head.K * call->lda);
         tail.b = at(call->b, call->b_type, call->trans_b ? head.K : head.K * call->ldb);
         tail.beta = 1.0f;
         tail.bias = NULL;
-    } else if (call->M > ROWS_STEP && call->M % ROWS_STEP) {
-        head.M = call->M / ROWS_STEP * ROWS_STEP;
+    } else if (call->M > ROWS_STEP + 1 && call->M % ROWS_STEP) {
+        head.M = head_of(call->M, ROWS_STEP);
         tail.M = call->M - head.M;
         tail.a = at(call->a, call->a_type, call->trans_a ? head.M : head.M * call->lda);
         tail.c = (char *)call->c + head.M * call->ldc * (call->c_type == LCL_BF16 ? 2 : 4);
@@ -358,7 +375,7 @@ static lcl_status matmul_cut(const struct lcl_gemm_call *call)
 lcl_status LCL_CPU(gemm_library_f32)(const struct lcl_gemm_call *call)
 {
     single_thread();
-    if (f32_by_matmul) {
+    if (f32_by_matmul && suits_matmul(call)) {
         struct lcl_gemm_call plain = *call;
         plain.bias = NULL;
         return matmul_cut(&plain);
@@ -378,7 +395,7 @@ bool LCL_CPU(gemm_library_has_bf16)(void)
 lcl_status LCL_CPU(gemm_library_native)(const struct lcl_gemm_call *call)
 {
     single_thread();
-    return matmul_cut(call);
+    return suits_matmul(call) ? matmul_cut(call) : LCL_UNSUPPORTED;
 }
 
 const char *LCL_CPU(gemm_library)(void)

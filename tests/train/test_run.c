@@ -281,7 +281,9 @@ static void a_stopped_evaluation_is_made_anew(void **state)
     for (int i = 0; i < 16 && !met; i++) {
         snprintf(dir, sizeof dir, "%s/evaluation-%d", temp_dir(), i);
         long at = (long)((0.97 - 0.03 * i) * (double)e.n_calls);
-        assert_int_equal(kills_run(&e, dir, at, SIGTERM, NULL), 0);
+        int rc = kills_run(&e, dir, at, SIGTERM, NULL);
+        if (rc == 128 + SIGTERM) continue; /* all was done: nothing to save any more */
+        assert_int_equal(rc, 0);
         met = strstr(e.output, "the evaluation after step ") != NULL;
     }
     assert_true(met);
