@@ -76,7 +76,10 @@ ISA_SRC := $(filter-out cpu/backend.c,$(wildcard cpu/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o) $(foreach i,$(ISAS),$(ISA_SRC:%.c=$B/%.$i.o))
 TOOL_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tools/*.c))
 # test_*.c: each within seconds, run in every mode; slow_*.c: `make test` runs them in release only; nightly_*.c.
-TEST_BIN    := $(patsubst %.c,$B/%,$(filter-out tests/cuda/%,$(wildcard tests/*/test_*.c)))
+# The longest first: they run as many at a time as there are processors.
+longest_first = $(filter $1,$2) $(filter-out $1,$2)
+TEST_BIN    := $(patsubst %.c,$B/%,$(call longest_first,tests/train/% tests/fuzz/% tests/model/%,\
+             $(filter-out tests/cuda/%,$(wildcard tests/*/test_*.c))))
 SLOW_BIN    := $(patsubst %.c,$B/%,$(wildcard tests/*/slow_*.c))
 NIGHTLY_BIN := $(patsubst %.c,$B/%,$(wildcard tests/*/nightly_*.c))
 TEST_SHARED := $(patsubst %.c,$B/%.o,$(filter-out tests/support/backend_%,$(wildcard tests/support/*.c)))
@@ -148,8 +151,8 @@ SIM_CXXFLAGS := -std=c++17 -O1 -g1 -fno-tree-vectorize -ffp-contract=off -fsanit
                 -Wno-unknown-pragmas -Wno-psabi -pthread -I. -MMD -MP
 SIM_CU   := $(filter-out cuda/gemm_cublaslt.cu,$(wildcard cuda/*.cu))
 SIM_OBJ  := $(SIM_CU:%.cu=$B/sim/%.o) $(patsubst %.c,$B/%.o,$(wildcard cuda/sim/*.c))
-SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,\
-             $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) $(wildcard tests/model/test_*.c tests/cuda/test_*.c))
+SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,$(call longest_first,%/test_whole.c %/test_golden.c %/test_attention.c,\
+             $(wildcard tests/cuda/test_*.c tests/model/test_*.c) $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c))))
 SIM_TEST_CU := $(patsubst %.cu,$B/sim/%.o,$(wildcard tests/cuda/*.cu))
 
 $B/sim/%.o: %.cu $B/flags

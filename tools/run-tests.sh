@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs test programs (cmocka) and keeps the score in a folder, so that several suites add up to one last line.
 #   tools/run-tests.sh start DIR
-#   tools/run-tests.sh suite DIR NAME PROGRAM...   each within TEST_TIMEOUT seconds (120)
+#   tools/run-tests.sh suite DIR NAME PROGRAM...   each within TEST_TIMEOUT seconds (120), TEST_JOBS (processors) at a time
 #   tools/run-tests.sh step DIR NAME COMMAND...    a command that counts as one test
 #   tools/run-tests.sh end DIR                     failures with their text, skipped cases, `N passed, N failed`
 # TEST_FILTER=word runs the programs whose path holds the word. `end` exits with 1 when anything failed.
@@ -13,22 +13,21 @@ shift 2
 passed=$dir/passed failed=$dir/failed skipped=$dir/skipped texts=$dir/failures.txt
 
 keep_text() { # what failed, its log
-    {
-        echo "---- $1"
-        tail -n "${3:-60}" "$2"
-    } >>"$texts"
+    text=$(echo "---- $1" && tail -n "${3:-60}" "$2")
+    printf '%s\n' "$text" >>"$texts"
 }
 
 seconds() { date +%s; }
 
+# Several of these run at once: a log of its own, and the score is added to by the line.
 run_program() { # suite, program
     name=${2#build/}
-    log=$dir/log
+    log=$dir/log.$$
     begin=$(seconds)
     CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 "${TEST_TIMEOUT:-120}" "$2" >"$log" 2>&1 </dev/null
     rc=$?
     # cmocka's TAP: "1..N", "ok 1 - case", "not ok 2 - case", "ok|not ok 3 # SKIP case".
-    awk -v who="$name" -v suite="$1" -v rc=$rc -v limit="${TEST_TIMEOUT:-120}" \
+    line=$(awk -v who="$name" -v suite="$1" -v rc=$rc -v limit="${TEST_TIMEOUT:-120}" \
         -v P="$passed" -v F="$failed" -v S="$skipped" '
         /^1\.\.[0-9]+/ { plan += substr($1, 4) }
         /^skipped: / { reason = " (" substr($0, 10) ")" }
@@ -54,12 +53,13 @@ run_program() { # suite, program
             if (s) printf ", %d skipped", s
             if (why != "") printf " (%s)", why
             exit f > 0
-        }' "$log"
+        }' "$log")
     ok=$?
     took=$(($(seconds) - begin))
-    [ $took -ge 5 ] && printf ', %d s' "$took"
-    echo
+    [ $took -ge 5 ] && line="$line, $took s"
+    echo "$line"
     [ $ok = 0 ] || keep_text "$1: $name" "$log"
+    rm -f "$log"
 }
 
 count() { wc -l <"$1" | tr -d ' '; }
@@ -74,10 +74,11 @@ suite)
     shift
     for program in "$@"; do
         case $program in
-        *"${TEST_FILTER:-}"*) run_program "$suite" "$program" ;;
+        *"${TEST_FILTER:-}"*) echo "$program" ;;
         esac
-    done
+    done | xargs -r -n 1 -P "${TEST_JOBS:-$(nproc)}" sh "$0" one "$dir" "$suite"
     ;;
+one) run_program "$1" "$2" ;; # of a suite, by the above
 step)
     name=${1:?name of the step}
     shift
