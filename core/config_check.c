@@ -103,10 +103,17 @@ static lcl_status check_data(const struct lcl_config *c)
           LL(c->data_min_shots), LL(shots));
     CHECK(c->data_strategy != LCL_NWAY || shots >= ways, "each class is shown at least once",
           "data.shots %lld is below data.ways %lld", LL(shots), LL(ways));
+    bool no_labels = c->data_strategy == LCL_REF || c->data_strategy == LCL_JIGSAW;
+    CHECK(!no_labels || (c->data_false_rate == 0 && c->data_false_position == 0),
+          "they are for labels of classes: 2-way and its like",
+          "data.false_rate and data.false_position change labels; this data.strategy has none");
+    CHECK(!no_labels || c->data_zero_shot_fraction == 0, "2-way and its like can do without",
+          "data.zero_shot_fraction: this data.strategy asks for its support set");
     int64_t batch = c->lanes * c->gradient_accumulation_steps * c->per_device_train_batch_size;
     CHECK(c->data_strategy != LCL_MIX || c->data_sources[0], "PATH=WEIGHT of packs of rows",
           "data.strategy: mix needs data.sources");
-    CHECK(c->data_strategy != LCL_MIX || batch % 2 == 0, "make the batch even",
+    bool halves = c->data_strategy == LCL_MIX && c->data_reading == LCL_READING_PAPER;
+    CHECK(!halves || batch % 2 == 0, "make the batch even",
           "data.strategy: mix halves a batch, but lanes x gradient_accumulation_steps x "
           "per_device_train_batch_size is %lld",
           LL(batch));

@@ -103,8 +103,8 @@
     K(STR, "data.table", data_table, "", 0, 0, "train table in place of a pack: JSON lines of classes, pictures by path and neighbors, as the official one (docs/formats.md)") \
     K(STR, "data.images", data_images, "pack", 0, 0, "pack: the pack's own; a folder: where the paths of data.table begin; none: episodes are drawn and printed (lcl inspect CONFIG --episodes), never trained on") \
     E("data.reading", data_reading, "paper", "paper|official", "whose laws where paper and official code differ: what shots count and how they are drawn, length of the neighbor table, pictures drawn once or with replacement (the table of docs/strategies.md)") \
-    E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way|mix", "how an episode's shots and classes are drawn; mix: 2-way, and exactly half of the samples of every step are rows of data.sources instead") \
-    K(STR, "data.sources", data_sources, "", 0, 0, "what samples are drawn from, a comma list of PATH=WEIGHT: packs of rows made by lcl pack, and the word episodes for link-context episodes; empty: episodes alone") \
+    E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way|mix|ref|ref_or_weight", "how an episode's shots and classes are drawn; mix: 2-way, and exactly half of the samples of every step are rows of data.sources instead; ref: pictures have names, and the names of those of the query's class are asked for; ref_or_weight: ref or 2-way by a fair coin") \
+    K(STR, "data.sources", data_sources, "", 0, 0, "what samples are drawn from, a comma list of PATH=WEIGHT: packs of rows made by lcl pack, the word episodes for link-context episodes, or a strategy's own word for episodes of that one; empty: episodes alone") \
     E("data.mixing", data_mixing, "draw", "draw|even|exhaust", "of data.sources: each sample draws its source by weight; sources take turns; by weight, and all rows are shuffled anew when the first source is exhausted") \
     K(INT, "data.shots", data_shots, 16, 1, 100000, "support pictures in all, the most of a draw") \
     K(INT, "data.min_shots", data_min_shots, 2, 1, 100000, "the fewest of a draw") \

@@ -28,7 +28,8 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_FALSE_LABEL = 13,
                        LCL_RNG_ZERO_SHOT = 14,
                        LCL_RNG_NEIGHBORS = 15,
-                       LCL_RNG_MIXTURE = 20
+                       LCL_RNG_MIXTURE = 20,
+                       LCL_RNG_POLICY = 21
 };
 
 struct lcl_rng {

@@ -4,6 +4,7 @@
 
 #include "core/fs.h"
 #include "data/batch_internal.h"
+#include "data/policy.h"
 
 /* ---- the template, once for each builder ---- */
 
@@ -70,10 +71,11 @@ out:
     return status;
 }
 
-static lcl_status compile_part(struct lcl_batch_builder *b, enum batch_part_name name,
-                               const char *text, size_t n, enum lcl_text_place place)
+static lcl_status compile_part(struct lcl_batch_builder *b, enum lcl_policy policy,
+                               enum batch_part_name name, const char *text, size_t n,
+                               enum lcl_text_place place)
 {
-    return compile(b, &b->part[name], name, "", text, n, place);
+    return compile(b, &b->part[policy][name], name, "", text, n, place);
 }
 
 /* A turn as it follows the system line, and as it follows an answer. */
@@ -86,12 +88,15 @@ static lcl_status compile_turn(struct lcl_batch_builder *b, const struct lcl_tem
     return compile(b, &p[1], first + 1, t->next, turn, n, LCL_TEXT_NEW);
 }
 
-static lcl_status compile_answer(struct lcl_batch_builder *b, enum batch_part_name head,
-                                 const char *answer)
+/* An answer without {label} says nothing of its own: its tail has no text. */
+static lcl_status compile_answer(struct lcl_batch_builder *b, enum lcl_policy policy,
+                                 enum batch_part_name head, const char *answer)
 {
-    const char *label = strstr(answer, "{label}"), *tail = label + strlen("{label}");
-    LCL_TRY(compile_part(b, head, answer, (size_t)(label - answer), LCL_TEXT_CONTINUED));
-    return compile_part(b, head + 1, tail, strlen(tail), LCL_TEXT_CONTINUED);
+    const char *label = strstr(answer, "{label}"), *tail = label ? label + strlen("{label}") : "";
+    size_t n = label ? (size_t)(label - answer) : strlen(answer);
+    LCL_TRY(compile_part(b, policy, head, answer, n, LCL_TEXT_CONTINUED));
+    if (!label) return LCL_OK;
+    return compile_part(b, policy, head + 1, tail, strlen(tail), LCL_TEXT_CONTINUED);
 }
 
 static lcl_status compile_questions(struct lcl_batch_builder *b, const struct lcl_template *t)
@@ -105,32 +110,61 @@ static lcl_status compile_questions(struct lcl_batch_builder *b, const struct lc
     return LCL_OK;
 }
 
-static lcl_status compile_all(struct lcl_batch_builder *b, const struct lcl_template *t)
+static lcl_status compile_words(struct lcl_batch_builder *b, const struct lcl_template *t,
+                                enum lcl_policy policy, const struct lcl_turns *w)
 {
-    size_t n_support = strlen(t->support) - strlen(t->shot_answer);
-    LCL_TRY(compile_part(b, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
-    LCL_TRY(compile_turn(b, t, PART_SUPPORT_FIRST, t->support, n_support,
-                         &b->part[PART_SUPPORT_FIRST]));
-    LCL_TRY(compile_turn(b, t, PART_QUERY_FIRST, t->query, strlen(t->query),
-                         &b->part[PART_QUERY_FIRST]));
-    LCL_TRY(compile_answer(b, PART_SHOT_HEAD, t->shot_answer));
-    LCL_TRY(compile_answer(b, PART_ANSWER_HEAD, t->answer));
-    const struct lcl_ids *end = &b->part[PART_ANSWER_TAIL].ids;
+    size_t n_support = strlen(w->support) - strlen(w->shot_answer);
+    struct batch_part *part = b->part[policy];
+    LCL_TRY(compile_part(b, policy, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
+    LCL_TRY(
+        compile_turn(b, t, PART_SUPPORT_FIRST, w->support, n_support, &part[PART_SUPPORT_FIRST]));
+    LCL_TRY(
+        compile_turn(b, t, PART_QUERY_FIRST, w->query, strlen(w->query), &part[PART_QUERY_FIRST]));
+    LCL_TRY(compile_answer(b, policy, PART_SHOT_HEAD, w->shot_answer));
+    LCL_TRY(compile_answer(b, policy, PART_ANSWER_HEAD, w->answer));
+    const struct lcl_ids *end = &part[PART_ANSWER_TAIL].ids;
     if (end->v[end->n - 1] != lcl_tokenizer_eos(b->tokenizer))
         return LCL_FAIL(LCL_FORMAT, "the tokenizer does not read its end token in a text");
+    return LCL_OK;
+}
+
+/* config NULL: the words of labels alone. */
+static lcl_status compile_all(struct lcl_batch_builder *b, const struct lcl_template *t,
+                              const struct lcl_config *config)
+{
+    const struct lcl_turns link = {t->support, t->query, t->shot_answer, t->answer};
+    const struct lcl_turns *words[] = {&link, &t->ref, &t->jigsaw};
+    for (int i = 0; i < LCL_POLICY_COUNT; i++) {
+        enum lcl_policy policy = (enum lcl_policy)i;
+        bool used = i == LCL_POLICY_LINK || (config && lcl_policy_is_drawn(config, policy));
+        if (used && words[i]->support) LCL_TRY(compile_words(b, t, policy, words[i]));
+        if (used) LCL_TRY(batch_check_words(b, policy));
+    }
     return compile_questions(b, t);
+}
+
+lcl_status batch_check_words(const struct lcl_batch_builder *b, enum lcl_policy policy)
+{
+    static const char *const key[] = {"label", "ref", "jigsaw"};
+    if (b->part[policy][PART_SYSTEM].text) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_CONFIG,
+                         "add its \"support\", \"query\", \"shot_answer\" and \"answer\" to the "
+                         "file (docs/formats.md), or leave data.template out",
+                         "the template has no words for %s episodes: \"%s\" is missing",
+                         key[policy], key[policy]);
 }
 
 const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
                                      bool first)
 {
-    if (e->question == 0 || b->n_questions == 0)
-        return &b->part[first ? PART_QUERY_FIRST : PART_QUERY];
+    if (e->question == 0 || b->n_questions == 0 || e->policy != LCL_POLICY_LINK)
+        return &b->part[e->policy][first ? PART_QUERY_FIRST : PART_QUERY];
     return &b->question[2 * ((e->question - 1) % (uint32_t)b->n_questions) + !first];
 }
 
 static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl_template *t,
-                         int64_t tokens_per_image, struct lcl_batch_builder **out)
+                         const struct lcl_config *config, int64_t tokens_per_image,
+                         struct lcl_batch_builder **out)
 {
     *out = NULL;
     if (lcl_tokenizer_image(tokenizer) < 0 || lcl_tokenizer_eos(tokenizer) < 0)
@@ -146,7 +180,7 @@ static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl
     if (!b) return LCL_FAIL(LCL_MEMORY, "no memory for a batch builder");
     b->tokenizer = tokenizer;
     b->tokens_per_image = tokens_per_image;
-    lcl_status status = compile_all(b, t);
+    lcl_status status = compile_all(b, t, config);
     if (status == LCL_OK)
         *out = b;
     else
@@ -157,7 +191,7 @@ static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl
 lcl_status lcl_batch_builder_create(const struct lcl_tokenizer *tokenizer, enum lcl_layout layout,
                                     int64_t tokens_per_image, struct lcl_batch_builder **out)
 {
-    return create(tokenizer, lcl_template_get(layout), tokens_per_image, out);
+    return create(tokenizer, lcl_template_get(layout), NULL, tokens_per_image, out);
 }
 
 lcl_status lcl_batch_builder_for(const struct lcl_config *config,
@@ -167,7 +201,7 @@ lcl_status lcl_batch_builder_for(const struct lcl_config *config,
     struct lcl_template t;
     *out = NULL;
     LCL_TRY(lcl_template_for(config, &t));
-    lcl_status status = create(tokenizer, &t, tokens_per_image, out);
+    lcl_status status = create(tokenizer, &t, config, tokens_per_image, out);
     lcl_template_free(&t);
     return status;
 }
@@ -183,10 +217,11 @@ static void free_parts(struct batch_part *p, int n)
 void lcl_batch_builder_free(struct lcl_batch_builder *b)
 {
     if (!b) return;
-    free_parts(b->part, PART_COUNT);
+    for (int i = 0; i < LCL_POLICY_COUNT; i++) free_parts(b->part[i], PART_COUNT);
     free_parts(b->question, 2 * b->n_questions);
     free(b->question);
     lcl_ids_free(&b->label);
+    free(b->label_at);
     free(b->batch.id_T);
     free(b->batch.position_T);
     free(b->batch.runs);
@@ -338,24 +373,29 @@ static void put_turn(struct lcl_batch_builder *b, const struct batch_part *p,
     put_ids(b, p->ids.v, p->ids.n, position);
 }
 
-/* The answer that names `way`, of a shot or a query by `head`; weight 0: not supervised. Its first
- * token is predicted from the row before. */
-static void put_answer(struct lcl_batch_builder *b, enum batch_part_name head, int way,
+static int64_t label_tokens(const struct lcl_batch_builder *b, int label)
+{
+    return b->label_at[label + 1] - b->label_at[label];
+}
+
+/* The answer that says `label`, a number in b->label_at, of a shot or a query by `head`; weight 0:
+ * not supervised. Its first token is predicted from the row before. */
+static void put_answer(struct lcl_batch_builder *b, const struct batch_part *head, int label,
                        float weight, int32_t *position)
 {
     struct lcl_batch *m = &b->batch;
     int64_t begin = m->T;
-    put_ids(b, b->part[head].ids.v, b->part[head].ids.n, position);
-    int64_t label = m->T;
-    put_ids(b, b->label.v + b->label_at[way], b->label_at[way + 1] - b->label_at[way], position);
+    put_ids(b, head[0].ids.v, head[0].ids.n, position);
+    int64_t first = m->T;
+    if (head[1].text) put_ids(b, b->label.v + b->label_at[label], label_tokens(b, label), position);
     int64_t tail = m->T;
-    put_ids(b, b->part[head + 1].ids.v, b->part[head + 1].ids.n, position);
+    put_ids(b, head[1].ids.v, head[1].ids.n, position);
     if (weight == 0) return;
     for (int64_t t = begin; t < m->T; t++) {
         m->row_S[m->S] = (int32_t)(t - 1);
         m->target_S[m->S] = m->id_T[t];
         m->weight_S[m->S] = weight;
-        m->is_label_S[m->S++] = t >= label && t < tail;
+        m->is_label_S[m->S++] = t >= first && t < tail;
     }
 }
 
@@ -375,8 +415,13 @@ static void put_run(struct lcl_batch_builder *b, int64_t begin, int64_t prefix_b
 
 /* ---- episodes ---- */
 
-static lcl_status check_episode(const struct lcl_episode *e, const int32_t *labels)
+static lcl_status check_episode(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                                enum lcl_encode_mode mode, const int32_t *labels)
 {
+    LCL_TRY(batch_check_words(b, e->policy));
+    if (e->said && (labels || mode == LCL_ENCODE_CANDIDATES))
+        return LCL_FAIL(LCL_UNSUPPORTED, "sample %llu: its answers are no labels of classes",
+                        (unsigned long long)e->sample);
     bool ok = e->n_ways >= 1 && e->n_ways <= LCL_MAX_WAYS && e->n_shots >= 0 && e->n_queries >= 1;
     for (int i = 0; ok && i < e->n_shots; i++)
         ok = e->shots[i].way >= 0 && e->shots[i].way < e->n_ways && e->shots[i].view >= 0 &&
@@ -394,25 +439,38 @@ static lcl_status check_episode(const struct lcl_episode *e, const int32_t *labe
 /* Ids of every label, each encoded alone: the same wherever it stands, right after the quote. */
 static lcl_status encode_labels(struct lcl_batch_builder *b, const struct lcl_episode *e)
 {
+    int n = e->said ? e->n_shots + e->n_queries : e->n_ways;
+    if (n >= b->cap_labels) {
+        if (!grow(&b->label_at, 2 * (int64_t)n + 1, sizeof *b->label_at))
+            return LCL_FAIL(LCL_MEMORY, "no memory for %d labels", n);
+        b->cap_labels = 2 * (int64_t)n + 1;
+    }
     b->label.n = 0;
-    for (int w = 0; w < e->n_ways; w++) {
-        b->label_at[w] = b->label.n;
-        lcl_status status = lcl_tokenizer_encode_at(b->tokenizer, e->label[w], strlen(e->label[w]),
-                                                    LCL_TEXT_PLAIN, &b->label);
+    for (int i = 0; i < n; i++) {
+        const char *label = e->said ? e->said[i] : e->label[i];
+        b->label_at[i] = b->label.n;
+        lcl_status status =
+            lcl_tokenizer_encode_at(b->tokenizer, label, strlen(label), LCL_TEXT_PLAIN, &b->label);
         if (status != LCL_OK)
             return lcl_fail_context(status, "sample %llu: label \"%s\"",
-                                    (unsigned long long)e->sample, e->label[w]);
-        if (b->label.n == b->label_at[w])
-            return LCL_FAIL(LCL_FORMAT, "sample %llu: the label of way %d is empty",
-                            (unsigned long long)e->sample, w);
+                                    (unsigned long long)e->sample, label);
+        if (b->label.n == b->label_at[i])
+            return LCL_FAIL(LCL_FORMAT, "sample %llu: label %d is empty",
+                            (unsigned long long)e->sample, i);
     }
-    b->label_at[e->n_ways] = b->label.n;
+    b->label_at[n] = b->label.n;
     return LCL_OK;
 }
 
-static int64_t label_tokens(const struct lcl_batch_builder *b, int way)
+/* Numbers in b->label_at: what a shot shows, and what a query is answered with. */
+static int shot_label(const struct lcl_episode *e, const int32_t *labels, int i)
 {
-    return b->label_at[way + 1] - b->label_at[way];
+    return e->said ? i : labels ? labels[i] : lcl_episode_shown(e, i);
+}
+
+static int query_label(const struct lcl_episode *e, int q)
+{
+    return e->said ? e->n_shots + q : e->queries[q].way;
 }
 
 /* Lengths before anything is written: the context's, and the most a query branch can have. */
@@ -420,16 +478,19 @@ static void measure(const struct lcl_batch_builder *b, const struct lcl_episode 
                     enum lcl_encode_mode mode, const int32_t *labels, int64_t *context,
                     int64_t *branch)
 {
-    int64_t fixed = b->part[PART_ANSWER_HEAD].ids.n + b->part[PART_ANSWER_TAIL].ids.n;
-    int64_t shot = b->part[PART_SHOT_HEAD].ids.n + b->part[PART_SHOT_TAIL].ids.n;
-    *context = b->part[PART_SYSTEM].ids.n;
-    for (int i = 0; i < e->n_shots; i++)
-        *context += b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + shot +
-                    label_tokens(b, labels ? labels[i] : lcl_episode_shown(e, i));
+    const struct batch_part *part = b->part[e->policy];
+    int64_t fixed = part[PART_ANSWER_HEAD].ids.n + part[PART_ANSWER_TAIL].ids.n;
+    int64_t shot = part[PART_SHOT_HEAD].ids.n + part[PART_SHOT_TAIL].ids.n;
+    *context = part[PART_SYSTEM].ids.n;
+    for (int i = 0; i < e->n_shots; i++) {
+        *context += part[i ? PART_SUPPORT : PART_SUPPORT_FIRST].ids.n + shot;
+        if (part[PART_SHOT_TAIL].text) *context += label_tokens(b, shot_label(e, labels, i));
+    }
     int64_t longest = 0;
-    for (int w = 0; w < e->n_ways; w++)
-        if (label_tokens(b, w) > longest) longest = label_tokens(b, w);
-    if (mode == LCL_ENCODE_TRAIN && e->n_queries == 1) longest = label_tokens(b, e->queries[0].way);
+    int first = e->said ? e->n_shots : 0, end = first + (e->said ? e->n_queries : e->n_ways);
+    for (int i = first; i < end; i++)
+        if (label_tokens(b, i) > longest) longest = label_tokens(b, i);
+    if (mode == LCL_ENCODE_TRAIN && e->n_queries == 1) longest = label_tokens(b, query_label(e, 0));
     *branch = batch_query(b, e, e->n_shots == 0)->ids.n +
               (mode == LCL_ENCODE_PROMPT ? 0 : fixed + longest);
 }
@@ -438,14 +499,16 @@ static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e
                         enum lcl_supervise supervise, const int32_t *labels, int32_t *position)
 {
     bool seen[LCL_MAX_WAYS] = {false};
-    put_ids(b, b->part[PART_SYSTEM].ids.v, b->part[PART_SYSTEM].ids.n, position);
+    const struct batch_part *part = b->part[e->policy];
+    put_ids(b, part[PART_SYSTEM].ids.v, part[PART_SYSTEM].ids.n, position);
     for (int i = 0; i < e->n_shots; i++) {
-        int32_t way = labels ? labels[i] : lcl_episode_shown(e, i);
+        int label = shot_label(e, labels, i);
+        bool again = !e->said && seen[label]; /* what is said once alone comes in no second shot */
         bool counts =
-            supervise == LCL_SUPERVISE_ALL || (supervise == LCL_SUPERVISE_REPEATS && seen[way]);
-        put_turn(b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST], &e->shots[i], position);
-        put_answer(b, PART_SHOT_HEAD, way, counts ? 1 : 0, position);
-        seen[way] = true;
+            supervise == LCL_SUPERVISE_ALL || (supervise == LCL_SUPERVISE_REPEATS && again);
+        put_turn(b, &part[i ? PART_SUPPORT : PART_SUPPORT_FIRST], &e->shots[i], position);
+        put_answer(b, &part[PART_SHOT_HEAD], label, counts ? 1 : 0, position);
+        if (!e->said) seen[label] = true;
     }
 }
 
@@ -454,7 +517,7 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
                                     const int32_t *labels, int64_t max_length)
 {
     int64_t context, branch;
-    LCL_TRY(check_episode(e, labels));
+    LCL_TRY(check_episode(b, e, mode, labels));
     LCL_TRY(encode_labels(b, e));
     measure(b, e, mode, labels, &context, &branch);
     if (max_length > 0 && context + branch > max_length)
@@ -483,10 +546,12 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
     for (int q = 0; q < e->n_queries; q++) {
         for (int w = 0; w < (candidates ? e->n_ways : 1); w++) {
             int way = candidates ? w : e->queries[q].way;
+            int label = candidates ? w : query_label(e, q);
             int32_t at = position; /* every branch goes on from the context */
             int64_t own = b->batch.T;
             put_turn(b, batch_query(b, e, e->n_shots == 0), &e->queries[q], &at);
-            if (mode != LCL_ENCODE_PROMPT) put_answer(b, PART_ANSWER_HEAD, way, weight, &at);
+            if (mode != LCL_ENCODE_PROMPT)
+                put_answer(b, &b->part[e->policy][PART_ANSWER_HEAD], label, weight, &at);
             struct lcl_branch name = {b->n_episodes, q, way};
             if (single)
                 put_run(b, begin, begin, begin, name);

@@ -27,11 +27,12 @@ enum batch_part_name {
 struct lcl_batch_builder {
     const struct lcl_tokenizer *tokenizer;
     int64_t tokens_per_image;
-    struct batch_part part[PART_COUNT];
+    struct batch_part part[LCL_POLICY_COUNT][PART_COUNT]; /* text NULL: no words for this policy */
     struct batch_part *question; /* [n_questions, 2] for PART_QUERY_FIRST and PART_QUERY */
     int n_questions;
-    struct lcl_ids label; /* of the episode at hand, end to end */
-    int64_t label_at[LCL_MAX_WAYS + 1];
+    struct lcl_ids label; /* what the answers of the episode at hand say, end to end */
+    int64_t *label_at;    /* [ways + 1], or [shots and queries + 1] of an episode with `said` */
+    int64_t cap_labels;
 
     struct lcl_batch batch;
     struct lcl_branch *branches;
@@ -41,6 +42,8 @@ struct lcl_batch_builder {
     int32_t n_episodes, n_groups;
 };
 
+/* Whether the template has words for a policy; LCL_CONFIG says what to add. */
+LCL_CHECKED lcl_status batch_check_words(const struct lcl_batch_builder *b, enum lcl_policy policy);
 /* The piece that asks an episode's question, right after the system line or not. */
 const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
                                      bool first);

@@ -4,12 +4,15 @@
 #include <string.h>
 
 #include "data/batch_internal.h"
+#include "data/policy.h"
 
 void lcl_episode_free(struct lcl_episode *e)
 {
     free(e->shots);
     free(e->queries);
+    free(e->said);
     e->shots = e->queries = NULL;
+    e->said = NULL;
     e->n_shots = e->n_queries = 0;
 }
 
@@ -98,29 +101,33 @@ static lcl_status text_add(struct text *t, const char *s)
     return LCL_OK;
 }
 
-static lcl_status text_turn(struct text *t, const struct lcl_batch_builder *b,
-                            const struct batch_part *turn, enum batch_part_name head,
-                            const char *label)
+static lcl_status text_turn(struct text *t, const struct batch_part *turn,
+                            const struct batch_part *head, const char *label)
 {
     LCL_TRY(text_add(t, turn->text));
-    LCL_TRY(text_add(t, b->part[head].text));
+    LCL_TRY(text_add(t, head[0].text));
+    if (!head[1].text) return LCL_OK;
     LCL_TRY(text_add(t, label));
-    return text_add(t, b->part[head + 1].text);
+    return text_add(t, head[1].text);
 }
 
 lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
                             char **text)
 {
     struct text t = {0};
+    const struct batch_part *part = b->part[e->policy];
     lcl_status status;
     *text = NULL;
-    LCL_TRY_GOTO(text_add(&t, b->part[PART_SYSTEM].text));
+    LCL_TRY(batch_check_words(b, e->policy));
+    LCL_TRY_GOTO(text_add(&t, part[PART_SYSTEM].text));
     for (int i = 0; i < e->n_shots; i++)
-        LCL_TRY_GOTO(text_turn(&t, b, &b->part[i ? PART_SUPPORT : PART_SUPPORT_FIRST],
-                               PART_SHOT_HEAD, e->label[lcl_episode_shown(e, i)]));
+        LCL_TRY_GOTO(text_turn(&t, &part[i ? PART_SUPPORT : PART_SUPPORT_FIRST],
+                               &part[PART_SHOT_HEAD],
+                               e->said ? e->said[i] : e->label[lcl_episode_shown(e, i)]));
     for (int q = 0; q < e->n_queries; q++)
-        LCL_TRY_GOTO(text_turn(&t, b, batch_query(b, e, e->n_shots == 0 && q == 0),
-                               PART_ANSWER_HEAD, e->label[e->queries[q].way]));
+        LCL_TRY_GOTO(text_turn(&t, batch_query(b, e, e->n_shots == 0 && q == 0),
+                               &part[PART_ANSWER_HEAD],
+                               e->said ? e->said[e->n_shots + q] : e->label[e->queries[q].way]));
     *text = t.s;
     t.s = NULL;
 out:
@@ -190,6 +197,23 @@ static json_t *label_list(const struct lcl_episode *e, bool made_up)
     return list;
 }
 
+/* The strategy by which it was drawn, and what stands at {label} in each answer. */
+static lcl_status add_said(json_t *row, const struct lcl_config *c, const struct lcl_episode *e)
+{
+    static const enum lcl_strategy of[] = {
+        [LCL_POLICY_REF] = LCL_REF, [LCL_POLICY_JIGSAW] = LCL_JIGSAW};
+    bool labels = c->data_strategy <= LCL_NWAY; /* mix and ref_or_weight: those of 2-way */
+    enum lcl_strategy link = labels ? (enum lcl_strategy)c->data_strategy : LCL_2WAY;
+    enum lcl_strategy strategy = e->policy == LCL_POLICY_LINK ? link : of[e->policy];
+    json_object_set_new(row, "strategy", json_string(lcl_strategy_name(strategy)));
+    if (!e->said) return LCL_OK;
+    json_t *said = json_array();
+    for (int i = 0; i < e->n_shots + e->n_queries; i++)
+        json_array_append_new(said, json_string(e->said[i]));
+    json_object_set_new(row, "said", said);
+    return LCL_OK;
+}
+
 /* One query: true or false; several: a list. */
 static json_t *sides(const struct lcl_episode *e)
 {
@@ -242,6 +266,7 @@ lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sample
     json_object_set_new(row, "neighbor_rank",
                         e->neighbor_rank ? json_integer(e->neighbor_rank) : json_null());
     json_object_set_new(row, "query_is_positive", sides(e));
+    LCL_TRY_GOTO(add_said(row, s->config, e));
     json_object_set_new(row, "query_in_support", json_boolean(lcl_episode_coincides(e)));
     json_object_set_new(row, "text", json_string(text));
     if (place->with_tokens) add_tokens(row, lcl_batch_builder_get(b));

@@ -13,15 +13,20 @@
 
 enum { LCL_MAX_WAYS = 64, LCL_LABEL_BYTES = 128 };
 
+/* What an episode asks for: a label, the names of pictures of one class, the places of tiles. */
+enum lcl_policy { LCL_POLICY_LINK, LCL_POLICY_REF, LCL_POLICY_JIGSAW, LCL_POLICY_COUNT };
+
 struct lcl_shot {
     int32_t way;   /* index into classes / labels of the episode */
     int64_t image; /* picture number in the pack, or -1 - i for pictures from elsewhere */
-    int32_t view;  /* augmented view; training draws one for each shot and query */
+    int32_t view;  /* augmented view; training draws one for each shot and query. Or a tile, or the
+                      whole that tiles make (jigsaw.h) */
     int32_t wrong; /* of a shot: its label is that of way (way + wrong) % n_ways; 0: its own */
 };
 
 struct lcl_episode {
     uint64_t sample;
+    enum lcl_policy policy;
     int n_ways;
     int32_t class_id[LCL_MAX_WAYS]; /* class numbers in the pack; [0] is the positive class */
     char label[LCL_MAX_WAYS][LCL_LABEL_BYTES];
@@ -32,6 +37,8 @@ struct lcl_episode {
     int n_shots, n_queries;
     struct lcl_shot *shots;   /* [n_shots] in order of appearance; malloc'd by the drawer */
     struct lcl_shot *queries; /* [n_queries] */
+    char **said; /* [n_shots + n_queries], one malloc'd block: what stands at {label} in the answers
+                    of shots and queries; NULL: the labels of their ways */
 };
 void lcl_episode_free(struct lcl_episode *e);
 /* The way whose label shot i shows. */
@@ -97,6 +104,12 @@ void lcl_draw_label(struct lcl_rng *rng, int min_letters, int max_letters, char 
 
 /* ---- text and packing ---- */
 
+/* The turns of an episode of another policy, as those of lcl_template; support NULL: it has none.
+ */
+struct lcl_turns {
+    const char *support, *query, *shot_answer, *answer;
+};
+
 /* How an episode is written. Pieces hold "<image>" where a picture stands and "{label}" where its
  * label stands. */
 struct lcl_template {
@@ -111,6 +124,8 @@ struct lcl_template {
     const char *question;    /* of a loaded one: the fixed question, which `query` asks */
     int n_questions;
     const char *const *questions; /* [n_questions] queries that training draws from; else `query` */
+    struct lcl_turns ref, jigsaw; /* {label}: a name; names; a piece's number; places. A piece's
+                                     answer may lack it. */
     void *owner, *owned;          /* of a loaded one */
 };
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);

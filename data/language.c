@@ -27,7 +27,7 @@ struct lcl_language {
 static lcl_status mark_words(const struct lcl_language *l, uint8_t *is_word, int64_t vocab)
 {
     for (int i = 0; i < PART_COUNT; i++) {
-        const struct lcl_ids *ids = &l->words->part[i].ids;
+        const struct lcl_ids *ids = &l->words->part[LCL_POLICY_LINK][i].ids;
         for (int64_t k = 0; k < ids->n; k++)
             if (ids->v[k] < vocab) is_word[ids->v[k]] = 1;
     }
@@ -208,8 +208,9 @@ static void draw_links(const struct lcl_language *l, struct lcl_rng *rng, struct
                            k->label[w]);
             narrow(k->label[w], letters, n_letters);
         } while (is_taken(k, w));
-    const struct batch_part *turn = &l->words->part[PART_SUPPORT];
-    int64_t most = turn->ids.n - turn->image_at - 1 + l->words->part[PART_ANSWER_HEAD].ids.n;
+    const struct batch_part *turn = &l->words->part[LCL_POLICY_LINK][PART_SUPPORT];
+    int64_t most =
+        turn->ids.n - turn->image_at - 1 + l->words->part[LCL_POLICY_LINK][PART_ANSWER_HEAD].ids.n;
     if (most > c->language_recall_gap) most = c->language_recall_gap;
     k->gap = lcl_rng_below(rng, (uint32_t)most + 1);
 }
@@ -218,9 +219,9 @@ static void draw_links(const struct lcl_language *l, struct lcl_rng *rng, struct
 static lcl_status put_turn(struct lcl_language *l, enum batch_part_name name, struct links *k,
                            int way)
 {
-    const struct batch_part *turn = &l->words->part[name];
-    const struct lcl_ids *head = &l->words->part[PART_ANSWER_HEAD].ids;
-    const struct lcl_ids *tail = &l->words->part[PART_ANSWER_TAIL].ids;
+    const struct batch_part *turn = &l->words->part[LCL_POLICY_LINK][name];
+    const struct lcl_ids *head = &l->words->part[LCL_POLICY_LINK][PART_ANSWER_HEAD].ids;
+    const struct lcl_ids *tail = &l->words->part[LCL_POLICY_LINK][PART_ANSWER_TAIL].ids;
     int64_t of_head = k->gap < head->n ? k->gap : head->n, of_turn = k->gap - of_head;
     enum lcl_target known = k->seen[way] ? LCL_TARGET : LCL_NO_TARGET;
     LCL_TRY(put_all(l, turn->ids.v, turn->image_at, LCL_NO_TARGET));
@@ -241,7 +242,7 @@ static lcl_status put_turn(struct lcl_language *l, enum batch_part_name name, st
 /* Every key once or more in an order drawn, then one of them again. */
 static lcl_status draw_recall(struct lcl_language *l, struct lcl_rng *rng)
 {
-    const struct batch_part *system = &l->words->part[PART_SYSTEM];
+    const struct batch_part *system = &l->words->part[LCL_POLICY_LINK][PART_SYSTEM];
     struct links k = {0};
     draw_links(l, rng, &k);
     uint32_t room = (uint32_t)(l->config->language_recall_shots - k.n_ways);

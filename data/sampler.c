@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/policy.h"
 #include "data/sampler_check.h"
 
 enum {
@@ -421,6 +422,14 @@ static int64_t draw_shots(const struct lcl_sampler *s, struct lcl_rng *rng)
     return s->min_shots + low * s->shot_step;
 }
 
+/* ref: k of each class, k = LCL_REF_MIN_SHOTS..S equally likely. */
+static int64_t draw_ref_shots(const struct lcl_sampler *s, struct lcl_rng *rng)
+{
+    int64_t most = s->max_shots / s->ways;
+    uint32_t n = (uint32_t)(most - LCL_REF_MIN_SHOTS + 1);
+    return s->ways * (LCL_REF_MIN_SHOTS + lcl_rng_below(rng, n));
+}
+
 /* Zero-shot episodes ask for own names: nothing else could be known. */
 static void draw_kinds(const struct lcl_sampler *s, struct lcl_rng *rng, bool zero_shot,
                        const struct lcl_episode *e, enum lcl_label_kind *kind)
@@ -433,16 +442,17 @@ static void draw_kinds(const struct lcl_sampler *s, struct lcl_rng *rng, bool ze
     }
 }
 
-static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng, double progress,
-                                bool zero_shot, struct lcl_episode *e)
+/* Classes and pictures of an episode of labels or of reference names. */
+static lcl_status draw_support(const struct lcl_sampler *s, struct lcl_rng *rng, double progress,
+                               bool zero_shot, struct lcl_episode *e)
 {
     const struct lcl_config *c = s->config;
-    enum lcl_label_kind kind[LCL_MAX_WAYS];
     e->n_ways = (int)s->ways;
     e->class_id[0] = s->classes[lcl_rng_below(rng, (uint32_t)s->n_classes)];
     double repeat = c->data_repeat_query_start +
                     (c->data_repeat_query_end - c->data_repeat_query_start) * progress;
-    struct plan p = {.shots = draw_shots(s, rng),
+    bool ref = e->policy == LCL_POLICY_REF;
+    struct plan p = {.shots = ref ? draw_ref_shots(s, rng) : draw_shots(s, rng),
                      .queries = c->data_queries,
                      .repeat = repeat,
                      .views = c->data_augment_views,
@@ -452,7 +462,15 @@ static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng
     if (zero_shot) p.shots = 0;
     bool hard = lcl_rng_uniform(rng) < c->data_hard_fraction;
     LCL_TRY(draw_negatives(s, rng, hard, e, p.fixed));
-    LCL_TRY(draw_pictures(s, rng, &p, e));
+    return draw_pictures(s, rng, &p, e);
+}
+
+static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng, double progress,
+                                bool zero_shot, struct lcl_episode *e)
+{
+    enum lcl_label_kind kind[LCL_MAX_WAYS];
+    LCL_TRY(draw_support(s, rng, progress, zero_shot, e));
+    if (e->policy == LCL_POLICY_REF) return lcl_policy_name_shots(s->config, rng, e);
     draw_kinds(s, rng, zero_shot, e, kind);
     draw_labels(s, rng, kind, e);
     return LCL_OK;
@@ -461,15 +479,17 @@ static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng
 lcl_status lcl_sampler_draw(const struct lcl_sampler *s, uint32_t epoch, uint64_t sample,
                             double progress, struct lcl_episode *out)
 {
-    *out = (struct lcl_episode){.sample = sample};
     const struct lcl_config *c = s->config;
+    *out = (struct lcl_episode){.sample = sample, .policy = lcl_policy_of_sample(c, epoch, sample)};
+    bool link = out->policy == LCL_POLICY_LINK;
     uint64_t seed = (uint64_t)c->seed;
     struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_ZERO_SHOT, epoch, sample);
-    bool zero_shot = lcl_rng_uniform(&rng) < c->data_zero_shot_fraction;
+    bool zero_shot = link && lcl_rng_uniform(&rng) < c->data_zero_shot_fraction;
     rng = lcl_rng_stream(seed, LCL_RNG_EPISODE, epoch, sample);
     lcl_status status = draw_training(s, &rng, progress, zero_shot, out);
     rng = lcl_rng_stream(seed, LCL_RNG_FALSE_LABEL, epoch, sample);
-    if (status == LCL_OK) draw_wrong_labels(&rng, c->data_false_rate, c->data_false_position, out);
+    if (status == LCL_OK && link)
+        draw_wrong_labels(&rng, c->data_false_rate, c->data_false_position, out);
     rng = lcl_rng_stream(seed, LCL_RNG_QUESTION, epoch, sample);
     out->question = 1 + (lcl_rng_u32(&rng) >> 1);
     if (status != LCL_OK) lcl_episode_free(out);

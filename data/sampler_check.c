@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "data/policy.h"
 
 struct named_class {
     char label[LCL_LABEL_BYTES];
@@ -104,7 +105,8 @@ static lcl_status check_sizes(const struct lcl_sampler *s, int64_t shots, int64_
     return LCL_OK;
 }
 
-static lcl_status check_labels(const struct lcl_config *c, int64_t ways)
+/* Made-up labels of `ways` classes; of ref also those of `names` pictures of a class. */
+static lcl_status check_labels(const struct lcl_config *c, int64_t ways, int64_t names)
 {
     if (c->data_label_min_letters > c->data_label_max_letters)
         return LCL_FAIL(LCL_CONFIG,
@@ -117,7 +119,18 @@ static lcl_status check_labels(const struct lcl_config *c, int64_t ways)
         return LCL_FAIL(LCL_CONFIG, "%.0f labels of %lld..%lld letters are too few for %lld ways",
                         possible, (long long)c->data_label_min_letters,
                         (long long)c->data_label_max_letters, (long long)ways);
+    if (possible < 2.0 * (double)names)
+        return LCL_FAIL_HINT(LCL_CONFIG, "raise data.label_max_letters, or lower data.shots",
+                             "%.0f names of %lld..%lld letters are too few for %lld pictures of a "
+                             "class",
+                             possible, (long long)c->data_label_min_letters,
+                             (long long)c->data_label_max_letters, (long long)names);
     return LCL_OK;
+}
+
+static bool draws_names(const struct lcl_config *c)
+{
+    return c->data_strategy == LCL_REF || c->data_strategy == LCL_REF_OR_WEIGHT;
 }
 
 static lcl_status check_shots(struct lcl_sampler *s)
@@ -135,6 +148,13 @@ static lcl_status check_shots(struct lcl_sampler *s)
     if (s->min_shots > s->max_shots)
         return LCL_FAIL(LCL_CONFIG, "data.min_shots %lld is above the shots, %lld",
                         (long long)s->min_shots, (long long)s->max_shots);
+    if (draws_names(c) && s->max_shots / s->ways < LCL_REF_MIN_SHOTS)
+        return LCL_FAIL_HINT(
+            LCL_CONFIG, "raise data.shots",
+            "data.strategy: %s shows %d or more pictures of each class; data.shots "
+            "gives %lld in all",
+            lcl_strategy_name((enum lcl_strategy)c->data_strategy), LCL_REF_MIN_SHOTS,
+            (long long)s->max_shots);
     if (s->ways > 2 && s->max_shots < s->ways)
         return LCL_FAIL_HINT(LCL_CONFIG, "raise data.shots or lower data.ways",
                              "%lld ways need at least as many shots; data.shots gives %lld",
@@ -186,7 +206,7 @@ lcl_status lcl_sampler_check(struct lcl_sampler *s)
         return LCL_FAIL_HINT(LCL_CONFIG, "pack more classes, or set another --test-fraction",
                              "the %s split has %d classes; episodes need %lld", names[s->split],
                              (int)s->n_classes, (long long)least);
-    LCL_TRY(check_labels(c, s->ways));
+    LCL_TRY(check_labels(c, s->ways, draws_names(c) ? s->max_shots / s->ways : 0));
     LCL_TRY(group_names(s));
     LCL_TRY(check_neighbors(s));
     if (s->split == LCL_SPLIT_TRAIN && c->data_reading == LCL_READING_PAPER)

@@ -1,21 +1,52 @@
 /* How episodes are worded, and the tokenizer that goes with the words. */
 #include <string.h>
 
-#include "data/episode.h"
+#include "data/policy.h"
 
 enum { SMALL_VOCABULARY = 512 };
 
 #define SAID "there is \"{label}\" in the image."
 #define ANSWER " " SAID "</s>"
 
+#define PLAIN_REF "what is this image called? <image>"
+#define PLAIN_WHICH "which images are of the same kind? <image>"
+#define PLAIN_TILE "which piece is this? <image>"
+#define PLAIN_WHERE "where in the image is each piece? <image>"
 #define PLAIN_QUERY "USER: what is in the image? <image> ASSISTANT:"
 
 /* The words of the layouts that follow a public chat format (data/chat.c). */
 #define SYSTEM                                                                                  \
     "Each example shows a picture and says what is in it. Find what links the pictures to the " \
     "names, and use it to answer the final question."
-#define SHOT "Example: <image>\nWhat is in this picture?"
-#define QUESTION "Final question: <image>\nWhat is in this picture?"
+#define EXAMPLE(question) "Example: <image>\n" question
+#define FINAL(question) "Final question: <image>\n" question
+#define SHOT EXAMPLE("What is in this picture?")
+#define QUESTION FINAL("What is in this picture?")
+
+/* Of reference names and of jigsaws: what a shot and a query ask, and what is said. */
+#define REF_ASKS "What is this picture called?"
+#define REF_SAID "it is called \"{label}\"."
+#define REF_QUESTION "Which pictures of the examples show the same kind of thing as this one?"
+#define REF_FOUND "they are \"{label}\"."
+#define TILE_ASKS "Which piece of the puzzle is this?"
+#define TILE_SAID "it is piece \"{label}\"."
+#define PLACES_QUESTION "In which column and row of this picture is each piece?"
+#define PLACES_SAID "they are at \"{label}\"."
+
+/* The words of a format `turn` whose answers stand between `before` and `after`. */
+#define REF_WORDS(turn, asks, question, before, after)                         \
+    {                                                                          \
+        .support = turn(asks) before REF_SAID after, .query = turn(question),  \
+        .shot_answer = before REF_SAID after, .answer = before REF_FOUND after \
+    }
+#define JIGSAW_WORDS(turn, asks, question, before, after)                         \
+    {                                                                             \
+        .support = turn(asks) before TILE_SAID after, .query = turn(question),    \
+        .shot_answer = before TILE_SAID after, .answer = before PLACES_SAID after \
+    }
+#define POLICY_WORDS(turn, before, after)                                          \
+    .ref = REF_WORDS(turn, EXAMPLE(REF_ASKS), FINAL(REF_QUESTION), before, after), \
+    .jigsaw = JIGSAW_WORDS(turn, EXAMPLE(TILE_ASKS), FINAL(PLACES_QUESTION), before, after)
 
 /* Vicuna v1.1's roles and separators: a system line, "USER: ... ASSISTANT: ...</s>". */
 #define VICUNA(words) "USER: " words " ASSISTANT:"
@@ -35,6 +66,11 @@ enum { SMALL_VOCABULARY = 512 };
 /* A few tokens a turn, for a language model that learns the link itself on a small machine. */
 #define TERSE_QUERY "<image> is"
 #define TERSE_ANSWER " \"{label}\".</s>"
+#define TERSE_WORDS(asks)                                                                \
+    {                                                                                    \
+        .support = TERSE_QUERY TERSE_ANSWER, .query = asks, .shot_answer = TERSE_ANSWER, \
+        .answer = TERSE_ANSWER                                                           \
+    }
 
 static const struct lcl_template templates[] = {
     [LCL_LAYOUT_PLAIN] = {.system = "",
@@ -43,42 +79,50 @@ static const struct lcl_template templates[] = {
                           .support = PLAIN_QUERY ANSWER,
                           .query = PLAIN_QUERY,
                           .shot_answer = ANSWER,
-                          .answer = ANSWER},
+                          .answer = ANSWER,
+                          .ref = REF_WORDS(VICUNA, PLAIN_REF, PLAIN_WHICH, " ", "</s>"),
+                          .jigsaw = JIGSAW_WORDS(VICUNA, PLAIN_TILE, PLAIN_WHERE, " ", "</s>")},
     [LCL_LAYOUT_VICUNA] = {.system = SYSTEM,
                            .first = " ",
                            .next = "",
                            .support = VICUNA(SHOT) ANSWER,
                            .query = VICUNA(QUESTION),
                            .shot_answer = ANSWER,
-                           .answer = ANSWER},
+                           .answer = ANSWER,
+                           POLICY_WORDS(VICUNA, " ", "</s>")},
     [LCL_LAYOUT_TERSE] = {.system = "",
                           .first = "",
                           .next = "",
                           .support = TERSE_QUERY TERSE_ANSWER,
                           .query = TERSE_QUERY,
                           .shot_answer = TERSE_ANSWER,
-                          .answer = TERSE_ANSWER},
+                          .answer = TERSE_ANSWER,
+                          .ref = TERSE_WORDS("<image> like"),
+                          .jigsaw = TERSE_WORDS("<image> at")},
     [LCL_LAYOUT_LLAMA_2] = {.system = LLAMA_2_SYSTEM,
                             .first = "\n\n",
                             .next = LLAMA_2_NEXT,
                             .support = LLAMA_2(SHOT) LLAMA_2_ANSWER,
                             .query = LLAMA_2(QUESTION),
                             .shot_answer = LLAMA_2_ANSWER,
-                            .answer = LLAMA_2_ANSWER},
+                            .answer = LLAMA_2_ANSWER,
+                            POLICY_WORDS(LLAMA_2, " ", " </s>")},
     [LCL_LAYOUT_LLAMA_3] = {.system = LLAMA_3_SYSTEM,
                             .first = "",
                             .next = "",
                             .support = LLAMA_3(SHOT) SAID "</s>",
                             .query = LLAMA_3(QUESTION),
                             .shot_answer = SAID "</s>",
-                            .answer = SAID "</s>"},
+                            .answer = SAID "</s>",
+                            POLICY_WORDS(LLAMA_3, "", "</s>")},
     [LCL_LAYOUT_CHATML] = {.system = CHATML_SYSTEM,
                            .first = "",
                            .next = "\n",
                            .support = CHATML(SHOT) SAID "</s>",
                            .query = CHATML(QUESTION),
                            .shot_answer = SAID "</s>",
-                           .answer = SAID "</s>"},
+                           .answer = SAID "</s>",
+                           POLICY_WORDS(CHATML, "", "</s>")},
 };
 
 /* The turns as they follow the system line, an answer, and an answer once more. */
@@ -122,6 +166,24 @@ lcl_status lcl_template_for(const struct lcl_config *config, struct lcl_template
     return LCL_OK;
 }
 
+/* A small one that knows the words of the layout, and of the policies that are drawn. */
+static lcl_status train_tokenizer(const struct lcl_config *config, struct lcl_tokenizer **out)
+{
+    enum { MOST = 16 };
+    const struct lcl_template *t = lcl_template_get((enum lcl_layout)config->data_layout);
+    const struct lcl_turns *of_policy[] = {&t->ref, &t->jigsaw};
+    const char *const *own, *texts[MOST];
+    size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &own);
+    for (size_t i = 0; i < n; i++) texts[i] = own[i];
+    for (int i = 0; i < 2; i++) {
+        if (!lcl_policy_is_drawn(config, i ? LCL_POLICY_JIGSAW : LCL_POLICY_REF)) continue;
+        texts[n++] = of_policy[i]->support;
+        texts[n++] = of_policy[i]->query;
+        texts[n++] = of_policy[i]->answer;
+    }
+    return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);
+}
+
 lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
 {
     bool text = strstr(config->init_parts, "all") || strstr(config->init_parts, "text");
@@ -135,7 +197,5 @@ lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_
         lcl_template_free(&t);
         return status;
     }
-    const char *const *texts;
-    size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &texts);
-    return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);
+    return train_tokenizer(config, out);
 }

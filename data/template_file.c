@@ -1,12 +1,18 @@
 /* Templates of one's own in JSON: data.template. */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/fs.h"
 #include "data/episode.h"
 
-enum { MAX_FILE_BYTES = 4 << 20, MAX_TEXT_BYTES = 64 << 10, MAX_QUESTIONS = 4096 };
+enum {
+    MAX_FILE_BYTES = 4 << 20,
+    MAX_TEXT_BYTES = 64 << 10,
+    MAX_QUESTIONS = 4096,
+    TEXT_PATH = 1024
+};
 
 void lcl_template_free(struct lcl_template *t)
 {
@@ -81,6 +87,35 @@ static lcl_status word_questions(const json_t *root, const char *turn, const cha
     return LCL_OK;
 }
 
+static lcl_status check_ends(const char *path, const char *support, const char *shot_answer,
+                             const char *answer)
+{
+    size_t n = strlen(support), end = strlen(shot_answer);
+    if (n < end || strcmp(support + n - end, shot_answer) != 0)
+        return LCL_FAIL(LCL_FORMAT, "%s: \"support\" does not end with \"shot_answer\"", path);
+    n = strlen(answer);
+    if (n < 4 || strcmp(answer + n - 4, "</s>") != 0)
+        return LCL_FAIL(LCL_FORMAT, "%s: \"answer\" does not end with </s>", path);
+    return LCL_OK;
+}
+
+/* The turns of a policy, an object of that name; none where the file has none. */
+static lcl_status get_words(const char *path, const json_t *root, const char *name,
+                            bool silent_shots, struct lcl_turns *w)
+{
+    const json_t *o = json_object_get(root, name);
+    char where[TEXT_PATH];
+    if (!o) return LCL_OK;
+    snprintf(where, sizeof where, "%s: \"%s\"", path, name);
+    const char *shot = json_string_value(json_object_get(o, "shot_answer"));
+    int labels = silent_shots && shot && !strstr(shot, "{label}") ? 0 : 1;
+    LCL_TRY(get(where, o, "support", 1, labels, &w->support));
+    LCL_TRY(get(where, o, "query", 1, 0, &w->query));
+    LCL_TRY(get(where, o, "shot_answer", 0, labels, &w->shot_answer));
+    LCL_TRY(get(where, o, "answer", 0, 1, &w->answer));
+    return check_ends(where, w->support, w->shot_answer, w->answer);
+}
+
 static lcl_status read_root(const char *path, const json_t *root, struct lcl_template *t)
 {
     const char *turn, *fixed, *format = json_string_value(json_object_get(root, "format"));
@@ -97,12 +132,9 @@ static lcl_status read_root(const char *path, const json_t *root, struct lcl_tem
     LCL_TRY(get(path, root, "answer", 0, 1, &t->answer));
     if (times(turn, "{question}") != 1)
         return LCL_FAIL(LCL_FORMAT, "%s: \"query\" must say {question} once", path);
-    size_t n = strlen(t->support), end = strlen(t->shot_answer);
-    if (n < end || strcmp(t->support + n - end, t->shot_answer) != 0)
-        return LCL_FAIL(LCL_FORMAT, "%s: \"support\" does not end with \"shot_answer\"", path);
-    n = strlen(t->answer);
-    if (n < 4 || strcmp(t->answer + n - 4, "</s>") != 0)
-        return LCL_FAIL(LCL_FORMAT, "%s: \"answer\" does not end with </s>", path);
+    LCL_TRY(check_ends(path, t->support, t->shot_answer, t->answer));
+    LCL_TRY(get_words(path, root, "ref", false, &t->ref));
+    LCL_TRY(get_words(path, root, "jigsaw", true, &t->jigsaw));
     LCL_TRY(get_questions(path, root, t));
     t->turn = turn;
     t->question = fixed;

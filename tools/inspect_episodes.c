@@ -57,7 +57,9 @@ static lcl_status print_text(struct lcl_batch_builder *b, const struct lcl_sampl
 struct printer {
     const struct lcl_config *config;
     const struct inspect_request *r;
-    struct lcl_sampler sampler;
+    struct lcl_row_sources sources; /* which sample is drawn by which strategy */
+    struct lcl_mixture mixture;
+    struct lcl_samplers samplers;
     struct lcl_batch_builder *builder;
     bool with_tokens;
     int64_t n_printed, n_coinciding;
@@ -75,10 +77,11 @@ static lcl_status print_one(struct printer *p, int64_t n)
     struct lcl_episode e;
     char *line = NULL;
     if (lcl_lane_rank(c, place.lane, p->r->world) != p->r->rank) return LCL_OK;
-    LCL_TRY(
-        lcl_sampler_draw(&p->sampler, p->r->epoch, (uint64_t)n, progress < 1 ? progress : 1, &e));
-    lcl_status status = p->r->json ? lcl_episode_json(p->builder, &p->sampler, &e, &place, &line)
-                                   : print_text(p->builder, &p->sampler, &e);
+    const struct lcl_sampler *sampler =
+        lcl_samplers_of(&p->samplers, p->sources.n ? &p->mixture : NULL, (uint64_t)n);
+    LCL_TRY(lcl_sampler_draw(sampler, p->r->epoch, (uint64_t)n, progress < 1 ? progress : 1, &e));
+    lcl_status status = p->r->json ? lcl_episode_json(p->builder, sampler, &e, &place, &line)
+                                   : print_text(p->builder, sampler, &e);
     if (status == LCL_OK && line) puts(line);
     p->n_printed++;
     p->n_coinciding += lcl_episode_coincides(&e);
@@ -110,8 +113,10 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
     LCL_TRY_GOTO(lcl_tokenizer_for_config(config, &env.tokenizer));
     LCL_TRY_GOTO(tokens_per_image(config, env.tokenizer, &slots));
     LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &p.builder));
-    LCL_TRY_GOTO(lcl_sampler_init(&p.sampler, config, &env.pack,
-                                  env.has_neighbors ? &env.neighbors : NULL, LCL_SPLIT_TRAIN));
+    LCL_TRY_GOTO(lcl_row_sources_parse(&p.sources, config));
+    p.mixture = (struct lcl_mixture){.config = config, .sources = &p.sources, .epoch = r->epoch};
+    LCL_TRY_GOTO(lcl_samplers_open(&p.samplers, config, &env.pack,
+                                   env.has_neighbors ? &env.neighbors : NULL, &p.sources, false));
     int64_t first = r->from_step * lcl_step_samples(config);
     for (int64_t i = 0; i < r->n; i++) LCL_TRY_GOTO(print_one(&p, first + i));
     if (fflush(stdout) != 0) status = LCL_FAIL(LCL_IO, "cannot write to standard output");
@@ -120,7 +125,8 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
                      (long long)p.n_coinciding, (long long)p.n_printed,
                      100.0 * (double)p.n_coinciding / (double)p.n_printed);
 out:
-    lcl_sampler_free(&p.sampler);
+    lcl_samplers_close(&p.samplers);
+    lcl_row_sources_close(&p.sources);
     lcl_batch_builder_free(p.builder);
     lcl_env_close(&env);
     return status;

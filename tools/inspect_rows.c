@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "data/pack_rows.h"
+#include "data/policy.h"
 #include "train/mixture.h"
 
 /* Chat formats that follow the tokenizer's tokens need one; vicuna else. */
@@ -94,6 +95,18 @@ lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n,
     return status;
 }
 
+static void print_episode(const struct lcl_config *c, const struct lcl_mixture *m, int64_t sample,
+                          bool json)
+{
+    int named = lcl_mixture_strategy(m, (uint64_t)sample), own = c->data_strategy;
+    if (own == LCL_MIX) own = LCL_2WAY;
+    const char *word = lcl_strategy_name((enum lcl_strategy)(named >= 0 ? named : own));
+    if (json)
+        printf("{\"sample\":%lld,\"episode\":true,\"strategy\":\"%s\"}\n", (long long)sample, word);
+    else
+        printf("sample %lld: an episode, %s\n\n", (long long)sample, word);
+}
+
 lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n, bool json)
 {
     struct lcl_row_sources s;
@@ -110,8 +123,7 @@ lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n
         if (source >= 0)
             status = print_row(&s.source[source].pack, row, i, &rules, json);
         else
-            printf(json ? "{\"sample\":%lld,\"episode\":true}\n" : "sample %lld: an episode\n\n",
-                   (long long)i);
+            print_episode(c, &m, i, json);
     }
     lcl_mixture_close(&m);
     lcl_row_sources_close(&s);

@@ -13,6 +13,7 @@
 #include "core/h5.h"
 #include "core/log.h"
 #include "data/pack.h"
+#include "data/policy.h"
 #include "tools/cli.h"
 #include "tools/inspect_episodes.h"
 #include "tools/inspect_leaks.h"
@@ -265,15 +266,15 @@ static lcl_status pick_stage(const struct lcl_run_config *run, const char *name,
 static lcl_status describe_config(const struct lcl_run_config *run, json_t *out)
 {
     static const char *const tasks[] = {"link-context", "vision", "language"};
-    static const char *const strategies[] = {"2-way", "2-way-random", "2-way-weight", "n-way",
-                                             "mix"};
     json_t *stages = json_array();
     for (int i = 0; i < run->n_stages; i++) {
         const struct lcl_config *c = &run->stages[i];
         json_t *row = json_pack("{s:s, s:s, s:I}", "name", *c->stage_name ? c->stage_name : "-",
                                 "task", tasks[c->task], "max_steps", (json_int_t)c->max_steps);
         if (c->task == LCL_TASK_LINK_CONTEXT)
-            json_object_set_new(row, "strategy", json_string(strategies[c->data_strategy]));
+            json_object_set_new(
+                row, "strategy",
+                json_string(lcl_strategy_name((enum lcl_strategy)c->data_strategy)));
         json_array_append_new(stages, row);
     }
     json_object_set_new(out, "kind", json_string("config"));

@@ -33,16 +33,16 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
         LCL_TRY(lcl_mixture_open(&s->mixture, c, &e->sources, epoch));
         s->has_mixture = true;
     }
-    LCL_TRY(lcl_sampler_init_capped(&s->sampler, c, &e->pack,
-                                    e->has_neighbors ? &e->neighbors : NULL, LCL_SPLIT_TRAIN));
-    s->has_sampler = true;
+    LCL_TRY(lcl_samplers_open(&s->samplers, c, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
+                              &e->sources, true));
+    s->has_samplers = true;
     return LCL_OK;
 }
 
 void lcl_source_close(struct lcl_source *s)
 {
     if (s->has_mixture) lcl_mixture_close(&s->mixture);
-    if (s->has_sampler) lcl_sampler_free(&s->sampler);
+    if (s->has_samplers) lcl_samplers_close(&s->samplers);
     lcl_language_free(s->language);
     free(s->order);
     *s = (struct lcl_source){0};
@@ -124,7 +124,9 @@ static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source 
                                  double progress)
 {
     struct lcl_episode episode = {0};
-    LCL_TRY(lcl_sampler_draw(&s->sampler, s->epoch, sample, progress, &episode));
+    const struct lcl_mixture *mixture = s->has_mixture ? &s->mixture : NULL;
+    LCL_TRY(lcl_sampler_draw(lcl_samplers_of(&s->samplers, mixture, sample), s->epoch, sample,
+                             progress, &episode));
     lcl_status status = lcl_batch_append_episode(lane->builder, &episode, LCL_ENCODE_TRAIN,
                                                  (enum lcl_supervise)s->config->data_supervise,
                                                  NULL, s->config->model_max_length);

@@ -13,9 +13,9 @@
 struct lcl_source {
     struct lcl_env *env;
     const struct lcl_config *config;
-    uint32_t epoch;             /* keys the streams: the stage's number */
-    struct lcl_sampler sampler; /* link-context */
-    bool has_sampler;
+    uint32_t epoch;               /* keys the streams: the stage's number */
+    struct lcl_samplers samplers; /* link-context */
+    bool has_samplers;
     struct lcl_mixture mixture; /* link-context with data.sources */
     bool has_mixture;
     struct lcl_conversation_rules rules;

@@ -506,8 +506,7 @@ static lcl_status check_stages(const struct loop *l)
                                  "what training would draw",
                                  "data.images: none leaves no pictures to train on");
         if (c->task != LCL_TASK_LINK_CONTEXT) continue;
-        LCL_TRY(lcl_sampler_init_capped(&sampler, c, &l->env.pack, neighbors, LCL_SPLIT_TRAIN));
-        lcl_sampler_free(&sampler);
+        LCL_TRY(lcl_samplers_check(c, &l->env.pack, neighbors));
         if (c->eval_steps == 0) continue;
         LCL_TRY(lcl_sampler_init_capped(&sampler, &eval, &l->env.pack, neighbors,
                                         (enum lcl_split)c->eval_split));

@@ -1,15 +1,16 @@
-/* Row packs of data.sources, and which source each sample of a stage comes from: a function of
- * (config, packs, stage, sample) alone. */
+/* Row packs and strategies of data.sources, and which source each sample of a stage comes from: a
+ * function of (config, packs, stage, sample) alone. */
 #ifndef LCL_TRAIN_MIXTURE_H
 #define LCL_TRAIN_MIXTURE_H
 
 #include "core/config.h"
-#include "data/pack.h"
+#include "data/episode.h"
 
 enum { LCL_MOST_SOURCES = 32 };
 
 struct lcl_row_source {
-    bool episodes; /* the word "episodes": link-context episodes instead of a pack */
+    bool episodes; /* the word "episodes", or a strategy's: episodes instead of a pack */
+    int strategy;  /* of episodes: an lcl_strategy; -1: data.strategy's */
     struct lcl_pack pack;
     double weight;
     int64_t first_picture; /* its pictures' numbers begin here: behind those of the packs before */
@@ -24,6 +25,8 @@ struct lcl_row_sources {
 /* LCL_CONFIG names the entry and what was wanted. first_picture: of the first pack. */
 LCL_CHECKED lcl_status lcl_row_sources_open(struct lcl_row_sources *s, const struct lcl_config *c,
                                             int64_t first_picture);
+/* Their words and weights alone, no pack opened: enough for lcl_mixture_strategy. */
+LCL_CHECKED lcl_status lcl_row_sources_parse(struct lcl_row_sources *s, const struct lcl_config *c);
 void lcl_row_sources_close(struct lcl_row_sources *s);
 
 /* Draws of a stage. Samples are best asked for in ascending order: how often a source came before
@@ -43,7 +46,29 @@ void lcl_mixture_close(struct lcl_mixture *m);
 /* *source: index of the source, -1 for an episode; *row: of its pack. Rows come in shuffled passes,
  * each once a pass. */
 void lcl_mixture_draw(struct lcl_mixture *m, uint64_t sample, int *source, int64_t *row);
+/* By which strategy (an lcl_strategy; -1: data.strategy's) a sample's episode is drawn; -1 also for
+ * a row's sample. */
+int lcl_mixture_strategy(const struct lcl_mixture *m, uint64_t sample);
 /* A row in place of one that is left out, for the attempt-th time. */
 int64_t lcl_mixture_redraw(const struct lcl_mixture *m, uint64_t sample, int source, int attempt);
+
+/* Samplers of a stage's training episodes: of data.strategy, and of each strategy that data.sources
+ * names, whose config differs by that word alone. */
+struct lcl_samplers {
+    struct lcl_sampler own;
+    struct lcl_named_sampler *named[LCL_JIGSAW + 1]; /* NULL: not named */
+};
+/* capped as lcl_sampler_init_capped. All are kept in one place: s must not move. */
+LCL_CHECKED lcl_status lcl_samplers_open(struct lcl_samplers *s, const struct lcl_config *c,
+                                         const struct lcl_pack *pack,
+                                         const struct lcl_neighbors *neighbors,
+                                         const struct lcl_row_sources *sources, bool capped);
+void lcl_samplers_close(struct lcl_samplers *s);
+/* Whether they would open, capped: what a stage would refuse, before the run. */
+LCL_CHECKED lcl_status lcl_samplers_check(const struct lcl_config *c, const struct lcl_pack *pack,
+                                          const struct lcl_neighbors *neighbors);
+/* That of a sample's episode; m NULL: there is no mixture. */
+const struct lcl_sampler *lcl_samplers_of(const struct lcl_samplers *s, const struct lcl_mixture *m,
+                                          uint64_t sample);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "data/policy.h"
 #include "train/rates.h"
 #include "train/step.h"
 
@@ -76,8 +77,8 @@ static void longest_episode(const struct lcl_config *c, int64_t shots, int64_t w
     for (int64_t i = 0; i < queries; i++) e->queries[i] = (struct lcl_shot){.image = shots + i};
 }
 
-static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, int64_t shots,
-                              int64_t ways, int64_t queries, int64_t episodes,
+static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, enum lcl_policy policy,
+                              int64_t shots, int64_t ways, int64_t queries, int64_t episodes,
                               enum lcl_encode_mode mode, struct sample *s)
 {
     struct lcl_batch_builder *builder = NULL;
@@ -94,6 +95,7 @@ static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, int
     LCL_TRY_GOTO(
         lcl_batch_builder_for(c, e->tokenizer, lcl_tokens_per_image(&e->model.config), &builder));
     longest_episode(c, shots, ways, queries, episode);
+    LCL_TRY_GOTO(lcl_policy_say_most(c, policy, episode));
     for (int64_t i = 0; i < episodes; i++) {
         LCL_TRY_GOTO(lcl_batch_append_episode(builder, episode, mode,
                                               (enum lcl_supervise)c->data_supervise, NULL,
@@ -127,7 +129,10 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
     }
     int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
     int64_t shots = lcl_config_most_shots(c);
-    return bound_batch(e, c, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
+    enum lcl_policy policy = c->data_strategy == LCL_REF || c->data_strategy == LCL_REF_OR_WEIGHT
+                                 ? LCL_POLICY_REF /* the longer one */
+                                 : LCL_POLICY_LINK;
+    return bound_batch(e, c, policy, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
 }
 
 bool lcl_plan_caches_features(const struct lcl_config *c)
@@ -152,8 +157,9 @@ static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c,
     for (int i = 0; i < c->eval_shots.n; i++)
         if (c->eval_shots.v[i] > shots) shots = c->eval_shots.v[i];
     struct sample scored = {0}, asked = {0};
-    LCL_TRY(bound_batch(e, c, shots, 2, 1, episodes, LCL_ENCODE_CANDIDATES, &scored));
-    LCL_TRY(bound_batch(e, c, shots, 2, 1, episodes, LCL_ENCODE_PROMPT, &asked));
+    LCL_TRY(
+        bound_batch(e, c, LCL_POLICY_LINK, shots, 2, 1, episodes, LCL_ENCODE_CANDIDATES, &scored));
+    LCL_TRY(bound_batch(e, c, LCL_POLICY_LINK, shots, 2, 1, episodes, LCL_ENCODE_PROMPT, &asked));
     struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
     scored.most.with_vision = asked.most.with_vision = !cached;
     scored.most.with_text = asked.most.with_text = true;

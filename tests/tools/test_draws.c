@@ -84,6 +84,27 @@ static void test_ranks(void **state)
     free_lines(all, EPISODES);
 }
 
+/* What a line says of episodes of reference names. */
+static void test_names(void **state)
+{
+    (void)state;
+    char *line[EPISODES];
+    int n = draw("--episodes 20 --set data.strategy=ref_or_weight", line), refs = 0;
+    assert_int_equal(n, 20);
+    for (int i = 0; i < n; i++) {
+        bool ref = strstr(line[i], "\"strategy\":\"ref\"") != NULL;
+        assert_int_equal(strstr(line[i], "\"said\":[") != NULL, ref);
+        assert_int_equal(strstr(line[i], "\"strategy\":\"2-way\"") != NULL, !ref);
+        refs += ref;
+    }
+    assert_in_range(refs, 1, 19);
+    free_lines(line, n);
+    n = draw("--episodes 1 --set data.strategy=ref --set data.reading=official", line);
+    assert_non_null(strstr(line[0], "\",\"['"));
+    assert_non_null(strstr(line[0], "']._"));
+    free_lines(line, n);
+}
+
 static void test_refused_ranks(void **state)
 {
     (void)state;
@@ -167,6 +188,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_refused_ranks),
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_plans_of_the_paper),

@@ -27,9 +27,9 @@ static void packed_and_shown(void **state)
     json_decref(row);
     tiny_file("mix.yaml", "data.strategy: mix\n");
     PRINTS("inspect %s --rows 3 --set data.sources=%s", at("mix.yaml"), at("vqa.h5"));
-    says("sample 0: an episode\n");
+    says("sample 0: an episode, 2-way\n");
     says("sample 1: ");
-    says("sample 2: an episode\n");
+    says("sample 2: an episode, 2-way\n");
     PRINTS("inspect %s", at("vqa.h5"));
     says("rows               1\n");
 }

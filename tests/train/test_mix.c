@@ -160,6 +160,78 @@ static void sources_have_their_shares(void **state)
     lcl_row_sources_close(&s);
 }
 
+/* Strategies named in data.sources: in the half of episodes, or, official, among all. */
+static void strategies_have_their_shares(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_row_sources s;
+    struct lcl_mixture m;
+    int64_t row;
+    int source, refs = 0, rows = 0;
+    config(&c, "data.strategy=mix");
+    snprintf(c.data_sources, sizeof c.data_sources, "ref=1,%s=5,2-way=3", rows_pack("one.h5", 12));
+    ASSERT_OK(lcl_row_sources_open(&s, &c, 0));
+    ASSERT_OK(lcl_mixture_open(&m, &c, &s, 0));
+    for (uint64_t k = 0; k < 40000; k++) {
+        int strategy = lcl_mixture_strategy(&m, k);
+        lcl_mixture_draw(&m, k, &source, &row);
+        assert_int_equal(source, k % 2 ? 1 : -1);
+        if (k % 2)
+            assert_int_equal(strategy, -1);
+        else
+            assert_true(strategy == LCL_REF || strategy == LCL_2WAY);
+        refs += strategy == LCL_REF;
+    }
+    assert_true(abs(refs - 5000) < 4 * 61);
+    lcl_mixture_close(&m);
+    refs = 0;
+    c.data_reading = LCL_READING_OFFICIAL;
+    ASSERT_OK(lcl_mixture_open(&m, &c, &s, 0));
+    for (uint64_t k = 0; k < 90000; k++) {
+        lcl_mixture_draw(&m, k, &source, &row);
+        refs += lcl_mixture_strategy(&m, k) == LCL_REF;
+        rows += source == 1;
+    }
+    assert_true(abs(refs - 10000) < 4 * 94);
+    assert_true(abs(rows - 50000) < 4 * 149);
+    lcl_mixture_close(&m);
+    lcl_row_sources_close(&s);
+}
+
+/* Training on both: the lanes of a step hold what the draws say. */
+static void strategies_are_trained_on(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_features unread = {0};
+    struct lcl_source source;
+    struct lcl_lane lane;
+    int refs = 0;
+    config(&c, "data.strategy=mix data.shots=6 lanes=1 per_device_train_batch_size=2");
+    snprintf(c.data_sources, sizeof c.data_sources, "ref=1,%s,2-way=1", rows_pack("one.h5", 12));
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
+    ASSERT_OK(lcl_lane_create(&lane, &source));
+    for (int64_t step = 0; step < 100; step++) {
+        char *said;
+        ASSERT_OK(lcl_lane_fill(&lane, &source, step, 100, 0));
+        bool ref = lcl_mixture_strategy(&source.mixture, (uint64_t)(2 * step)) == LCL_REF;
+        ASSERT_OK(
+            lcl_tokenizer_decode(e.tokenizer, lane.batch->target_S, lane.batch->S, false, &said));
+        assert_int_equal(strchr(said, '_') != NULL, ref);
+        refs += ref;
+        free(said);
+    }
+    assert_in_range(refs, 25, 75);
+    lcl_lane_free(&lane);
+    lcl_source_close(&source);
+    lcl_env_close(&e);
+}
+
 /* An epoch holds no row twice, and the source that ends it was seen whole. */
 static void epochs_end_with_the_first_source(void **state)
 {
@@ -256,6 +328,14 @@ static void what_is_refused(void **state)
     c.data_strategy = LCL_MIX;
     snprintf(c.data_sources, sizeof c.data_sources, "episodes=1");
     ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "half of each batch");
+    snprintf(c.data_sources, sizeof c.data_sources, "ref=1");
+    ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "needs a pack of rows");
+    snprintf(c.data_sources, sizeof c.data_sources, "mix=1");
+    ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "cannot be a mix");
+    c.data_reading = LCL_READING_OFFICIAL;
+    snprintf(c.data_sources, sizeof c.data_sources, "%s", rows_pack("one.h5", 2));
+    ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "no strategy of episodes is named");
+    c.data_reading = LCL_READING_PAPER;
     c.data_sources[0] = '\0';
     ASSERT_FAILS(lcl_config_check(&c), LCL_CONFIG, "mix needs data.sources");
     snprintf(c.data_sources, sizeof c.data_sources, "a.h5");
@@ -268,6 +348,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(exactly_half_and_half),
                                        cmocka_unit_test(long_rows_give_way),
                                        cmocka_unit_test(sources_have_their_shares),
+                                       cmocka_unit_test(strategies_have_their_shares),
+                                       cmocka_unit_test(strategies_are_trained_on),
                                        cmocka_unit_test(epochs_end_with_the_first_source),
                                        cmocka_unit_test(a_draw_is_a_function_of_its_number),
                                        cmocka_unit_test(a_mix_goes_on),
