@@ -29,7 +29,8 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_ZERO_SHOT = 14,
                        LCL_RNG_NEIGHBORS = 15,
                        LCL_RNG_MIXTURE = 20,
-                       LCL_RNG_POLICY = 21
+                       LCL_RNG_POLICY = 21,
+                       LCL_RNG_JIGSAW = 22
 };
 
 struct lcl_rng {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/batch_internal.h"
+#include "data/jigsaw.h"
 #include "data/policy.h"
 
 void lcl_episode_free(struct lcl_episode *e)
@@ -137,9 +138,12 @@ out:
 
 bool lcl_episode_coincides(const struct lcl_episode *e)
 {
+    bool tiles = e->policy == LCL_POLICY_JIGSAW; /* all of one picture */
     for (int q = 0; q < e->n_queries; q++)
         for (int i = 0; i < e->n_shots; i++)
-            if (e->queries[q].image == e->shots[i].image) return true;
+            if (e->queries[q].image == e->shots[i].image &&
+                (!tiles || e->queries[q].view == e->shots[i].view))
+                return true;
     return false;
 }
 
@@ -197,8 +201,38 @@ static json_t *label_list(const struct lcl_episode *e, bool made_up)
     return list;
 }
 
+/* [column, row] of a cell. */
+static json_t *cell_of(int cell, int columns)
+{
+    return json_pack("[i, i]", cell % columns, cell / columns);
+}
+
+/* Columns and rows; where each piece is in the picture; and for each query where each stands there,
+ * null where it shows a piece alone. */
+static void add_tiles(json_t *row, const struct lcl_episode *e)
+{
+    struct lcl_jigsaw_grid g = lcl_jigsaw_grid(lcl_jigsaw_grid_of(e->shots[0].view));
+    json_t *tiles = json_array(), *places = json_array();
+    for (int i = 0; i < e->n_shots; i++)
+        json_array_append_new(tiles, cell_of(lcl_jigsaw_tile_of(e->shots[i].view), g.columns));
+    for (int q = 0; q < e->n_queries; q++) {
+        bool whole = lcl_jigsaw_tile_of(e->queries[q].view) < 0;
+        json_t *list = whole ? json_array() : json_null();
+        int place[LCL_JIGSAW_MOST_TILES];
+        lcl_jigsaw_places(e->queries[q].view, place);
+        for (int i = 0; whole && i < e->n_shots; i++) {
+            int tile = lcl_jigsaw_tile_of(e->shots[i].view);
+            json_array_append_new(list, cell_of(place[tile], g.columns));
+        }
+        json_array_append_new(places, list);
+    }
+    json_object_set_new(row, "grid", json_pack("[i, i]", g.columns, g.rows));
+    json_object_set_new(row, "tiles", tiles);
+    json_object_set_new(row, "places", places);
+}
+
 /* The strategy by which it was drawn, and what stands at {label} in each answer. */
-static lcl_status add_said(json_t *row, const struct lcl_config *c, const struct lcl_episode *e)
+static void add_said(json_t *row, const struct lcl_config *c, const struct lcl_episode *e)
 {
     static const enum lcl_strategy of[] = {
         [LCL_POLICY_REF] = LCL_REF, [LCL_POLICY_JIGSAW] = LCL_JIGSAW};
@@ -206,12 +240,12 @@ static lcl_status add_said(json_t *row, const struct lcl_config *c, const struct
     enum lcl_strategy link = labels ? (enum lcl_strategy)c->data_strategy : LCL_2WAY;
     enum lcl_strategy strategy = e->policy == LCL_POLICY_LINK ? link : of[e->policy];
     json_object_set_new(row, "strategy", json_string(lcl_strategy_name(strategy)));
-    if (!e->said) return LCL_OK;
+    if (!e->said) return;
     json_t *said = json_array();
     for (int i = 0; i < e->n_shots + e->n_queries; i++)
         json_array_append_new(said, json_string(e->said[i]));
     json_object_set_new(row, "said", said);
-    return LCL_OK;
+    if (e->policy == LCL_POLICY_JIGSAW) add_tiles(row, e);
 }
 
 /* One query: true or false; several: a list. */
@@ -266,7 +300,7 @@ lcl_status lcl_episode_json(struct lcl_batch_builder *b, const struct lcl_sample
     json_object_set_new(row, "neighbor_rank",
                         e->neighbor_rank ? json_integer(e->neighbor_rank) : json_null());
     json_object_set_new(row, "query_is_positive", sides(e));
-    LCL_TRY_GOTO(add_said(row, s->config, e));
+    add_said(row, s->config, e);
     json_object_set_new(row, "query_in_support", json_boolean(lcl_episode_coincides(e)));
     json_object_set_new(row, "text", json_string(text));
     if (place->with_tokens) add_tokens(row, lcl_batch_builder_get(b));

@@ -1,7 +1,10 @@
 #include "data/policy.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "data/jigsaw.h"
 
 static const char *const names[] = {
     [LCL_2WAY] = "2-way",
@@ -135,10 +138,130 @@ lcl_status lcl_policy_name_shots(const struct lcl_config *c, struct lcl_rng *rng
     }
     for (int i = 0; i < e->n_queries; i++) {
         e->said[e->n_shots + i] = to;
-        to = write_names(e, official, e->queries[i].way, to);
-        *to++ = '\0';
+        to = write_names(e, official, e->queries[i].way, to) + 1;
     }
     return LCL_OK;
+}
+
+/* ---- jigsaw ---- */
+
+/* "[3,2];", or "[3, 2], " */
+enum { PLACE_BYTES = 8, PIECE_BYTES = 4 };
+
+/* 4, 6, 9, 12 or 16 tiles, each equally likely, then which way they lie. */
+static int draw_grid(struct lcl_rng *rng)
+{
+    static const int first[] = {0, 1, 3, 4, 6}, ways[] = {1, 2, 1, 2, 1};
+    uint32_t k = lcl_rng_below(rng, 5);
+    return first[k] + (int)lcl_rng_below(rng, (uint32_t)ways[k]);
+}
+
+/* paper: "[0,1];[1,1]"; official: "[[0, 1], [1, 1]]", as Python prints a list. cell: of each piece
+ * in order of appearance, row * columns + column. */
+static char *write_cells(bool official, int columns, const int32_t *cell, int n, char *to)
+{
+    if (official) to = stpcpy(to, "[");
+    for (int i = 0; i < n; i++)
+        to += sprintf(to, official ? "%s[%d, %d]" : "%s[%d,%d]",
+                      i == 0     ? ""
+                      : official ? ", "
+                                 : ";",
+                      (int)cell[i] % columns, (int)cell[i] / columns);
+    return official ? stpcpy(to, "]") : to;
+}
+
+/* A query and what it is answered with. paper: the tiles put together in another order, and where
+ * each piece stands there. official: the last piece once more, and the cells of the grid in an
+ * order that nothing shows. */
+static char *ask_places(struct lcl_rng *rng, bool official, int grid, const struct lcl_episode *e,
+                        struct lcl_shot *query, char *to)
+{
+    int32_t cell[LCL_JIGSAW_MOST_TILES];
+    int place[LCL_JIGSAW_MOST_TILES];
+    *query = e->shots[e->n_shots - 1];
+    if (official) {
+        for (int i = 0; i < e->n_shots; i++) cell[i] = i;
+        lcl_rng_shuffle(rng, cell, e->n_shots);
+    } else {
+        query->view = lcl_jigsaw_whole(grid, lcl_rng_below(rng, LCL_JIGSAW_SHUFFLES));
+        lcl_jigsaw_places(query->view, place);
+        for (int i = 0; i < e->n_shots; i++) cell[i] = place[lcl_jigsaw_tile_of(e->shots[i].view)];
+    }
+    return write_cells(official, lcl_jigsaw_grid(grid).columns, cell, e->n_shots, to);
+}
+
+/* Room for an episode of n tiles; *text: where its answers go. */
+static lcl_status reserve_tiles(struct lcl_episode *e, int n, int n_queries, char **text)
+{
+    e->policy = LCL_POLICY_JIGSAW;
+    e->n_ways = 1;
+    e->n_shots = n;
+    e->n_queries = n_queries;
+    e->shots = malloc((size_t)n * sizeof *e->shots);
+    e->queries = malloc((size_t)n_queries * sizeof *e->queries);
+    if (!e->shots || !e->queries) return LCL_FAIL(LCL_MEMORY, "no memory for %d tiles", n);
+    return reserve(e, PIECE_BYTES, (size_t)n * PLACE_BYTES + 2, text);
+}
+
+lcl_status lcl_policy_draw_tiles(const struct lcl_sampler *s, struct lcl_rng *rng,
+                                 struct lcl_episode *e)
+{
+    const struct lcl_config *c = s->config;
+    const struct lcl_class *class;
+    int32_t order[LCL_JIGSAW_MOST_TILES];
+    char *to;
+    e->class_id[0] = s->classes[lcl_rng_below(rng, (uint32_t)s->n_classes)];
+    class = &s->pack->classes[e->class_id[0]];
+    if (class->n_images < 1)
+        return LCL_FAIL(LCL_CONFIG, "sample %llu: %s has no pictures",
+                        (unsigned long long)e->sample, class->id);
+    int64_t image = class->images[lcl_rng_below(rng, (uint32_t) class->n_images)];
+    int grid = draw_grid(rng), n = lcl_jigsaw_grid(grid).columns * lcl_jigsaw_grid(grid).rows;
+    LCL_TRY(reserve_tiles(e, n, (int)c->data_queries, &to));
+    lcl_label_of_name(class->name, e->label[0]);
+    for (int i = 0; i < n; i++) order[i] = i;
+    lcl_rng_shuffle(rng, order, n);
+    for (int i = 0; i < n; i++) {
+        e->shots[i] = (struct lcl_shot){.image = image, .view = lcl_jigsaw_tile(grid, order[i])};
+        e->said[i] = to;
+        to += sprintf(to, "%d", i + 1) + 1;
+    }
+    bool official = c->data_reading == LCL_READING_OFFICIAL;
+    for (int q = 0; q < e->n_queries; q++) {
+        e->said[n + q] = to;
+        to = ask_places(rng, official, grid, e, &e->queries[q], to) + 1;
+    }
+    return LCL_OK;
+}
+
+/* ---- plans ---- */
+
+static void longest_names(const struct lcl_config *c, struct lcl_episode *e, char *to)
+{
+    for (int i = 0; i < e->n_shots; i++) {
+        size_t n = (size_t)c->data_label_max_letters;
+        e->said[i] = to;
+        memset(to, 'q', n);
+        to[n] = '_';
+        to = stpcpy(to + n + 1, e->label[e->shots[i].way]) + 1;
+    }
+    for (int i = 0; i < e->n_queries; i++) {
+        e->said[e->n_shots + i] = to;
+        to = write_names(e, c->data_reading == LCL_READING_OFFICIAL, 0, to) + 1;
+    }
+}
+
+static void longest_places(const struct lcl_config *c, struct lcl_episode *e, char *to)
+{
+    static const int32_t cell[LCL_JIGSAW_MOST_TILES];
+    for (int i = 0; i < e->n_shots; i++) {
+        e->said[i] = to;
+        to = stpcpy(to, "16") + 1;
+    }
+    for (int i = 0; i < e->n_queries; i++) {
+        e->said[e->n_shots + i] = to;
+        to = write_cells(c->data_reading == LCL_READING_OFFICIAL, 4, cell, e->n_shots, to) + 1;
+    }
 }
 
 lcl_status lcl_policy_say_most(const struct lcl_config *c, enum lcl_policy policy,
@@ -148,18 +271,9 @@ lcl_status lcl_policy_say_most(const struct lcl_config *c, enum lcl_policy polic
     if (policy == LCL_POLICY_LINK) return LCL_OK;
     e->policy = policy;
     LCL_TRY(reserve(e, NAME_BYTES, names_bytes(e), &to));
-    for (int i = 0; i < e->n_shots; i++) {
-        size_t n = (size_t)c->data_label_max_letters;
-        const char *end = e->label[e->shots[i].way];
-        e->said[i] = to;
-        memset(to, 'q', n);
-        to[n] = '_';
-        to = stpcpy(to + n + 1, end) + 1;
-    }
-    for (int i = 0; i < e->n_queries; i++) {
-        e->said[e->n_shots + i] = to;
-        to = write_names(e, c->data_reading == LCL_READING_OFFICIAL, 0, to);
-        *to++ = '\0';
-    }
+    if (policy == LCL_POLICY_REF)
+        longest_names(c, e, to);
+    else
+        longest_places(c, e, to);
     return LCL_OK;
 }

@@ -21,6 +21,10 @@ enum { LCL_REF_MIN_SHOTS = 3 };
  * queries are answered with. Names are new in each episode; paper: each is unlike every other. */
 LCL_CHECKED lcl_status lcl_policy_name_shots(const struct lcl_config *c, struct lcl_rng *rng,
                                              struct lcl_episode *e);
+/* jigsaw: a picture of a train class, uniformly both, its grid, tiles in a drawn order, and for
+ * each query a whole of another order. classes: [n_classes] numbers in the pack. */
+LCL_CHECKED lcl_status lcl_policy_draw_tiles(const struct lcl_sampler *s, struct lcl_rng *rng,
+                                             struct lcl_episode *e);
 /* Fills a plan's episode of n_shots and n_queries, its ways named: what its answers say is as long
  * as it can be. Nothing for LCL_POLICY_LINK. */
 LCL_CHECKED lcl_status lcl_policy_say_most(const struct lcl_config *c, enum lcl_policy policy,

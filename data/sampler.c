@@ -469,6 +469,7 @@ static lcl_status draw_training(const struct lcl_sampler *s, struct lcl_rng *rng
                                 bool zero_shot, struct lcl_episode *e)
 {
     enum lcl_label_kind kind[LCL_MAX_WAYS];
+    if (e->policy == LCL_POLICY_JIGSAW) return lcl_policy_draw_tiles(s, rng, e);
     LCL_TRY(draw_support(s, rng, progress, zero_shot, e));
     if (e->policy == LCL_POLICY_REF) return lcl_policy_name_shots(s->config, rng, e);
     draw_kinds(s, rng, zero_shot, e, kind);

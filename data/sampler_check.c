@@ -166,7 +166,8 @@ static lcl_status check_shots(struct lcl_sampler *s)
 static lcl_status check_neighbors(struct lcl_sampler *s)
 {
     const struct lcl_neighbors *t = s->neighbors;
-    bool training = s->split == LCL_SPLIT_TRAIN && s->config->data_hard_fraction > 0;
+    bool training = s->split == LCL_SPLIT_TRAIN && s->config->data_hard_fraction > 0 &&
+                    s->config->data_strategy != LCL_JIGSAW;
     bool testing = s->split == LCL_SPLIT_TEST && s->config->eval_negatives != LCL_NEG_RANDOM;
     if (!t && (training || testing))
         return LCL_FAIL_HINT(LCL_CONFIG,
@@ -201,7 +202,8 @@ lcl_status lcl_sampler_check(struct lcl_sampler *s)
     const struct lcl_config *c = s->config;
     static const char *const names[] = {"train", "test"};
     LCL_TRY(check_shots(s));
-    int64_t least = s->split == LCL_SPLIT_TRAIN ? s->ways : 2;
+    bool tiles = s->split == LCL_SPLIT_TRAIN && c->data_strategy == LCL_JIGSAW;
+    int64_t least = tiles ? 1 : s->split == LCL_SPLIT_TRAIN ? s->ways : 2;
     if (s->n_classes < least)
         return LCL_FAIL_HINT(LCL_CONFIG, "pack more classes, or set another --test-fraction",
                              "the %s split has %d classes; episodes need %lld", names[s->split],
@@ -209,7 +211,7 @@ lcl_status lcl_sampler_check(struct lcl_sampler *s)
     LCL_TRY(check_labels(c, s->ways, draws_names(c) ? s->max_shots / s->ways : 0));
     LCL_TRY(group_names(s));
     LCL_TRY(check_neighbors(s));
-    if (s->split == LCL_SPLIT_TRAIN && c->data_reading == LCL_READING_PAPER)
+    if (s->split == LCL_SPLIT_TRAIN && c->data_reading == LCL_READING_PAPER && !tiles)
         LCL_TRY(check_sizes(s, s->max_shots, s->ways, c->data_queries, "data.shots"));
     if (s->split == (enum lcl_split)c->eval_split) {
         int64_t most = 0;

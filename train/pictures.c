@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "core/threads.h"
+#include "data/jigsaw.h"
 
 enum { READ_BATCH = 256 };
 
@@ -133,6 +134,9 @@ static void warp_plane(const struct lcl_pictures *p, int c, const float *in, con
     }
 }
 
+/* A tile or a jigsaw, which is cut from the picture in its own size. */
+static bool is_cut(const int32_t *view, int64_t i) { return view && lcl_jigsaw_is_view(view[i]); }
+
 struct read_ctx {
     struct lcl_pictures *p;
     const int64_t *image;
@@ -147,6 +151,7 @@ static lcl_status read_one(void *arg, int64_t i)
     int64_t P = plane(p);
     float *out = ctx->out + i * 3 * P;
     int64_t own = ctx->image[i];
+    if (is_cut(ctx->view, i)) return LCL_OK;
     const struct lcl_pictures *part = part_of(p, &own);
     if (part->bytes) {
         const uint8_t *bytes = part->bytes + own * 3 * P;
@@ -164,25 +169,36 @@ static lcl_status read_one(void *arg, int64_t i)
     return LCL_OK;
 }
 
-/* Those that are not kept in memory, pack by pack. */
-static lcl_status read_from_packs(struct lcl_pictures *p, const int64_t *image, int64_t n,
-                                  float *out)
+/* Those that are not kept in memory, and what is cut from pictures, pack by pack. */
+static lcl_status read_from_packs(struct lcl_pictures *p, const int64_t *image, const int32_t *view,
+                                  int64_t n, float *out)
 {
     int64_t *own = malloc((size_t)n * sizeof *own + 1), end;
     lcl_status status = own ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
     for (int64_t begin = 0; begin < n && status == LCL_OK; begin = end) {
+        bool cut = is_cut(view, begin);
+        float *to = out + begin * 3 * plane(p);
         own[begin] = image[begin];
         struct lcl_pictures *part = part_of(p, &own[begin]);
-        for (end = begin + 1; end < n; end++) {
+        for (end = begin + 1; end < n && is_cut(view, end) == cut; end++) {
             own[end] = image[end];
             if (part_of(p, &own[end]) != part) break;
         }
-        if (!part->bytes)
-            status = lcl_pack_read_pixels(part->pack, own + begin, end - begin, &p->preprocess,
-                                          out + begin * 3 * plane(p));
+        if (cut)
+            status = lcl_jigsaw_read_pixels(part->pack, own + begin, view + begin, end - begin,
+                                            &p->preprocess, to);
+        else if (!part->bytes)
+            status = lcl_pack_read_pixels(part->pack, own + begin, end - begin, &p->preprocess, to);
     }
     free(own);
     return status;
+}
+
+static bool any_cut(const int32_t *view, int64_t n)
+{
+    for (int64_t i = 0; view && i < n; i++)
+        if (lcl_jigsaw_is_view(view[i])) return true;
+    return false;
 }
 
 static bool all_kept(const struct lcl_pictures *p)
@@ -194,7 +210,7 @@ static bool all_kept(const struct lcl_pictures *p)
 lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image, const int32_t *view,
                              int64_t n, float *out)
 {
-    if (!all_kept(p)) LCL_TRY(read_from_packs(p, image, n, out));
+    if (!all_kept(p) || any_cut(view, n)) LCL_TRY(read_from_packs(p, image, view, n, out));
     struct read_ctx ctx = {p, image, view, out};
     return lcl_parallel(n, read_one, &ctx);
 }

@@ -30,7 +30,8 @@ LCL_CHECKED lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack
 LCL_CHECKED lcl_status lcl_pictures_add(struct lcl_pictures *p, struct lcl_pack *pack,
                                         const struct lcl_config *c);
 void lcl_pictures_close(struct lcl_pictures *p);
-/* out [n, 3, S, S]; view[i] 0: as it is; else augmented (flip, shift, jitter) by the stream (seed,
+/* out [n, 3, S, S]; view[i] 0: as it is; a tile or a jigsaw of it (data/jigsaw.h), decoded anew and
+ * cut before it is prepared; else augmented (flip, shift, jitter) by the stream (seed,
  * LCL_RNG_AUGMENT, view, image). Not to be called from a chunk of the pool. */
 LCL_CHECKED lcl_status lcl_pictures_read(struct lcl_pictures *p, const int64_t *image,
                                          const int32_t *view, int64_t n, float *out);

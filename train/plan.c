@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "data/jigsaw.h"
 #include "data/policy.h"
 #include "train/rates.h"
 #include "train/step.h"
@@ -129,15 +130,21 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
     }
     int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
     int64_t shots = lcl_config_most_shots(c);
-    enum lcl_policy policy = c->data_strategy == LCL_REF || c->data_strategy == LCL_REF_OR_WEIGHT
-                                 ? LCL_POLICY_REF /* the longer one */
-                                 : LCL_POLICY_LINK;
+    enum lcl_policy policy = LCL_POLICY_LINK;
+    if (c->data_strategy == LCL_REF || c->data_strategy == LCL_REF_OR_WEIGHT)
+        policy = LCL_POLICY_REF; /* the longer of the two */
+    if (c->data_strategy == LCL_JIGSAW) {
+        policy = LCL_POLICY_JIGSAW;
+        shots = LCL_JIGSAW_MOST_TILES;
+        ways = 1;
+    }
     return bound_batch(e, c, policy, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
 }
 
 bool lcl_plan_caches_features(const struct lcl_config *c)
 {
-    return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features;
+    return c->task == LCL_TASK_LINK_CONTEXT && c->freeze_vision_tower && c->cache_features &&
+           !lcl_policy_is_drawn(c, LCL_POLICY_JIGSAW); /* its pictures are too many to keep */
 }
 
 static void set_with(const struct lcl_config *c, struct lcl_pass_limits *l)

@@ -45,7 +45,7 @@ static void test_words_of_strategies(void **state)
     (void)state;
     struct lcl_config c;
     lcl_config_defaults(&c);
-    for (int i = 0; i <= LCL_REF_OR_WEIGHT; i++) {
+    for (int i = 0; i <= LCL_JIGSAW; i++) {
         const char *word = lcl_strategy_name((enum lcl_strategy)i);
         ASSERT_OK(lcl_config_set(&c, "data.strategy", word, "test"));
         assert_int_equal(c.data_strategy, i);

@@ -84,8 +84,8 @@ static void test_ranks(void **state)
     free_lines(all, EPISODES);
 }
 
-/* What a line says of episodes of reference names. */
-static void test_names(void **state)
+/* What a line says of reference names and of jigsaws. */
+static void test_policies(void **state)
 {
     (void)state;
     char *line[EPISODES];
@@ -102,6 +102,15 @@ static void test_names(void **state)
     n = draw("--episodes 1 --set data.strategy=ref --set data.reading=official", line);
     assert_non_null(strstr(line[0], "\",\"['"));
     assert_non_null(strstr(line[0], "']._"));
+    free_lines(line, n);
+    n = draw("--episodes 1 --set data.strategy=jigsaw", line);
+    assert_non_null(strstr(line[0], "\"strategy\":\"jigsaw\""));
+    assert_non_null(strstr(line[0], "\"places\":[[["));
+    assert_non_null(strstr(line[0], "\"query_in_support\":false"));
+    free_lines(line, n);
+    n = draw("--episodes 1 --set data.strategy=jigsaw --set data.reading=official", line);
+    assert_non_null(strstr(line[0], "\"places\":[null]"));
+    assert_non_null(strstr(line[0], "\"query_in_support\":true"));
     free_lines(line, n);
 }
 
@@ -188,7 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_policies),
         cmocka_unit_test(test_refused_ranks),
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_plans_of_the_paper),
