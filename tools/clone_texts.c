@@ -11,7 +11,22 @@
 #include "data/python_strings.h"
 
 enum { MAX_BYTES = 4 << 20, MAX_FILES = 20000, MAX_DEPTH = 12, TEXT_BYTES = 4096 };
-enum { SYSTEM, BEGIN, END, FINAL, SHOT, ANSWER, QUESTION, N_TEXTS };
+enum {
+    SYSTEM,
+    BEGIN,
+    END,
+    FINAL,
+    SHOT,
+    ANSWER,
+    QUESTION,
+    REF_SHOT,
+    REF_ANSWER,
+    REF_QUESTION,
+    TILE_SHOT,
+    PLACES_QUESTION,
+    PLACES_ANSWER,
+    N_TEXTS
+};
 
 /* A text is wanted that has all these words, and the longest or the shortest such. */
 static const struct wanted {
@@ -28,6 +43,16 @@ static const struct wanted {
     [QUESTION] = {"question of an evaluation",
                   {"previous", "what", "image", "<image>"},
                   .may_lack = true},
+    [REF_SHOT] = {"question of a named picture",
+                  {"tell me something", "<image>"},
+                  .may_lack = true},
+    [REF_ANSWER] = {"name of a picture", {"reference name", "image"}, .may_lack = true},
+    [REF_QUESTION] = {"question for names", {"same category", "<image>"}, .may_lack = true},
+    [TILE_SHOT] = {"question of a tile", {"a puzzle piece", "<image>"}, .may_lack = true},
+    [PLACES_QUESTION] = {"question for places",
+                         {"puzzle pieces", "coordinates", "<image>"},
+                         .may_lack = true},
+    [PLACES_ANSWER] = {"places", {"order is"}, .may_lack = true},
 };
 
 struct clone {
@@ -85,6 +110,7 @@ static void consider_answer(struct clone *c, const char *text, int line)
     if (!close || strchr(close, '{') || strlen(text) + 8 >= sizeof answer) return;
     snprintf(answer, sizeof answer, "%.*s{label}%s", (int)(open - text), text, close + 1);
     consider(c, ANSWER, answer, line);
+    consider(c, REF_ANSWER, answer, line);
 }
 
 static lcl_status take_literal(void *ctx, const char *text, int line)
@@ -94,10 +120,12 @@ static lcl_status take_literal(void *ctx, const char *text, int line)
     if (!strpbrk(text, "\n<"))
         consider(c, SYSTEM, text, line); /* a demo's page has the words too */
     consider_answer(c, text, line);
+    if (!strpbrk(text, "\n<{")) consider(c, PLACES_ANSWER, text, line);
     const char *image = strstr(text, "<image>");
     if (image && !strstr(image + 1, "<image>") && !strchr(text, '{')) {
-        consider(c, SHOT, text, line);
-        consider(c, QUESTION, text, line);
+        static const int asked[] = {SHOT,         QUESTION,  REF_SHOT,
+                                    REF_QUESTION, TILE_SHOT, PLACES_QUESTION};
+        for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) consider(c, asked[i], text, line);
     }
     return LCL_OK;
 }
@@ -199,6 +227,46 @@ static void without(char *text, const char *mark)
     text[n - skip] = '\0';
 }
 
+/* The turns of a policy: what a shot asks and says ("": nothing), what is asked last, and answered.
+ */
+static json_t *policy_json(struct clone *c, int shot, const char *said, int question,
+                           const char *answer)
+{
+    without(c->text[shot], c->text[BEGIN]);
+    char *shot_answer = lcl_strdupf(" %s%s%s</s>", said, *said ? " " : "", c->text[END]);
+    char *support = lcl_strdupf("USER: %s %s ASSISTANT:%s", c->text[BEGIN], c->text[shot],
+                                shot_answer ? shot_answer : "");
+    char *query = lcl_strdupf("%s:  USER: %s ASSISTANT:", c->text[FINAL], c->text[question]);
+    json_t *out = shot_answer && support && query
+                      ? json_pack("{s:s, s:s, s:s, s:s}", "support", support, "shot_answer",
+                                  shot_answer, "query", query, "answer", answer)
+                      : NULL;
+    free(shot_answer);
+    free(support);
+    free(query);
+    return out;
+}
+
+/* Those of reference names and jigsaws, where the clone has their texts. */
+static lcl_status add_policies(struct clone *c, json_t *root)
+{
+    const bool *found = c->found;
+    lcl_status status = LCL_OK;
+    if (found[REF_SHOT] && found[REF_ANSWER] && found[REF_QUESTION]) {
+        without(c->text[REF_ANSWER], c->text[END]);
+        json_t *ref = policy_json(c, REF_SHOT, c->text[REF_ANSWER], REF_QUESTION, " {label}</s>");
+        if (json_object_set_new(root, "ref", ref) != 0) status = LCL_MEMORY;
+    }
+    if (found[TILE_SHOT] && found[PLACES_QUESTION] && found[PLACES_ANSWER]) {
+        char *answer = lcl_strdupf(" %s{label}.</s>", c->text[PLACES_ANSWER]);
+        json_t *jigsaw = answer ? policy_json(c, TILE_SHOT, "", PLACES_QUESTION, answer) : NULL;
+        if (json_object_set_new(root, "jigsaw", jigsaw) != 0) status = LCL_MEMORY;
+        free(answer);
+    }
+    if (status == LCL_OK) return LCL_OK;
+    return LCL_FAIL(LCL_FORMAT, "no memory for a template, or a text that is not UTF-8");
+}
+
 /* Turns as the official code puts them together, in Vicuna v1.1's roles. */
 static lcl_status make_json(struct clone *c, char **json)
 {
@@ -217,6 +285,7 @@ static lcl_status make_json(struct clone *c, char **json)
                      "lcl-template-1", "system", c->text[SYSTEM], "first", " ", "next", "",
                      "support", support, "shot_answer", shot_answer, "query", query, "question",
                      question, "answer", answer, "questions", c->questions);
+    if (root) LCL_TRY_GOTO(add_policies(c, root));
     *json = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     status = *json ? LCL_OK : LCL_FAIL(LCL_FORMAT, "a text that was found is not UTF-8");
 out:

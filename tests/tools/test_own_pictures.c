@@ -384,6 +384,23 @@ static void an_hf_folder_prepares_its_pictures(void **state)
 #undef ASK
 }
 
+static void check_policies(const json_t *root)
+{
+    const json_t *ref = json_object_get(root, "ref"), *jigsaw = json_object_get(root, "jigsaw");
+    assert_string_equal(json_string_value(json_object_get(ref, "support")),
+                        "USER: [BEGIN EXAMPLE] Tell me something of it <image>. ASSISTANT: the "
+                        "reference name of this image: {label} [END EXAMPLE]</s>");
+    assert_string_equal(json_string_value(json_object_get(ref, "answer")), " {label}</s>");
+    assert_string_equal(json_string_value(json_object_get(jigsaw, "support")),
+                        "USER: [BEGIN EXAMPLE] <image> is a puzzle piece. ASSISTANT: [END "
+                        "EXAMPLE]</s>");
+    assert_string_equal(json_string_value(json_object_get(jigsaw, "query")),
+                        "[FINAL QUESTION]:  USER: The puzzle pieces have what coordinates here "
+                        "<image>? ASSISTANT:");
+    assert_string_equal(json_string_value(json_object_get(jigsaw, "answer")),
+                        " their order is: {label}.</s>");
+}
+
 /* A clone with texts of its own in the places where the official code keeps them. */
 static void templates_are_imported(void **state)
 {
@@ -392,7 +409,13 @@ static void templates_are_imported(void **state)
         "SYSTEM = ('Find the causal link in each example ' # and so on\n  'and say it.')\n"
         "begin = '[BEGIN EXAMPLE] ' + 'What is the image <image>?'\n"
         "answer = f'there is \"{name}\" in the image. [END EXAMPLE]'\n"
-        "last = '[FINAL QUESTION]' + ': '\n";
+        "last = '[FINAL QUESTION]' + ': '\n"
+        "tell = '[BEGIN EXAMPLE] Tell me something of it <image>.'\n"
+        "name = f'the reference name of this image: {name} [END EXAMPLE]'\n"
+        "names = 'Which are of the same category <image>?'\n"
+        "tile = '[BEGIN EXAMPLE] <image> is a puzzle piece.'\n"
+        "where = 'The puzzle pieces have what coordinates here <image>?'\n"
+        "order = 'their order is: ' + str(list)\n";
     static const char questions[] = "[\"So what is <image>?\", \"Now <image>?\"]";
     write_file("clone/other.json", "[\"no\"]", 6);
     assert_int_equal(lcl("%s", here("import templates --from DIR/clone --out DIR/t.json")), 1);
@@ -425,6 +448,7 @@ static void templates_are_imported(void **state)
                         "[FINAL QUESTION]:  USER: {question} ASSISTANT:");
     assert_string_equal(json_string_value(json_object_get(root, "answer")),
                         " there is \"{label}\" in the image.</s>");
+    check_policies(root);
     json_decref(root);
     free(made);
     assert_int_equal(
