@@ -60,7 +60,8 @@ enum lcl_layout {
     LCL_LAYOUT_TERSE,
     LCL_LAYOUT_LLAMA_2,
     LCL_LAYOUT_LLAMA_3,
-    LCL_LAYOUT_CHATML
+    LCL_LAYOUT_CHATML,
+    LCL_LAYOUT_OFFICIAL
 };
 enum lcl_chat {
     LCL_CHAT_AUTO,

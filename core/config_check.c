@@ -120,6 +120,9 @@ static lcl_status check_data(const struct lcl_config *c)
     CHECK(c->data_label_min_letters <= c->data_label_max_letters, "the paper draws 1 to 10 letters",
           "data.label_min_letters %lld is above data.label_max_letters %lld",
           LL(c->data_label_min_letters), LL(c->data_label_max_letters));
+    CHECK(c->data_layout != LCL_LAYOUT_OFFICIAL || c->data_template[0],
+          "lcl import templates --from CLONE makes the file",
+          "data.layout: official has its words in a file, data.template");
     bool own = strcmp(c->data_images, "pack") == 0, none = strcmp(c->data_images, "none") == 0;
     CHECK(!own || !c->data_table[0], "the folder that its paths begin in, or none",
           "data.table %.200s needs data.images", c->data_table);

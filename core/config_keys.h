@@ -124,7 +124,7 @@
     K(INT, "data.label_min_letters", data_label_min_letters, 1, 1, 64, "shortest made-up label") \
     K(INT, "data.label_max_letters", data_label_max_letters, 10, 1, 64, "longest made-up label") \
     E("data.supervise", data_supervise, "last", "last|repeats|all", "loss on the query's answer only, on every answer from each label's second appearance on, or on every answer") \
-    E("data.layout", data_layout, "plain", "plain|vicuna|terse|llama-2|llama-3|chatml", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone; other formats of chat.template") \
+    E("data.layout", data_layout, "plain", "plain|vicuna|terse|llama-2|llama-3|chatml|official", "text around pictures and labels: a question a turn; Vicuna's roles; the picture, is and the label alone; other formats of chat.template; official: data.template's texts, id for id as the official code tokenises them, turn by turn") \
     K(STR, "data.template", data_template, "", 0, 0, "file of texts in place of data.layout's: lcl import templates makes one, docs/formats.md has its form") \
     E("data.too_long", data_too_long, "refuse", "refuse|drop|shorten", "a conversation over model_max_length: an error; left out, and counted, another row in its place; shortened at its end, but never by a token of a picture") \
     E("data.duplicate_names", data_duplicate_names, "error", "error|allow", "two classes of one name: refuse, or never pair them") \

@@ -2,171 +2,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/fs.h"
 #include "data/batch_internal.h"
-#include "data/policy.h"
-
-/* ---- the template, once for each builder ---- */
-
-char *lcl_template_spell(const struct lcl_tokenizer *t, const char *text, size_t n)
-{
-    static const char *const marks[] = {"<image>", "</s>", "<s>"};
-    const char *spelled[3], *end = text + n;
-    int32_t id[] = {lcl_tokenizer_image(t), lcl_tokenizer_eos(t), lcl_tokenizer_bos(t)};
-    size_t most = 1;
-    for (int i = 0; i < 3; i++) {
-        spelled[i] = lcl_tokenizer_token(t, id[i]);
-        if (!spelled[i]) spelled[i] = marks[i];
-        size_t size = strlen(spelled[i]);
-        most = size > most ? size : most;
-    }
-    char *out = malloc(n * most + 1), *to = out;
-    while (out && text < end) {
-        int mark = 0;
-        while (mark < 3 && (strlen(marks[mark]) > (size_t)(end - text) ||
-                            memcmp(text, marks[mark], strlen(marks[mark])) != 0))
-            mark++;
-        if (mark < 3) {
-            to = stpcpy(to, spelled[mark]);
-            text += strlen(marks[mark]);
-        } else {
-            *to++ = *text++;
-        }
-    }
-    if (out) *to = 0;
-    return out;
-}
-
-/* prefix and the first n bytes of text, in a place of PARTs of that name. */
-static lcl_status compile(struct lcl_batch_builder *b, struct batch_part *p,
-                          enum batch_part_name name, const char *prefix, const char *text, size_t n,
-                          enum lcl_text_place place)
-{
-    struct lcl_ids ids = {0};
-    lcl_status status;
-    int32_t image = lcl_tokenizer_image(b->tokenizer);
-    int n_images = 0;
-    p->image_at = -1;
-    char *whole = lcl_strdupf("%s%.*s", prefix, (int)n, text);
-    if (whole) p->text = lcl_template_spell(b->tokenizer, whole, strlen(whole));
-    free(whole);
-    if (!p->text) return LCL_FAIL(LCL_MEMORY, "no memory for a template");
-    if (name == PART_SYSTEM)
-        LCL_TRY_GOTO(lcl_tokenizer_encode(b->tokenizer, p->text, true, &ids));
-    else
-        LCL_TRY_GOTO(lcl_tokenizer_encode_at(b->tokenizer, p->text, strlen(p->text), place, &ids));
-    for (int64_t i = 0; i < ids.n; i++) {
-        bool is_image = ids.v[i] == image;
-        if (is_image && n_images++ == 0) p->image_at = p->ids.n;
-        for (int64_t k = 0; k < (is_image ? b->tokens_per_image : 1); k++)
-            LCL_TRY_GOTO(lcl_ids_push(&p->ids, ids.v[i]));
-    }
-    bool is_head = name >= PART_SUPPORT_FIRST && name <= PART_QUERY;
-    if (n_images != (is_head ? 1 : 0) || (name != PART_SYSTEM && p->ids.n == 0))
-        status = LCL_FAIL(
-            LCL_FORMAT, "the tokenizer finds %d image tokens in \"%s\" of the template; wanted %d",
-            n_images, p->text, is_head ? 1 : 0);
-out:
-    lcl_ids_free(&ids);
-    return status;
-}
-
-static lcl_status compile_part(struct lcl_batch_builder *b, enum lcl_policy policy,
-                               enum batch_part_name name, const char *text, size_t n,
-                               enum lcl_text_place place)
-{
-    return compile(b, &b->part[policy][name], name, "", text, n, place);
-}
-
-/* A turn as it follows the system line, and as it follows an answer. */
-static lcl_status compile_turn(struct lcl_batch_builder *b, const struct lcl_template *t,
-                               enum batch_part_name first, const char *turn, size_t n,
-                               struct batch_part p[2])
-{
-    enum lcl_text_place place = *t->system ? LCL_TEXT_CONTINUED : LCL_TEXT_START;
-    LCL_TRY(compile(b, &p[0], first, t->first, turn, n, place));
-    return compile(b, &p[1], first + 1, t->next, turn, n, LCL_TEXT_NEW);
-}
-
-/* An answer without {label} says nothing of its own: its tail has no text. */
-static lcl_status compile_answer(struct lcl_batch_builder *b, enum lcl_policy policy,
-                                 enum batch_part_name head, const char *answer)
-{
-    const char *label = strstr(answer, "{label}"), *tail = label ? label + strlen("{label}") : "";
-    size_t n = label ? (size_t)(label - answer) : strlen(answer);
-    LCL_TRY(compile_part(b, policy, head, answer, n, LCL_TEXT_CONTINUED));
-    if (!label) return LCL_OK;
-    return compile_part(b, policy, head + 1, tail, strlen(tail), LCL_TEXT_CONTINUED);
-}
-
-static lcl_status compile_questions(struct lcl_batch_builder *b, const struct lcl_template *t)
-{
-    b->question = calloc(2 * (size_t)t->n_questions + 1, sizeof *b->question);
-    if (!b->question) return LCL_FAIL(LCL_MEMORY, "no memory for %d questions", t->n_questions);
-    b->n_questions = t->n_questions;
-    for (int i = 0; i < t->n_questions; i++)
-        LCL_TRY(compile_turn(b, t, PART_QUERY_FIRST, t->questions[i], strlen(t->questions[i]),
-                             &b->question[2 * i]));
-    return LCL_OK;
-}
-
-static lcl_status compile_words(struct lcl_batch_builder *b, const struct lcl_template *t,
-                                enum lcl_policy policy, const struct lcl_turns *w)
-{
-    size_t n_support = strlen(w->support) - strlen(w->shot_answer);
-    struct batch_part *part = b->part[policy];
-    LCL_TRY(compile_part(b, policy, PART_SYSTEM, t->system, strlen(t->system), LCL_TEXT_START));
-    LCL_TRY(
-        compile_turn(b, t, PART_SUPPORT_FIRST, w->support, n_support, &part[PART_SUPPORT_FIRST]));
-    LCL_TRY(
-        compile_turn(b, t, PART_QUERY_FIRST, w->query, strlen(w->query), &part[PART_QUERY_FIRST]));
-    LCL_TRY(compile_answer(b, policy, PART_SHOT_HEAD, w->shot_answer));
-    LCL_TRY(compile_answer(b, policy, PART_ANSWER_HEAD, w->answer));
-    const struct lcl_ids *end = &part[PART_ANSWER_TAIL].ids;
-    if (end->v[end->n - 1] != lcl_tokenizer_eos(b->tokenizer))
-        return LCL_FAIL(LCL_FORMAT, "the tokenizer does not read its end token in a text");
-    return LCL_OK;
-}
-
-/* config NULL: the words of labels alone. */
-static lcl_status compile_all(struct lcl_batch_builder *b, const struct lcl_template *t,
-                              const struct lcl_config *config)
-{
-    const struct lcl_turns link = {t->support, t->query, t->shot_answer, t->answer};
-    const struct lcl_turns *words[] = {&link, &t->ref, &t->jigsaw};
-    for (int i = 0; i < LCL_POLICY_COUNT; i++) {
-        enum lcl_policy policy = (enum lcl_policy)i;
-        bool used = i == LCL_POLICY_LINK || (config && lcl_policy_is_drawn(config, policy));
-        if (used && words[i]->support) LCL_TRY(compile_words(b, t, policy, words[i]));
-        if (used) LCL_TRY(batch_check_words(b, policy));
-    }
-    return compile_questions(b, t);
-}
-
-lcl_status batch_check_words(const struct lcl_batch_builder *b, enum lcl_policy policy)
-{
-    static const char *const key[] = {"label", "ref", "jigsaw"};
-    if (b->part[policy][PART_SYSTEM].text) return LCL_OK;
-    return LCL_FAIL_HINT(LCL_CONFIG,
-                         "add its \"support\", \"query\", \"shot_answer\" and \"answer\" to the "
-                         "file (docs/formats.md), or leave data.template out",
-                         "the template has no words for %s episodes: \"%s\" is missing",
-                         key[policy], key[policy]);
-}
-
-const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
-                                     bool first)
-{
-    if (e->question == 0 || b->n_questions == 0 || e->policy != LCL_POLICY_LINK)
-        return &b->part[e->policy][first ? PART_QUERY_FIRST : PART_QUERY];
-    return &b->question[2 * ((e->question - 1) % (uint32_t)b->n_questions) + !first];
-}
+#include "data/official.h"
 
 static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl_template *t,
                          const struct lcl_config *config, int64_t tokens_per_image,
                          struct lcl_batch_builder **out)
 {
     *out = NULL;
+    if (!config && t == NULL)
+        return LCL_FAIL_HINT(LCL_CONFIG, "lcl import templates makes one",
+                             "data.layout: official has words only in a file, data.template");
     if (lcl_tokenizer_image(tokenizer) < 0 || lcl_tokenizer_eos(tokenizer) < 0)
         return LCL_FAIL_HINT(LCL_FORMAT,
                              "add them to added_tokens of tokenizer.json, or name them in "
@@ -180,7 +26,9 @@ static lcl_status create(const struct lcl_tokenizer *tokenizer, const struct lcl
     if (!b) return LCL_FAIL(LCL_MEMORY, "no memory for a batch builder");
     b->tokenizer = tokenizer;
     b->tokens_per_image = tokens_per_image;
-    lcl_status status = compile_all(b, t, config);
+    lcl_status status = batch_compile(b, t, config);
+    if (status == LCL_OK && config && config->data_layout == LCL_LAYOUT_OFFICIAL)
+        status = lcl_official_create(t, tokenizer, tokens_per_image, &b->official);
     if (status == LCL_OK)
         *out = b;
     else
@@ -222,6 +70,12 @@ void lcl_batch_builder_free(struct lcl_batch_builder *b)
     free(b->question);
     lcl_ids_free(&b->label);
     free(b->label_at);
+    lcl_official_free(b->official);
+    for (int i = 0; i < 2; i++) {
+        lcl_ids_free(&b->turn[i]);
+        lcl_ids_free(&b->said[i]);
+        free(b->target[i]);
+    }
     free(b->batch.id_T);
     free(b->batch.position_T);
     free(b->batch.runs);
@@ -284,18 +138,12 @@ static bool rehash(struct lcl_batch_builder *b, int64_t n_images)
     return true;
 }
 
-/* What an append is going to add at most. */
-struct need {
-    int64_t T, runs, images, S;
-};
-
 static int64_t more(int64_t used, int64_t need, int64_t cap)
 {
     return used + need <= cap ? cap : 2 * (used + need) + 16;
 }
 
-/* All room an append needs, so that nothing after this can fail and leave half an episode. */
-static lcl_status reserve(struct lcl_batch_builder *b, struct need n)
+lcl_status batch_reserve(struct lcl_batch_builder *b, struct batch_need n)
 {
     struct lcl_batch *m = &b->batch;
     int64_t T = more(m->T, n.T, b->cap_T), runs = more(m->n_runs, n.runs, b->cap_runs);
@@ -512,29 +360,35 @@ static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e
     }
 }
 
+lcl_status batch_check_length(const struct lcl_episode *e, int64_t n, int64_t max_length)
+{
+    if (max_length == 0 || n <= max_length) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_RANGE,
+                         "raise model_max_length (0: no limit), or lower the shots or the tokens a "
+                         "picture",
+                         "sample %llu: an episode of %d shots is %lld tokens long, over "
+                         "model_max_length %lld",
+                         (unsigned long long)e->sample, e->n_shots, (long long)n,
+                         (long long)max_length);
+}
+
 lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lcl_episode *e,
                                     enum lcl_encode_mode mode, enum lcl_supervise supervise,
                                     const int32_t *labels, int64_t max_length)
 {
     int64_t context, branch;
     LCL_TRY(check_episode(b, e, mode, labels));
+    if (b->official) return batch_append_official(b, e, mode, supervise, labels, max_length);
     LCL_TRY(encode_labels(b, e));
     measure(b, e, mode, labels, &context, &branch);
-    if (max_length > 0 && context + branch > max_length)
-        return LCL_FAIL_HINT(LCL_RANGE,
-                             "raise model_max_length (0: no limit), or lower the shots or the "
-                             "tokens a picture",
-                             "sample %llu: an episode of %d shots is %lld tokens long, over "
-                             "model_max_length %lld",
-                             (unsigned long long)e->sample, e->n_shots,
-                             (long long)(context + branch), (long long)max_length);
+    LCL_TRY(batch_check_length(e, context + branch, max_length));
     bool candidates = mode == LCL_ENCODE_CANDIDATES, train = mode == LCL_ENCODE_TRAIN;
     int64_t n_branches = (int64_t)e->n_queries * (candidates ? e->n_ways : 1);
     int64_t tokens = context + n_branches * branch;
-    LCL_TRY(reserve(b, (struct need){.T = tokens,
-                                     .runs = n_branches + 1,
-                                     .images = e->n_shots + n_branches,
-                                     .S = tokens}));
+    LCL_TRY(batch_reserve(b, (struct batch_need){.T = tokens,
+                                                 .runs = n_branches + 1,
+                                                 .images = e->n_shots + n_branches,
+                                                 .S = tokens}));
     if (!train) supervise = LCL_SUPERVISE_LAST;
     bool single = train && e->n_queries == 1;
     float weight = train && supervise == LCL_SUPERVISE_LAST ? 1.0f / (float)e->n_queries : 1.0f;
@@ -564,12 +418,12 @@ lcl_status lcl_batch_append_episode(struct lcl_batch_builder *b, const struct lc
     return LCL_OK;
 }
 
-lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run *r)
+void batch_put_run(struct lcl_batch_builder *b, const struct batch_run *r, int32_t position,
+                   int64_t prefix_begin, int64_t prefix_end, struct lcl_branch branch)
 {
     struct lcl_batch *m = &b->batch;
-    int64_t begin = m->T, T = r->n + r->n_images * (b->tokens_per_image - 1), picture = 0;
-    int32_t mark = r->n_images ? lcl_tokenizer_image(b->tokenizer) : -1, position = 0;
-    LCL_TRY(reserve(b, (struct need){.T = T, .runs = 1, .images = r->n_images, .S = T}));
+    int64_t begin = m->T, picture = 0;
+    int32_t mark = r->n_images ? lcl_tokenizer_image(b->tokenizer) : -1;
     for (int64_t i = 0; i < r->n; i++) {
         if (r->ids[i] == mark) {
             put_slots(b, r->image[picture], r->view ? r->view[picture] : 0, m->T);
@@ -578,14 +432,23 @@ lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run 
         if (i > 0 && r->target && r->target[i] != LCL_NO_TARGET) {
             m->row_S[m->S] = (int32_t)(m->T - 1);
             m->target_S[m->S] = r->ids[i];
-            m->weight_S[m->S] = 1;
+            m->weight_S[m->S] = r->weight > 0 ? r->weight : 1;
             m->is_label_S[m->S++] = r->target[i] == LCL_TARGET_LABEL;
         }
         for (int64_t k = 0; k < (r->ids[i] == mark ? b->tokens_per_image : 1); k++)
             put_ids(b, &r->ids[i], 1, &position);
     }
+    bool alone = prefix_begin == prefix_end;
+    put_run(b, begin, alone ? begin : prefix_begin, alone ? begin : prefix_end, branch);
+}
+
+lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run *r)
+{
+    int64_t T = r->n + r->n_images * (b->tokens_per_image - 1);
+    LCL_TRY(
+        batch_reserve(b, (struct batch_need){.T = T, .runs = 1, .images = r->n_images, .S = T}));
     struct lcl_branch none = {-1, -1, -1};
-    put_run(b, begin, begin, begin, r->asks ? (struct lcl_branch){b->n_episodes++, 0, 0} : none);
+    batch_put_run(b, r, 0, 0, 0, r->asks ? (struct lcl_branch){b->n_episodes++, 0, 0} : none);
     b->n_groups++;
     return LCL_OK;
 }

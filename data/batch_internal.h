@@ -2,7 +2,7 @@
 #ifndef LCL_DATA_BATCH_INTERNAL_H
 #define LCL_DATA_BATCH_INTERNAL_H
 
-#include "data/episode.h"
+#include "data/official.h"
 
 /* A fixed piece of the template: its text, and its ids with the image token once for every feature
  * row. */
@@ -33,6 +33,11 @@ struct lcl_batch_builder {
     struct lcl_ids label; /* what the answers of the episode at hand say, end to end */
     int64_t *label_at;    /* [ways + 1], or [shots and queries + 1] of an episode with `said` */
     int64_t cap_labels;
+    struct lcl_official *official; /* of data.layout: official; else NULL */
+    struct lcl_ids turn[2],
+        said[2];        /* with it: ids of context and branch, and what is said there */
+    uint8_t *target[2]; /* of the same */
+    int64_t cap_target[2];
 
     struct lcl_batch batch;
     struct lcl_branch *branches;
@@ -56,8 +61,29 @@ struct batch_run {
     const int64_t *image; /* [n_images], as many as ids has image tokens; 0: none of them is one */
     const int32_t *view;  /* NULL: as they are */
     int64_t n_images;
-    bool asks; /* it is a branch of its own, to be continued */
+    bool asks;    /* it is a branch of its own, to be continued */
+    float weight; /* of its targets; 0: 1 each */
 };
+/* Words of the policies that config draws (NULL: of labels alone), into b->part and b->question. */
+LCL_CHECKED lcl_status batch_compile(struct lcl_batch_builder *b, const struct lcl_template *t,
+                                     const struct lcl_config *config);
+/* What an append is going to add at most. */
+struct batch_need {
+    int64_t T, runs, images, S;
+};
+/* All room an append needs, so that nothing after this can fail and leave half an episode. */
+LCL_CHECKED lcl_status batch_reserve(struct lcl_batch_builder *b, struct batch_need n);
+/* Writes a run behind a context's tokens [prefix_begin, prefix_end), or alone where these are
+ * equal; room is there. position: of its first token. */
+void batch_put_run(struct lcl_batch_builder *b, const struct batch_run *r, int32_t position,
+                   int64_t prefix_begin, int64_t prefix_end, struct lcl_branch branch);
+LCL_CHECKED lcl_status batch_check_length(const struct lcl_episode *e, int64_t n,
+                                          int64_t max_length);
+/* lcl_batch_append_episode in the official layout; the episode is checked. */
+LCL_CHECKED lcl_status batch_append_official(struct lcl_batch_builder *b,
+                                             const struct lcl_episode *e, enum lcl_encode_mode mode,
+                                             enum lcl_supervise supervise, const int32_t *labels,
+                                             int64_t max_length);
 LCL_CHECKED lcl_status batch_append_run(struct lcl_batch_builder *b, const struct batch_run *r);
 
 #endif

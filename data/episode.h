@@ -128,6 +128,7 @@ struct lcl_template {
                                      answer may lack it. */
     void *owner, *owned;          /* of a loaded one */
 };
+/* NULL: LCL_LAYOUT_OFFICIAL, whose words are data.template's. */
 const struct lcl_template *lcl_template_get(enum lcl_layout layout);
 /* A copy of text[0, n) in which <image>, <s> and </s> are spelled as the tokenizer, which has them,
  * spells them; malloc'd, NULL when memory ran out. */
@@ -144,11 +145,13 @@ void lcl_template_free(struct lcl_template *t);
  * strings. */
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts);
 
-/* The tokenizer that a config asks for: `tokenizer`, else tokenizer.json of init_from, else a small
- * one made from the words of the layout's texts (class names are spelled by letters, as made-up
- * labels are). */
+/* The tokenizer that a config asks for, with the image tokens of data.layout: official:
+ * `tokenizer`, else tokenizer.json of init_from, else a small one made from the words of the
+ * layout's texts (class names are spelled by letters, as made-up labels are). */
 LCL_CHECKED lcl_status lcl_tokenizer_for_config(const struct lcl_config *config,
                                                 struct lcl_tokenizer **out);
+/* Of a folder, as the official code loads it: tokenizer.model goes before tokenizer.json. */
+LCL_CHECKED lcl_status lcl_tokenizer_load_slow(const char *dir, struct lcl_tokenizer **out);
 
 /* Collects episodes into one lcl_batch; reused from step to step, grows on demand. */
 struct lcl_batch_builder;

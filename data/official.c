@@ -15,12 +15,17 @@ enum { TURN_LIMIT = 2048, MODEL_LIMIT = 30000, IGNORED = LCL_OFFICIAL_IGNORED };
 struct lcl_official {
     struct lcl_tokenizer *tokenizer;
     int32_t patch, start, end, unk;
-    char *marks;                                /* <im_start><im_patch>...<im_end> */
-    char *first_head, *next_head, *support_end; /* a support turn up to its label, and from there */
-    char *turn_head, *turn_end;                 /* the query's turn around its question */
-    char *answer_head, *answer_end;             /* its answer around the label */
-    char *question;                             /* the fixed one */
-    char *example_mark; /* ends a support answer, and is taken out of a query's; or NULL */
+    char *marks;                                    /* <im_start><im_patch>...<im_end> */
+    struct policy_texts {                           /* all NULL: the template has none */
+        char *first_head, *next_head, *support_end; /* a support turn up to its label, and on */
+        char *asked;                                /* the query's turn up to its answer */
+        char *answer_head, *answer_end;             /* its answer around the label */
+    } of[LCL_POLICY_COUNT];
+    char **questions; /* [n_questions] turns as `asked` that ask other questions */
+    int n_questions;
+    char *turn_head, *turn_end; /* the query's turn around a question of one's own */
+    char *question;             /* the fixed one */
+    char *example_mark;         /* ends a support answer, and is taken out of a query's; or NULL */
 };
 
 static lcl_status no_memory(void)
@@ -61,12 +66,47 @@ static lcl_status find_example_mark(struct lcl_official *o, const struct lcl_tem
     return o->example_mark ? LCL_OK : no_memory();
 }
 
+/* The turns of a policy. A support text without {label} says nothing of its own. */
+static lcl_status make_policy(const struct lcl_official *o, const char *system,
+                              const struct lcl_turns *t, struct policy_texts *to)
+{
+    char *support = replace_all(t->support, "<image>", o->marks), *head = NULL;
+    lcl_status status = support ? LCL_OK : no_memory();
+    to->asked = replace_all(t->query, "<image>", o->marks);
+    if (status == LCL_OK && !strstr(support, "{label}")) {
+        head = lcl_strdupf("%s", support);
+        to->support_end = lcl_strdupf("%s", "");
+        if (!head || !to->support_end) status = no_memory();
+    } else if (status == LCL_OK) {
+        status = cut(support, "{label}", &head, &to->support_end);
+    }
+    LCL_TRY_GOTO(status);
+    to->first_head = lcl_strdupf("%s %s", system, head);
+    to->next_head = lcl_strdupf(" %s", head);
+    LCL_TRY_GOTO(to->first_head && to->next_head && to->asked ? LCL_OK : no_memory());
+    LCL_TRY_GOTO(cut(t->answer, "{label}", &to->answer_head, &to->answer_end));
+out:
+    free(support);
+    free(head);
+    return status;
+}
+
+static lcl_status make_questions(struct lcl_official *o, const struct lcl_template *t)
+{
+    o->questions = calloc((size_t)t->n_questions + 1, sizeof *o->questions);
+    if (!o->questions) return no_memory();
+    for (int i = 0; i < t->n_questions; i++) {
+        o->questions[i] = replace_all(t->questions[i], "<image>", o->marks);
+        if (!o->questions[i]) return no_memory();
+        o->n_questions++;
+    }
+    return LCL_OK;
+}
+
 static lcl_status make_texts(struct lcl_official *o, const struct lcl_template *t,
                              int64_t n_patches)
 {
     static const char start[] = "<im_start>", patch[] = "<im_patch>", end[] = "<im_end>";
-    char *support = NULL, *head = NULL;
-    lcl_status status;
     if (!t->turn)
         return LCL_FAIL_HINT(LCL_FORMAT, "lcl import templates makes one",
                              "a template for the official layout must be a file");
@@ -75,28 +115,32 @@ static lcl_status make_texts(struct lcl_official *o, const struct lcl_template *
     char *to = stpcpy(o->marks, start);
     for (int64_t i = 0; i < n_patches; i++) to = stpcpy(to, patch);
     strcpy(to, end);
-    support = replace_all(t->support, "<image>", o->marks);
     o->question = lcl_strdupf("%s", t->question);
-    LCL_TRY_GOTO(support && o->question ? LCL_OK : no_memory());
-    LCL_TRY_GOTO(cut(support, "{label}", &head, &o->support_end));
-    o->first_head = lcl_strdupf("%s %s", t->system, head);
-    o->next_head = lcl_strdupf(" %s", head);
-    LCL_TRY_GOTO(o->first_head && o->next_head ? LCL_OK : no_memory());
-    LCL_TRY_GOTO(cut(t->turn, "{question}", &o->turn_head, &o->turn_end));
-    LCL_TRY_GOTO(cut(t->answer, "{label}", &o->answer_head, &o->answer_end));
-    LCL_TRY_GOTO(find_example_mark(o, t));
-out:
-    free(support);
-    free(head);
-    return status;
+    if (!o->question) return no_memory();
+    const struct lcl_turns link = {t->support, t->query, t->shot_answer, t->answer};
+    LCL_TRY(make_policy(o, t->system, &link, &o->of[LCL_POLICY_LINK]));
+    if (t->ref.support) LCL_TRY(make_policy(o, t->system, &t->ref, &o->of[LCL_POLICY_REF]));
+    if (t->jigsaw.support)
+        LCL_TRY(make_policy(o, t->system, &t->jigsaw, &o->of[LCL_POLICY_JIGSAW]));
+    LCL_TRY(cut(t->turn, "{question}", &o->turn_head, &o->turn_end));
+    LCL_TRY(make_questions(o, t));
+    return find_example_mark(o, t);
+}
+
+static const struct lcl_special_token image_tokens[] = {{"<im_patch>", "image_token"},
+                                                        {"<im_start>", "image_start_token"},
+                                                        {"<im_end>", "image_end_token"}};
+
+lcl_status lcl_official_tokenizer(const struct lcl_tokenizer *t, struct lcl_tokenizer **out)
+{
+    LCL_TRY(lcl_tokenizer_with_tokens(t, image_tokens, 3, out));
+    lcl_tokenizer_set_image(*out, image_tokens[0].text);
+    return LCL_OK;
 }
 
 lcl_status lcl_official_create(const struct lcl_template *t, const struct lcl_tokenizer *tokenizer,
                                int64_t tokens_per_image, struct lcl_official **out)
 {
-    static const struct lcl_special_token marks[] = {{"<im_patch>", "image_token"},
-                                                     {"<im_start>", "image_start_token"},
-                                                     {"<im_end>", "image_end_token"}};
     lcl_status status;
     *out = NULL;
     if (tokens_per_image < 1 || tokens_per_image > 1 << 20)
@@ -105,10 +149,10 @@ lcl_status lcl_official_create(const struct lcl_template *t, const struct lcl_to
     struct lcl_official *o = calloc(1, sizeof *o);
     if (!o) return no_memory();
     LCL_TRY_GOTO(make_texts(o, t, tokens_per_image));
-    LCL_TRY_GOTO(lcl_tokenizer_with_tokens(tokenizer, marks, 3, &o->tokenizer));
-    o->patch = lcl_tokenizer_id(o->tokenizer, marks[0].text);
-    o->start = lcl_tokenizer_id(o->tokenizer, marks[1].text);
-    o->end = lcl_tokenizer_id(o->tokenizer, marks[2].text);
+    LCL_TRY_GOTO(lcl_official_tokenizer(tokenizer, &o->tokenizer));
+    o->patch = lcl_tokenizer_id(o->tokenizer, image_tokens[0].text);
+    o->start = lcl_tokenizer_id(o->tokenizer, image_tokens[1].text);
+    o->end = lcl_tokenizer_id(o->tokenizer, image_tokens[2].text);
     o->unk = lcl_tokenizer_unk(o->tokenizer);
     if (o->unk < 0)
         status = LCL_FAIL_HINT(LCL_FORMAT, "the official layout wants a LLaMA tokenizer",
@@ -125,9 +169,16 @@ void lcl_official_free(struct lcl_official *o)
 {
     if (!o) return;
     lcl_tokenizer_free(o->tokenizer);
-    char *texts[] = {o->marks,    o->first_head,  o->next_head,  o->support_end, o->turn_head,
-                     o->turn_end, o->answer_head, o->answer_end, o->question,    o->example_mark};
+    char *texts[] = {o->marks, o->turn_head, o->turn_end, o->question, o->example_mark};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
+    for (int i = 0; i < LCL_POLICY_COUNT; i++) {
+        struct policy_texts *p = &o->of[i];
+        char *own[] = {p->first_head, p->next_head,   p->support_end,
+                       p->asked,      p->answer_head, p->answer_end};
+        for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
+    }
+    for (int i = 0; i < o->n_questions; i++) free(o->questions[i]);
+    free(o->questions);
     free(o);
 }
 
@@ -237,11 +288,14 @@ static lcl_status check_text(const char *what, const char *text, bool images)
                          what, held);
 }
 
-static lcl_status put_support(const struct lcl_official *o, const char *label, bool first,
-                              bool train, struct lcl_ids *ids, struct lcl_ids *labels)
+lcl_status lcl_official_support(const struct lcl_official *o, enum lcl_policy policy,
+                                const char *label, bool first, bool train, struct lcl_ids *ids,
+                                struct lcl_ids *labels)
 {
-    LCL_TRY(check_text("a label", label, false));
-    char *text = lcl_strdupf("%s%s%s", first ? o->first_head : o->next_head, label, o->support_end);
+    const struct policy_texts *p = &o->of[policy];
+    const char *said = *p->support_end ? label : "";
+    LCL_TRY(check_text("a label", said, false));
+    char *text = lcl_strdupf("%s%s%s", first ? p->first_head : p->next_head, said, p->support_end);
     lcl_status status = text ? put_turn(o, text, strlen(text), train, ids, labels) : no_memory();
     free(text);
     if (status != LCL_OK || first) return status;
@@ -263,28 +317,58 @@ static lcl_status ask(const struct lcl_official *o, const char *question, char *
     return *text ? LCL_OK : no_memory();
 }
 
-static lcl_status put_query(const struct lcl_official *o, const struct lcl_official_episode *e,
-                            bool train, struct lcl_ids *ids, struct lcl_ids *labels)
+/* The last turn: `asked`, and the answer that says label; label NULL: it is not known. */
+static lcl_status put_query(const struct lcl_official *o, const struct policy_texts *p,
+                            const char *asked, const char *label, bool train, struct lcl_ids *ids,
+                            struct lcl_ids *labels)
 {
-    char *asked = NULL, *label = NULL, *text = NULL;
+    char *said = NULL, *text = NULL;
     int64_t before = labels->n;
     lcl_status status;
-    if (e->label) LCL_TRY(check_text("the label", e->label, false));
-    LCL_TRY(ask(o, e->question ? e->question : o->question, &asked));
-    label = e->label && o->example_mark ? replace_all(e->label, o->example_mark, "")
-                                        : lcl_strdupf("%s", e->label ? e->label : "");
-    text = label ? lcl_strdupf("%s%s%s%s", asked, o->answer_head, label, o->answer_end) : NULL;
+    if (label) LCL_TRY(check_text("the label", label, false));
+    said = label && o->example_mark ? replace_all(label, o->example_mark, "")
+                                    : lcl_strdupf("%s", label ? label : "");
+    text = said ? lcl_strdupf("%s%s%s%s", asked, p->answer_head, said, p->answer_end) : NULL;
     LCL_TRY_GOTO(text ? LCL_OK : no_memory());
     LCL_TRY_GOTO(put_turn(o, text, strlen(asked), train, ids, labels));
     ignore(labels, 0, before);
-    if (e->label) goto out;
+    if (label) goto out;
     labels->n = 0;
     while (labels->n < ids->n) LCL_TRY_GOTO(lcl_ids_push(labels, IGNORED));
 out:
-    free(asked);
-    free(label);
+    free(said);
     free(text);
     return status;
+}
+
+/* Ids of a turn that spell its label: counted, as those of the texts up to it and behind it. */
+static lcl_status find_label(const struct lcl_official *o, const char *asked,
+                             const struct policy_texts *p, const char *label, int64_t at[2])
+{
+    char *text = lcl_strdupf("%s%s%s", asked, p->answer_head, label);
+    if (!text) return no_memory();
+    size_t n = strlen(text);
+    lcl_status status = count(o, text, n - strlen(label), &at[0]);
+    if (status == LCL_OK) status = count(o, text, n, &at[1]);
+    free(text);
+    return status;
+}
+
+lcl_status lcl_official_query(const struct lcl_official *o, enum lcl_policy policy,
+                              uint32_t question, const char *label, struct lcl_ids *ids,
+                              struct lcl_ids *labels, int64_t label_at[2])
+{
+    const struct policy_texts *p = &o->of[policy];
+    const char *asked = p->asked;
+    int64_t begin = ids->n;
+    if (policy == LCL_POLICY_LINK && question > 0 && o->n_questions > 0)
+        asked = o->questions[(question - 1) % (uint32_t)o->n_questions];
+    LCL_TRY(put_query(o, p, asked, label, label != NULL, ids, labels));
+    if (!label || !label_at) return LCL_OK;
+    LCL_TRY(find_label(o, asked, p, label, label_at));
+    label_at[0] += begin;
+    label_at[1] += begin;
+    return LCL_OK;
 }
 
 lcl_status lcl_official_encode(const struct lcl_official *o, const struct lcl_official_episode *e,
@@ -294,6 +378,10 @@ lcl_status lcl_official_encode(const struct lcl_official *o, const struct lcl_of
         return LCL_FAIL_HINT(LCL_FORMAT, "only an evaluation goes without",
                              "the query of a training episode has no label");
     for (int i = 0; i < e->n_shots; i++)
-        LCL_TRY(put_support(o, e->labels[i], i == 0, train, ids, labels));
-    return put_query(o, e, train, ids, labels);
+        LCL_TRY(lcl_official_support(o, LCL_POLICY_LINK, e->labels[i], i == 0, train, ids, labels));
+    char *asked = NULL;
+    LCL_TRY(ask(o, e->question ? e->question : o->question, &asked));
+    lcl_status status = put_query(o, &o->of[LCL_POLICY_LINK], asked, e->label, train, ids, labels);
+    free(asked);
+    return status;
 }

@@ -7,6 +7,23 @@
 
 enum { LCL_OFFICIAL_IMAGE_TOKENS = 256, LCL_OFFICIAL_IGNORED = -100 };
 
+/* A turn alone: ids and what is to be said there are appended to both lists, equally many in
+ * training. */
+struct lcl_official;
+/* A support turn; `first`: the episode's first, which holds the system text and keeps its end. */
+LCL_CHECKED lcl_status lcl_official_support(const struct lcl_official *o, enum lcl_policy policy,
+                                            const char *label, bool first, bool train,
+                                            struct lcl_ids *ids, struct lcl_ids *labels);
+/* The last turn, with its answer; label NULL: up to where the answer begins, nothing supervised.
+ * question: 0 the template's fixed one, else a draw among its questions. *label_at (may be NULL):
+ * the first and behind the last of the ids that spell the label, as far as tokens can tell. */
+LCL_CHECKED lcl_status lcl_official_query(const struct lcl_official *o, enum lcl_policy policy,
+                                          uint32_t question, const char *label, struct lcl_ids *ids,
+                                          struct lcl_ids *labels, int64_t label_at[2]);
+/* Adds the three image tokens to a tokenizer that lacks them. */
+LCL_CHECKED lcl_status lcl_official_tokenizer(const struct lcl_tokenizer *t,
+                                              struct lcl_tokenizer **out);
+
 struct lcl_official_episode {
     const char *const *labels; /* [n_shots] what the support pictures are called, in order */
     int n_shots;
@@ -14,7 +31,7 @@ struct lcl_official_episode {
     const char *question; /* with <image>; NULL: the template's fixed one */
 };
 
-struct lcl_official; /* immutable once made */
+/* struct lcl_official is immutable once made. */
 /* t: as `lcl import templates` makes it, and the tokenizer gets <im_patch>, <im_start> and <im_end>
  * where it lacks them; both are needed no longer than this call. LCL_FORMAT where the template has
  * no turn for a question, or the tokenizer no <unk>. */

@@ -1,6 +1,9 @@
 /* How episodes are worded, and the tokenizer that goes with the words. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/fs.h"
+#include "data/official.h"
 #include "data/policy.h"
 
 enum { SMALL_VOCABULARY = 512 };
@@ -151,7 +154,10 @@ static const struct {
              [LCL_LAYOUT_LLAMA_3] = {llama_3_texts, sizeof llama_3_texts / sizeof *llama_3_texts},
              [LCL_LAYOUT_CHATML] = {chatml_texts, sizeof chatml_texts / sizeof *chatml_texts}};
 
-const struct lcl_template *lcl_template_get(enum lcl_layout layout) { return &templates[layout]; }
+const struct lcl_template *lcl_template_get(enum lcl_layout layout)
+{
+    return layout == LCL_LAYOUT_OFFICIAL ? NULL : &templates[layout];
+}
 
 size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
 {
@@ -162,6 +168,9 @@ size_t lcl_template_texts(enum lcl_layout layout, const char *const **texts)
 lcl_status lcl_template_for(const struct lcl_config *config, struct lcl_template *t)
 {
     if (config->data_template[0]) return lcl_template_load(config->data_template, t);
+    if (config->data_layout == LCL_LAYOUT_OFFICIAL)
+        return LCL_FAIL_HINT(LCL_CONFIG, "lcl import templates --from CLONE makes the file",
+                             "data.layout: official has its words in a file, data.template");
     *t = *lcl_template_get((enum lcl_layout)config->data_layout);
     return LCL_OK;
 }
@@ -171,6 +180,9 @@ static lcl_status train_tokenizer(const struct lcl_config *config, struct lcl_to
 {
     enum { MOST = 16 };
     const struct lcl_template *t = lcl_template_get((enum lcl_layout)config->data_layout);
+    if (!t)
+        return LCL_FAIL_HINT(LCL_CONFIG, "lcl import templates --from CLONE makes the file",
+                             "data.layout: official has its words in a file, data.template");
     const struct lcl_turns *of_policy[] = {&t->ref, &t->jigsaw};
     const char *const *own, *texts[MOST];
     size_t n = lcl_template_texts((enum lcl_layout)config->data_layout, &own);
@@ -184,11 +196,25 @@ static lcl_status train_tokenizer(const struct lcl_config *config, struct lcl_to
     return lcl_tokenizer_train(texts, n, SMALL_VOCABULARY, out);
 }
 
-lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
+/* The slow tokenizer is that of tokenizer.model, which goes before a tokenizer.json beside it. */
+lcl_status lcl_tokenizer_load_slow(const char *dir, struct lcl_tokenizer **out)
+{
+    char *path = lcl_strdupf("%s/tokenizer.model", dir);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status =
+        lcl_fs_exists(path) ? lcl_tokenizer_load(path, out) : lcl_tokenizer_load_folder(dir, out);
+    free(path);
+    return status;
+}
+
+static lcl_status find_tokenizer(const struct lcl_config *config, struct lcl_tokenizer **out)
 {
     bool text = strstr(config->init_parts, "all") || strstr(config->init_parts, "text");
     if (config->tokenizer[0]) return lcl_tokenizer_load(config->tokenizer, out);
-    if (config->init_from[0] && text) return lcl_tokenizer_load_folder(config->init_from, out);
+    bool official = config->data_layout == LCL_LAYOUT_OFFICIAL;
+    if (config->init_from[0] && text)
+        return official ? lcl_tokenizer_load_slow(config->init_from, out)
+                        : lcl_tokenizer_load_folder(config->init_from, out);
     if (config->data_template[0]) {
         struct lcl_template t;
         LCL_TRY(lcl_template_load(config->data_template, &t));
@@ -198,4 +224,15 @@ lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_
         return status;
     }
     return train_tokenizer(config, out);
+}
+
+lcl_status lcl_tokenizer_for_config(const struct lcl_config *config, struct lcl_tokenizer **out)
+{
+    struct lcl_tokenizer *found;
+    if (config->data_layout != LCL_LAYOUT_OFFICIAL) return find_tokenizer(config, out);
+    *out = NULL;
+    LCL_TRY(find_tokenizer(config, &found));
+    lcl_status status = lcl_official_tokenizer(found, out);
+    lcl_tokenizer_free(found);
+    return status;
 }

@@ -26,6 +26,8 @@ struct lcl_special_token {
 LCL_CHECKED lcl_status lcl_tokenizer_with_tokens(const struct lcl_tokenizer *t,
                                                  const struct lcl_special_token *tokens, int n,
                                                  struct lcl_tokenizer **out);
+/* From now on a token that t has stands for a picture (lcl_tokenizer_image). */
+void lcl_tokenizer_set_image(struct lcl_tokenizer *t, const char *token);
 /* Makes a small byte-level BPE (GPT-2's splitting) whose words are those of `texts`: each becomes
  * one token, most frequent first while vocab_size lasts, but for lower-case words that follow no
  * space, so that the letters of labels (which follow a quote) stay single. Specials <unk> <s> </s>

@@ -96,3 +96,8 @@ out:
     free(specials);
     return status;
 }
+
+void lcl_tokenizer_set_image(struct lcl_tokenizer *t, const char *token)
+{
+    t->image = lcl_tokenizer_id(t, token);
+}

@@ -83,17 +83,6 @@ out:
     return status;
 }
 
-/* The slow tokenizer is that of tokenizer.model, which goes before a tokenizer.json beside it. */
-static lcl_status load_tokenizer(const char *model, struct lcl_tokenizer **t)
-{
-    char *path = lcl_strdupf("%s/tokenizer.model", model);
-    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status =
-        lcl_fs_exists(path) ? lcl_tokenizer_load(path, t) : lcl_tokenizer_load_folder(model, t);
-    free(path);
-    return status;
-}
-
 static lcl_status load_template(const char *from, struct lcl_template *t)
 {
     char *json;
@@ -112,7 +101,7 @@ static lcl_status encode(const char *templates, const char *model, int64_t image
     struct lcl_official *o = NULL;
     lcl_status status;
     LCL_TRY(load_template(templates, &t));
-    LCL_TRY_GOTO(load_tokenizer(model, &tokenizer));
+    LCL_TRY_GOTO(lcl_tokenizer_load_slow(model, &tokenizer));
     LCL_TRY_GOTO(lcl_official_create(&t, tokenizer, image_tokens, &o));
     struct encoding c = {o, eval};
     LCL_TRY_GOTO(lines_read(in, one_line, &c));

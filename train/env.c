@@ -176,6 +176,20 @@ static void set_tokens(struct lcl_model_config *m, const struct lcl_tokenizer *t
     m->pad_token = lcl_tokenizer_id(t, "<pad>");
 }
 
+/* The official layout's image tokens need rows of the embedding. */
+static lcl_status check_vocabulary(const struct lcl_env *e, const struct lcl_config *c,
+                                   const struct lcl_model_config *m)
+{
+    int64_t n = lcl_tokenizer_vocab_size(e->tokenizer);
+    if (c->data_layout != LCL_LAYOUT_OFFICIAL || n <= m->text.V) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_SHAPE,
+                         "begin with a model that has <im_patch>, <im_start> and <im_end>, as "
+                         "Shikra's and the official ones do",
+                         "data.layout: official makes a vocabulary of %lld tokens, the model has "
+                         "rows for %lld",
+                         (long long)n, (long long)m->text.V);
+}
+
 /* The table, without memory for it. */
 static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
                               const struct lcl_model_config *m)
@@ -284,6 +298,7 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
     if (c->pretrain_mm_mlp_adapter[0])
         m.standardize = false; /* it takes the features as they are */
     LCL_TRY(adapters_to_begin_with(c, &m.lora));
+    LCL_TRY(check_vocabulary(e, c, &m));
     set_tokens(&m, e->tokenizer);
     m.n_classes = with_classifier ? e->n_train_classes : 0;
     *model = m;
@@ -347,6 +362,7 @@ lcl_status lcl_env_load_model(struct lcl_env *e, const char *path, const struct 
     snprintf(from.init_from, sizeof from.init_from, "%s", origin.path);
     snprintf(from.init_parts, sizeof from.init_parts, "all");
     LCL_TRY(lcl_tokenizer_for_config(&from, &e->tokenizer));
+    LCL_TRY(check_vocabulary(e, c, &m));
     m.n_classes = 0;
     /* a run's own adapters are those that it began with, tuned */
     bool brings = m.lora.rank == 0 && c->lora_adapter[0] != '\0';
@@ -425,6 +441,8 @@ void lcl_env_forget_missing(struct lcl_run_config *run)
                 lcl_log_warn("there is no %s (%s) yet: %s", files[k].path, files[k].key,
                              files[k].instead);
             snprintf(files[k].path, LCL_CONFIG_STR_BYTES, "%s", k == 4 ? "none" : "");
+            if (k == 3 && c->data_layout == LCL_LAYOUT_OFFICIAL)
+                c->data_layout = LCL_LAYOUT_VICUNA; /* official has no words of its own */
         }
     }
 }

@@ -1,11 +1,13 @@
 /* Training on reference names and jigsaws: the pictures that a step reads, runs of stages. */
 #include <math.h>
 
+#include "checkpoint/ckpt.h"
 #include "core/fs.h"
 #include "core/log.h"
 #include "data/jigsaw.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
+#include "train/eval.h"
 #include "train/lane.h"
 #include "train/loop.h"
 #include "train/plan.h"
@@ -110,6 +112,63 @@ static void sources_of_all_policies(void **state)
                                      "shots: 6}\nfreeze_vision_tower: false\nmax_steps: 8\n"));
 }
 
+static const char official_texts[] =
+    "{\"format\": \"lcl-template-1\", \"system\": \"Look.\", \"first\": \" \", \"next\": \"\", "
+    "\"support\": \"USER: what is <image>? ASSISTANT: a {label}. [/e]</s>\", \"shot_answer\": \" a "
+    "{label}. [/e]</s>\", \"query\": \"[F]:  USER: {question} ASSISTANT:\", \"question\": \"and "
+    "<image>?\", \"answer\": \" a {label}.</s>\", \"ref\": {\"support\": \"USER: <image> "
+    "ASSISTANT: {label}</s>\", \"shot_answer\": \" {label}</s>\", \"query\": \"USER: which <image> "
+    "ASSISTANT:\", \"answer\": \" {label}</s>\"}}";
+
+/* data.layout: official, in training, its evaluations, and those of the run that it left. */
+static void the_official_layout(void **state)
+{
+    (void)state;
+    char keys[1000], path[LCL_CHECKPOINT_PATH_BYTES];
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_eval_outcome o;
+    lcl_log_set_level(LCL_LOG_QUIET);
+    snprintf(keys, sizeof keys,
+             "data: {layout: official, template: %s, shots: 6, strategy: ref_or_weight}\n"
+             "max_steps: 4\neval_steps: 2\n",
+             tiny_file("official.json", official_texts));
+    const char *dir = train("layout", keys);
+    assert_finished(dir);
+    ASSERT_OK(lcl_env_run_config(dir, NULL, 0, &c));
+    assert_int_equal(c.data_layout, LCL_LAYOUT_OFFICIAL);
+    ASSERT_OK(lcl_checkpoint_find(dir, path, sizeof path));
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_open_data(&e, &c));
+    ASSERT_OK(lcl_env_load_model(&e, path, &c));
+    assert_int_equal(e.model.config.image_token, lcl_tokenizer_id(e.tokenizer, "<im_patch>"));
+    assert_int_equal(e.model.config.text.V, lcl_tokenizer_vocab_size(e.tokenizer));
+    const struct lcl_eval_request q = {
+        .shots = 4, .episodes = 8, .greedy = true, .likelihood = true};
+    ASSERT_OK(lcl_eval_run(&e, &c, NULL, &q, &o));
+    assert_true(o.likelihood.mean >= 0 && o.likelihood.mean <= 1);
+    lcl_eval_outcome_free(&o);
+    lcl_env_close(&e);
+}
+
+/* A model without rows for the image tokens cannot begin such a run. */
+static void a_small_vocabulary_is_refused(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    lcl_log_set_level(LCL_LOG_QUIET);
+    const char *dir = train("plain", "max_steps: 2\n");
+    tiny_config(&c, "");
+    c.data_layout = LCL_LAYOUT_OFFICIAL;
+    snprintf(c.init_from, sizeof c.init_from, "%s", dir);
+    snprintf(c.data_template, sizeof c.data_template, "%s",
+             tiny_file("official.json", official_texts));
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_FAILS(lcl_env_make_model(&e, &c, false), LCL_SHAPE, "a vocabulary of");
+    lcl_env_close(&e);
+}
+
 /* What a run keeps in memory: features, but for stages that draw jigsaws. */
 static void a_plan_has_no_features(void **state)
 {
@@ -126,7 +185,8 @@ static void a_plan_has_no_features(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures_of_all_kinds), cmocka_unit_test(stages_of_all_policies),
-        cmocka_unit_test(sources_of_all_policies), cmocka_unit_test(a_plan_has_no_features)};
+        cmocka_unit_test(pictures_of_all_kinds),         cmocka_unit_test(stages_of_all_policies),
+        cmocka_unit_test(sources_of_all_policies),       cmocka_unit_test(the_official_layout),
+        cmocka_unit_test(a_small_vocabulary_is_refused), cmocka_unit_test(a_plan_has_no_features)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
