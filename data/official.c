@@ -15,6 +15,7 @@ enum { TURN_LIMIT = 2048, MODEL_LIMIT = 30000, IGNORED = LCL_OFFICIAL_IGNORED };
 struct lcl_official {
     struct lcl_tokenizer *tokenizer;
     int32_t patch, start, end, unk;
+    bool marked;                                    /* a space mark stands before a text */
     char *marks;                                    /* <im_start><im_patch>...<im_end> */
     struct policy_texts {                           /* all NULL: the template has none */
         char *first_head, *next_head, *support_end; /* a support turn up to its label, and on */
@@ -150,6 +151,7 @@ lcl_status lcl_official_create(const struct lcl_template *t, const struct lcl_to
     if (!o) return no_memory();
     LCL_TRY_GOTO(make_texts(o, t, tokens_per_image));
     LCL_TRY_GOTO(lcl_official_tokenizer(tokenizer, &o->tokenizer));
+    LCL_TRY_GOTO(lcl_tokenizer_marks_start(o->tokenizer, &o->marked));
     o->patch = lcl_tokenizer_id(o->tokenizer, image_tokens[0].text);
     o->start = lcl_tokenizer_id(o->tokenizer, image_tokens[1].text);
     o->end = lcl_tokenizer_id(o->tokenizer, image_tokens[2].text);
@@ -187,7 +189,7 @@ void lcl_official_free(struct lcl_official *o)
 static lcl_status count(const struct lcl_official *o, const char *text, size_t n, int64_t *tokens)
 {
     struct lcl_ids ids = {0};
-    lcl_status status = lcl_tokenizer_encode_slow(o->tokenizer, text, n, true, &ids);
+    lcl_status status = lcl_tokenizer_encode_slow(o->tokenizer, o->marked, text, n, true, &ids);
     *tokens = ids.n;
     lcl_ids_free(&ids);
     return status;
@@ -267,8 +269,8 @@ static lcl_status put_turn(const struct lcl_official *o, const char *text, size_
 {
     int64_t begin = ids->n, label = labels->n;
     size_t n = strlen(text);
-    LCL_TRY(lcl_tokenizer_encode_slow(o->tokenizer, text, train ? n : asked, true, ids));
-    LCL_TRY(lcl_tokenizer_encode_slow(o->tokenizer, text, n, train, labels));
+    LCL_TRY(lcl_tokenizer_encode_slow(o->tokenizer, o->marked, text, train ? n : asked, true, ids));
+    LCL_TRY(lcl_tokenizer_encode_slow(o->tokenizer, o->marked, text, n, train, labels));
     struct lcl_ids turn = {.v = labels->v + label, .n = labels->n - label};
     for (int64_t i = 0; !train && i < turn.n; i++)
         if (turn.v[i] == o->unk) turn.v[i] = IGNORED;

@@ -71,10 +71,13 @@ LCL_CHECKED lcl_status lcl_tokenizer_encode_at(const struct lcl_tokenizer *t, co
 /* As transformers 4.29's slow LlamaTokenizer, which the official LCL code runs: text between added
  * tokens is a sentence of its own, with the space mark before it whatever `legacy` says; white
  * space beside an added token is dropped on both sides, but for <unk>, <s> and </s>; the ids put
- * around a text stand around it where add_special. LCL_FORMAT where it is not UTF-8. */
-LCL_CHECKED lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, const char *text,
-                                                 size_t size, bool add_special,
+ * around a text stand around it where add_special. marked: of lcl_tokenizer_marks_start. LCL_FORMAT
+ * where it is not UTF-8. */
+LCL_CHECKED lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, bool marked,
+                                                 const char *text, size_t size, bool add_special,
                                                  struct lcl_ids *out);
+/* Whether a space mark stands before a text that begins a sequence. */
+LCL_CHECKED lcl_status lcl_tokenizer_marks_start(const struct lcl_tokenizer *t, bool *marks);
 LCL_CHECKED lcl_status lcl_ids_push(struct lcl_ids *ids, int32_t id);
 void lcl_ids_free(struct lcl_ids *ids);
 /* Bytes of the white space at s (Unicode's White_Space; Python's str.strip takes the separators

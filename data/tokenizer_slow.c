@@ -17,9 +17,8 @@ static const struct tok_added *find(const struct lcl_tokenizer *t, const char *s
     return NULL;
 }
 
-/* Does a space mark stand before a text? Told by what it does, since tokenizer.json has several
- * ways of saying it. */
-static lcl_status marks_start(const struct lcl_tokenizer *t, bool *marks)
+/* Told by what it does, since tokenizer.json has several ways of saying it. */
+lcl_status lcl_tokenizer_marks_start(const struct lcl_tokenizer *t, bool *marks)
 {
     struct lcl_ids a = {0}, b = {0};
     lcl_status status;
@@ -42,13 +41,12 @@ static lcl_status encode_sentence(const struct lcl_tokenizer *t, struct tok_piec
     return lcl_tokenizer_encode_at(t, work->text, work->size, LCL_TEXT_PLAIN, out);
 }
 
-static lcl_status encode_text(const struct lcl_tokenizer *t, const char *s, size_t n,
+static lcl_status encode_text(const struct lcl_tokenizer *t, bool marked, const char *s, size_t n,
                               struct lcl_ids *out)
 {
     struct tok_pieces work = {0};
-    bool marked, strips = false; /* strips: the added token before does */
+    bool strips = false; /* the added token before does */
     lcl_status status;
-    LCL_TRY_GOTO(marks_start(t, &marked));
     for (size_t done = 0, at;;) {
         const struct tok_added *a = find(t, s, n, done, &at);
         bool plain = a && (a->id == t->unk || a->id == t->bos || a->id == t->eos);
@@ -67,14 +65,14 @@ out:
     return status;
 }
 
-lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, const char *text, size_t size,
-                                     bool add_special, struct lcl_ids *out)
+lcl_status lcl_tokenizer_encode_slow(const struct lcl_tokenizer *t, bool marked, const char *text,
+                                     size_t size, bool add_special, struct lcl_ids *out)
 {
     int64_t mark = out->n;
     lcl_status status = LCL_OK;
     for (int i = 0; i < t->n_prefix && add_special && status == LCL_OK; i++)
         status = lcl_ids_push(out, t->prefix[i]);
-    if (status == LCL_OK) status = encode_text(t, text, size, out);
+    if (status == LCL_OK) status = encode_text(t, marked, text, size, out);
     for (int i = 0; i < t->n_suffix && add_special && status == LCL_OK; i++)
         status = lcl_ids_push(out, t->suffix[i]);
     if (status != LCL_OK) out->n = mark;

@@ -137,12 +137,11 @@ static lcl_status judge(struct job *j, struct cell *c, int64_t at, const char *t
                         const double *logprob)
 {
     const struct trial *t = &j->trials.v[at];
-    char said[LCL_LABEL_BYTES];
-    bool official;
-    LCL_TRY(lcl_official_match(text, t->label[t->target], t->label[!t->target], &official));
-    c->official[at] = official;
-    c->strict[at] = lcl_strict_match(text, t->label[t->target]);
-    c->unparsed[at] = !lcl_first_quoted(text, said);
+    struct lcl_judgement said;
+    LCL_TRY(lcl_judge(text, t->label, 2, t->target, &said));
+    c->official[at] = said.official;
+    c->strict[at] = said.strict;
+    c->unparsed[at] = said.unparsed;
     c->likelier[at] = logprob[t->target] > logprob[!t->target];
     return LCL_OK;
 }

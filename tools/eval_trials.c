@@ -113,11 +113,11 @@ static lcl_status imagenet_row(void *ctx, json_t *row)
     struct trials *t = ctx;
     const json_t *list;
     const char *name;
-    char label[LCL_LABEL_BYTES];
-    struct trial check;
     LCL_TRY(get_text(row, "class_name", &name));
-    lcl_label_of_name(name, label);
-    LCL_TRY(set_label(&check, 0, "class_name", label));
+    size_t bytes = strlen(name);
+    if (bytes == 0 || bytes >= LCL_LABEL_BYTES)
+        return LCL_FAIL(LCL_FORMAT, "\"class_name\" must have 1 to %d bytes, has %zu",
+                        LCL_LABEL_BYTES - 1, bytes);
     LCL_TRY(get_paths(row, "context_samples", &list));
     LCL_TRY(get_paths(row, "test_samples", &list));
     return keep(t, row);

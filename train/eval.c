@@ -167,14 +167,11 @@ static lcl_status judge(struct eval *v, const struct item *item, struct lcl_bran
 {
     const struct lcl_episode *e = &item->episode[branch.episode];
     int64_t at = (item->first + branch.episode) * v->queries + branch.query;
-    int way = e->queries[branch.query].way;
-    char said[LCL_LABEL_BYTES];
-    bool quoted = lcl_first_quoted(text, said);
-    v->unparsed[at] = !quoted;
-    v->greedy[at] = lcl_strict_match(text, e->label[way]);
-    bool right;
-    LCL_TRY(lcl_official_match(text, e->label[way], e->label[1 - way], &right));
-    v->official[at] = right;
+    struct lcl_judgement said;
+    LCL_TRY(lcl_judge(text, e->label, 2, e->queries[branch.query].way, &said));
+    v->unparsed[at] = said.unparsed;
+    v->greedy[at] = said.strict;
+    v->official[at] = said.official;
     return LCL_OK;
 }
 
@@ -303,17 +300,6 @@ static void close_workers(struct eval *v)
     free(v->worker);
 }
 
-static double share(const uint8_t *flag, const uint8_t *mask, uint8_t wanted, int64_t n)
-{
-    int64_t hit = 0, total = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (mask && mask[i] != wanted) continue;
-        total++;
-        hit += flag[i];
-    }
-    return total ? (double)hit / (double)total : NAN;
-}
-
 static lcl_status conclude(struct eval *v, int64_t n)
 {
     struct lcl_eval_outcome *o = v->o;
@@ -322,10 +308,10 @@ static lcl_status conclude(struct eval *v, int64_t n)
     if (v->q->likelihood)
         LCL_TRY(lcl_stats_bootstrap(v->likelihood, v->class_N, n, seed, &o->likelihood));
     if (!v->q->greedy) return LCL_OK;
-    o->official = share(v->official, NULL, 0, n);
-    o->unparsed = share(v->unparsed, NULL, 0, n);
-    o->positive = share(v->greedy, v->is_positive, 1, n);
-    o->negative = share(v->greedy, v->is_positive, 0, n);
+    o->official = lcl_stats_share(v->official, NULL, 0, n);
+    o->unparsed = lcl_stats_share(v->unparsed, NULL, 0, n);
+    o->positive = lcl_stats_share(v->greedy, v->is_positive, 1, n);
+    o->negative = lcl_stats_share(v->greedy, v->is_positive, 0, n);
     return lcl_stats_bootstrap(v->greedy, v->class_N, n, seed, &o->greedy);
 }
 

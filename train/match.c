@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/episode.h"
-
 bool lcl_first_quoted(const char *text, char *out)
 {
     const char *begin = strchr(text, '"');
@@ -67,4 +65,17 @@ out:
     free(unwanted);
     free(rest);
     return status;
+}
+
+lcl_status lcl_judge(const char *prediction, const char (*label)[LCL_LABEL_BYTES], int n,
+                     int target, struct lcl_judgement *out)
+{
+    char said[LCL_LABEL_BYTES];
+    *out = (struct lcl_judgement){.unparsed = !lcl_first_quoted(prediction, said),
+                                  .strict = lcl_strict_match(prediction, label[target]),
+                                  .official = true};
+    for (int i = 0; i < n && out->official; i++)
+        if (i != target)
+            LCL_TRY(lcl_official_match(prediction, label[target], label[i], &out->official));
+    return LCL_OK;
 }

@@ -92,3 +92,14 @@ out:
     free(means);
     return status;
 }
+
+double lcl_stats_share(const uint8_t *flag_N, const uint8_t *mask_N, uint8_t wanted, int64_t n)
+{
+    int64_t hit = 0, total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (mask_N && mask_N[i] != wanted) continue;
+        total++;
+        hit += flag_N[i];
+    }
+    return total ? (double)hit / (double)total : NAN;
+}

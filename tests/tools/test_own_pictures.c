@@ -557,6 +557,10 @@ static void test_tables_are_evaluated(void **state)
     write_file("test.jsonl", no_path, strlen(no_path));
     assert_int_equal(lcl("%s", here(ASK)), 1);
     says("test.jsonl, line 1: \"context_samples\"[0] must be a path");
+    static const char no_name[] = "{\"class_name\": \"\", \"context_samples\": []}\n";
+    write_file("test.jsonl", no_name, strlen(no_name));
+    assert_int_equal(lcl("%s", here(ASK)), 1);
+    says("test.jsonl, line 1: \"class_name\" must have 1 to 127 bytes, has 0");
     assert_int_equal(lcl("%s", here("eval isekai --table DIR/test.jsonl --images DIR --model x")),
                      1);
     says("test.jsonl, line 1: \"image_name\" must be a text");

@@ -44,9 +44,25 @@ static void the_strict_rule(void **state)
     assert_false(lcl_strict_match("\"wug\", not \"dax\"", "dax"));
 }
 
+static void both_rules_at_once(void **state)
+{
+    (void)state;
+    static const char label[3][LCL_LABEL_BYTES] = {"fox", "kit fox", "wolf"};
+    struct lcl_judgement j;
+    ASSERT_OK(lcl_judge("a \"kit fox\"", label, 3, 1, &j));
+    assert_true(j.strict && j.official && !j.unparsed);
+    ASSERT_OK(lcl_judge("a \"kit fox\"", label, 3, 0, &j)); /* part of a word passes */
+    assert_true(!j.strict && j.official);
+    ASSERT_OK(lcl_judge("fox or wolf", label, 3, 0, &j)); /* against each other label */
+    assert_true(!j.strict && !j.official && j.unparsed);
+    ASSERT_OK(lcl_judge("fox or wolf", label, 2, 0, &j));
+    assert_true(j.official);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_official_rule),
-                                       cmocka_unit_test(the_strict_rule)};
+                                       cmocka_unit_test(the_strict_rule),
+                                       cmocka_unit_test(both_rules_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
