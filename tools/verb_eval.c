@@ -7,6 +7,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "tools/cli.h"
+#include "tools/eval_folders.h"
 #include "tools/eval_table.h"
 #include "train/eval.h"
 #include "train/results.h"
@@ -178,10 +179,19 @@ out:
     return status;
 }
 
+static const struct {
+    const char *name;
+    lcl_status (*run)(int argc, char **argv);
+} suites[] = {{"isekai", eval_table},
+              {"imagenet-100", eval_table},
+              {"folders", eval_folders},
+              {"open", eval_folders},
+              {"icl", eval_folders}};
+
 static lcl_status run(int argc, char **argv)
 {
-    if (argc > 1 && (strcmp(argv[1], "isekai") == 0 || strcmp(argv[1], "imagenet-100") == 0))
-        return eval_table(argc, argv);
+    for (size_t i = 0; argc > 1 && i < sizeof suites / sizeof *suites; i++)
+        if (strcmp(argv[1], suites[i].name) == 0) return suites[i].run(argc, argv);
     struct request r = {.row = "lcl", .kinds = "lcl", .views = 100};
     struct cli_list sets = {0};
     const struct cli_option options[] = {
@@ -202,8 +212,8 @@ static lcl_status run(int argc, char **argv)
         CLI_SET_OPTION(&sets),
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN [options]\n       lcl eval isekai|imagenet-100 --table FILE --images DIR "
-                 "--model MODEL",
+        .usage = "RUN [options]\n       lcl eval SUITE --model MODEL ... (lcl eval SUITE --help): "
+                 "isekai, imagenet-100,\n       folders, open, icl",
         .about = "Asks a trained model about classes it never saw: a support set of labelled "
                  "pictures, then a\n"
                  "query; accuracy by shots with 95 % intervals (bootstrap over classes).",

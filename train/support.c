@@ -91,6 +91,11 @@ lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char 
     return add_to_class(&s->classes[i], lcl_strdupf("%s", path), image);
 }
 
+lcl_status lcl_support_name(struct lcl_support *s, const char *label)
+{
+    return add_class(s, label, "the label", "give each label once");
+}
+
 bool lcl_support_drop(struct lcl_support *s, const char *label)
 {
     int i = lcl_support_find(s, label);

@@ -26,6 +26,8 @@ LCL_CHECKED lcl_status lcl_support_parse(struct lcl_support *s, const char *text
  * there. LCL_CONFIG for a label that no answer can hold. */
 LCL_CHECKED lcl_status lcl_support_add(struct lcl_support *s, const char *label, const char *path,
                                        int64_t image);
+/* Adds a class without pictures: a label that is only compared. The same errors. */
+LCL_CHECKED lcl_status lcl_support_name(struct lcl_support *s, const char *label);
 /* The number of the class of that label, -1: there is none. */
 int lcl_support_find(const struct lcl_support *s, const char *label);
 /* Drops a class; false: there is none of that label. */

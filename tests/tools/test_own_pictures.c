@@ -493,7 +493,7 @@ static void evaluate_groups(const char *groups, int n_queries)
             here("--table DIR/t.jsonl --model DIR/run --shots 0,2,8 --predictions DIR/p.jsonl")),
         0);
     says(wanted);
-    says("shot counts over 2 are left out: a class of the table has 1 pictures");
+    says("shot counts over 2 are left out: a class has 1 pictures for support");
     says("    2 shots   official ");
     char path[512], *text;
     size_t size;
@@ -504,7 +504,7 @@ static void evaluate_groups(const char *groups, int n_queries)
         json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
         assert_int_equal(json_integer_value(json_object_get(row, "shots")), lines % 2 ? 2 : 0);
         assert_string_equal(json_string_value(json_object_get(row, "target")),
-                            json_string_value(json_object_get(row, "positive")));
+                            json_string_value(json_array_get(json_object_get(row, "labels"), 0)));
         const json_t *logprob = json_object_get(row, "logprob");
         bool likelier = json_number_value(json_array_get(logprob, 0)) >
                         json_number_value(json_array_get(logprob, 1));
