@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "tools/cli.h"
 #include "tools/eval_folders.h"
+#include "tools/eval_rows.h"
 #include "tools/eval_table.h"
 #include "train/eval.h"
 #include "train/results.h"
@@ -112,7 +113,7 @@ static bool listed(const char *list, const char *word)
     return false;
 }
 
-static lcl_status eval_rows(struct job *j)
+static lcl_status eval_kinds(struct job *j)
 {
     double begin = lcl_time_s();
     char took[24];
@@ -170,7 +171,7 @@ static lcl_status eval(const struct request *r, const struct cli_list *sets)
     dir = lcl_strdupf("%s.features", lcl_config_source(&c));
     LCL_TRY_GOTO(lcl_features_open(&features, &e, &c, 1, c.cache_features ? dir : NULL));
     struct job j = {&e, &c, &features, results, r, false};
-    LCL_TRY_GOTO(eval_rows(&j));
+    LCL_TRY_GOTO(eval_kinds(&j));
 out:
     lcl_features_close(&features);
     lcl_env_close(&e);
@@ -182,11 +183,9 @@ out:
 static const struct {
     const char *name;
     lcl_status (*run)(int argc, char **argv);
-} suites[] = {{"isekai", eval_table},
-              {"imagenet-100", eval_table},
-              {"folders", eval_folders},
-              {"open", eval_folders},
-              {"icl", eval_folders}};
+} suites[] = {{"isekai", eval_table}, {"imagenet-100", eval_table}, {"folders", eval_folders},
+              {"open", eval_folders}, {"vqa", eval_rows},           {"pope", eval_rows},
+              {"caption", eval_rows}, {"box", eval_rows},           {"icl", eval_folders}};
 
 static lcl_status run(int argc, char **argv)
 {
@@ -213,7 +212,7 @@ static lcl_status run(int argc, char **argv)
         CLI_END};
     const struct cli_spec spec = {
         .usage = "RUN [options]\n       lcl eval SUITE --model MODEL ... (lcl eval SUITE --help): "
-                 "isekai, imagenet-100,\n       folders, open, icl",
+                 "isekai, imagenet-100,\n       folders, open, icl, vqa, pope, caption, box",
         .about = "Asks a trained model about classes it never saw: a support set of labelled "
                  "pictures, then a\n"
                  "query; accuracy by shots with 95 % intervals (bootstrap over classes).",

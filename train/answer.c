@@ -152,6 +152,18 @@ lcl_status lcl_gallery_add(struct lcl_gallery *g, const char *const *paths, int6
     return read_all(g, paths, n, number, bad, true);
 }
 
+lcl_status lcl_gallery_add_packed(struct lcl_gallery *g, struct lcl_pack *pack,
+                                  const int64_t *image, int64_t n, int64_t *number)
+{
+    for (int64_t begin = 0; begin < n; begin += GALLERY_BATCH) {
+        int64_t count = n - begin < GALLERY_BATCH ? n - begin : GALLERY_BATCH;
+        LCL_TRY(lcl_pack_read_pixels(pack, image + begin, count, &g->env->preprocess, g->pixels));
+        for (int64_t i = 0; i < count; i++) number[begin + i] = g->n + i;
+        LCL_TRY(run_tower(g, count));
+    }
+    return LCL_OK;
+}
+
 lcl_status lcl_pictures_check(struct lcl_gallery *g, const char *const *paths, int64_t n,
                               struct lcl_bad_pictures *bad)
 {

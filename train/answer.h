@@ -4,6 +4,7 @@
 #ifndef LCL_TRAIN_ANSWER_H
 #define LCL_TRAIN_ANSWER_H
 
+#include "data/conversation.h"
 #include "train/env.h"
 #include "train/generate.h"
 #include "train/support.h"
@@ -33,6 +34,9 @@ void lcl_gallery_close(struct lcl_gallery *g);
  * error; else bad ones are listed in it. */
 LCL_CHECKED lcl_status lcl_gallery_add(struct lcl_gallery *g, const char *const *paths, int64_t n,
                                        int64_t *number, struct lcl_bad_pictures *bad);
+/* The same of pictures that a pack holds, by their numbers there. */
+LCL_CHECKED lcl_status lcl_gallery_add_packed(struct lcl_gallery *g, struct lcl_pack *pack,
+                                              const int64_t *image, int64_t n, int64_t *number);
 /* Forgets the pictures from number n on. */
 static inline void lcl_gallery_cut(struct lcl_gallery *g, int64_t n) { g->n = n < g->n ? n : g->n; }
 /* Decodes and preprocesses n files and keeps nothing: lists the bad ones. */
@@ -78,6 +82,11 @@ struct lcl_prompt {
 /* text [n]: how the model goes on after each prompt, malloc'd; NULL on failure. */
 LCL_CHECKED lcl_status lcl_answer_prompts(struct lcl_answerer *a, const struct lcl_prompt *p, int n,
                                           const struct lcl_answer_how *how, char **text);
+/* logprob [n]: log-likelihood of each conversation's last answer, with what ends it, after all that
+ * is before it; pictures are numbered as lcl_prompt's. */
+LCL_CHECKED lcl_status lcl_answer_conversations(struct lcl_answerer *a,
+                                                const struct lcl_conversation *c, int n,
+                                                double *logprob);
 /* Shares exp(x) / sum exp of n log-likelihoods. */
 void lcl_answer_shares(const double *logprob, int n, double *share);
 

@@ -128,3 +128,38 @@ lcl_status lcl_answer_prompts(struct lcl_answerer *a, const struct lcl_prompt *p
     drop(text, n, status);
     return status;
 }
+
+/* The next conversations, as many as keep the batch small. */
+static lcl_status pack_conversations(struct lcl_answerer *a, const struct lcl_conversation *c,
+                                     int n, int *count)
+{
+    struct lcl_conversation_rules rules =
+        lcl_conversation_rules_of(a->config, a->gallery->env->tokenizer);
+    enum lcl_appended what;
+    rules.too_long = LCL_LONG_REFUSE; /* a shortened answer would be another */
+    lcl_batch_builder_reset(a->builder);
+    for (*count = 0; *count < n; ++*count) {
+        int64_t T = lcl_batch_builder_get(a->builder)->T;
+        if (*count == LCL_ANSWERS_AT_ONCE || T > LCL_TOKENS_AT_ONCE) break;
+        LCL_TRY(lcl_batch_append_conversation(a->builder, &c[*count], &rules, &what));
+    }
+    return lcl_answerer_gather(a);
+}
+
+lcl_status lcl_answer_conversations(struct lcl_answerer *a, const struct lcl_conversation *c, int n,
+                                    double *logprob)
+{
+    for (int begin = 0, count; begin < n; begin += count) {
+        double loss;
+        LCL_TRY(pack_conversations(a, c + begin, n - begin, &count));
+        const struct lcl_batch *b = lcl_batch_builder_get(a->builder);
+        struct lcl_images images = {.features = a->features};
+        LCL_TRY(lcl_model_loss(&a->pass, b, &images, &loss, NULL));
+        for (int64_t r = 0, row = 0; r < b->n_runs; r++) {
+            logprob[begin + r] = 0;
+            for (; row < b->S && b->row_S[row] < b->runs[r].q_end; row++)
+                logprob[begin + r] += (double)a->pass.row_logprob[row];
+        }
+    }
+    return LCL_OK;
+}

@@ -192,7 +192,7 @@ static lcl_status read_interval(const json_t *object, const char *key, const cha
 
 static bool is_count(const char *key)
 {
-    return strcmp(key, "episodes") == 0 || strcmp(key, "seeds") == 0;
+    return strcmp(key, "episodes") == 0 || strcmp(key, "seeds") == 0 || strcmp(key, "cider") == 0;
 }
 
 static lcl_status read_cell(struct lcl_results *r, const char *path, const char *row,

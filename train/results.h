@@ -22,8 +22,8 @@ enum {
 /* Numbers of a cell: X(key). Shares in 0..1; NaN where not measured.
  *   greedy: first quoted string of the greedy answer equals the label; likelihood: the label is the
  * likelier one; official: the official code's substring rule; positive, negative: greedy on queries
- * of either class; unparsed: greedy answers without a quoted string; episodes: support sets; seeds:
- * of how many runs this is the mean (sweeps). */
+ * of either class; unparsed: greedy answers without a quoted string; cider: CIDEr-D of captions;
+ * episodes: support sets; seeds: of how many runs this is the mean (sweeps). */
 #define LCL_RESULTS_FIELDS(X) \
     X(greedy)                 \
     X(likelihood)             \
@@ -31,6 +31,7 @@ enum {
     X(positive)               \
     X(negative)               \
     X(unparsed)               \
+    X(cider)                  \
     X(episodes)               \
     X(seeds)
 /* Intervals of a cell: [low, high], NaN where not measured. */

@@ -7,7 +7,7 @@
 
 struct cluster {
     int32_t id;
-    int64_t correct, count;
+    double correct, count;
 };
 
 static int by_id(const void *a, const void *b)
@@ -48,22 +48,53 @@ static double percentile(const double *x, int n, double share)
     return i + 1 < n ? x[i] + (at - i) * (x[i + 1] - x[i]) : x[n - 1];
 }
 
-lcl_status lcl_stats_bootstrap(const uint8_t *correct_N, const int32_t *class_N, int64_t n,
-                               uint64_t seed, struct lcl_interval *out)
+/* Takes clusters of single episodes. */
+static lcl_status bootstrap(struct cluster *clusters, int64_t n, uint64_t seed,
+                            struct lcl_interval *out)
 {
     static const int R = LCL_BOOTSTRAP_RESAMPLES;
-    lcl_status status = LCL_OK;
+    double *means = calloc((size_t)R, sizeof *means), right = 0, all = 0;
+    if (!means) return LCL_FAIL(LCL_MEMORY, "no memory for a bootstrap of %lld", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        right += clusters[i].correct;
+        all += clusters[i].count;
+    }
+    int64_t C = merge(clusters, n);
+    for (int r = 0; r < R; r++) {
+        struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_BOOTSTRAP, 0, (uint64_t)r);
+        double correct = 0, count = 0;
+        for (int64_t k = 0; k < C; k++) {
+            const struct cluster *c = &clusters[lcl_rng_below(&rng, (uint32_t)C)];
+            correct += c->correct;
+            count += c->count;
+        }
+        means[r] = correct / count;
+    }
+    qsort(means, (size_t)R, sizeof *means, by_value);
+    *out = (struct lcl_interval){right / all, percentile(means, R, 0.025),
+                                 percentile(means, R, 0.975)};
+    free(means);
+    return LCL_OK;
+}
+
+static lcl_status make_clusters(int64_t n, struct cluster **clusters)
+{
+    *clusters = NULL;
     if (n < 1 || n > INT32_MAX)
         return LCL_FAIL(LCL_RANGE, "bootstrap of %lld episodes, wanted 1..%d", (long long)n,
                         INT32_MAX);
-    struct cluster *clusters = calloc((size_t)n, sizeof *clusters);
-    double *means = calloc((size_t)R, sizeof *means);
-    if (!clusters || !means) {
-        status =
-            LCL_FAIL(LCL_MEMORY, "out of memory for a bootstrap of %lld episodes", (long long)n);
-        goto out;
-    }
-    int64_t right = 0;
+    *clusters = calloc((size_t)n, sizeof **clusters);
+    return *clusters ? LCL_OK
+                     : LCL_FAIL(LCL_MEMORY, "out of memory for a bootstrap of %lld episodes",
+                                (long long)n);
+}
+
+lcl_status lcl_stats_bootstrap(const uint8_t *correct_N, const int32_t *class_N, int64_t n,
+                               uint64_t seed, struct lcl_interval *out)
+{
+    struct cluster *clusters;
+    lcl_status status;
+    LCL_TRY(make_clusters(n, &clusters));
     for (int64_t i = 0; i < n; i++) {
         if (correct_N[i] > 1) {
             status = LCL_FAIL(LCL_RANGE, "flag %d of episode %lld is neither 0 nor 1", correct_N[i],
@@ -71,25 +102,23 @@ lcl_status lcl_stats_bootstrap(const uint8_t *correct_N, const int32_t *class_N,
             goto out;
         }
         clusters[i] = (struct cluster){class_N[i], correct_N[i], 1};
-        right += correct_N[i];
     }
-    int64_t C = merge(clusters, n);
-    for (int r = 0; r < R; r++) {
-        struct lcl_rng rng = lcl_rng_stream(seed, LCL_RNG_BOOTSTRAP, 0, (uint64_t)r);
-        int64_t correct = 0, count = 0;
-        for (int64_t k = 0; k < C; k++) {
-            const struct cluster *c = &clusters[lcl_rng_below(&rng, (uint32_t)C)];
-            correct += c->correct;
-            count += c->count;
-        }
-        means[r] = (double)correct / (double)count;
-    }
-    qsort(means, (size_t)R, sizeof *means, by_value);
-    *out = (struct lcl_interval){(double)right / (double)n, percentile(means, R, 0.025),
-                                 percentile(means, R, 0.975)};
+    status = bootstrap(clusters, n, seed, out);
 out:
     free(clusters);
-    free(means);
+    return status;
+}
+
+lcl_status lcl_stats_bootstrap_points(const double *sum_N, const double *count_N,
+                                      const int32_t *class_N, int64_t n, uint64_t seed,
+                                      struct lcl_interval *out)
+{
+    struct cluster *clusters;
+    LCL_TRY(make_clusters(n, &clusters));
+    for (int64_t i = 0; i < n; i++)
+        clusters[i] = (struct cluster){class_N[i], sum_N[i], count_N[i]};
+    lcl_status status = bootstrap(clusters, n, seed, out);
+    free(clusters);
     return status;
 }
 

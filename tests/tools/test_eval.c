@@ -232,6 +232,97 @@ static void parts_give_the_same_numbers(void **state)
     FAILS("wanted r/n", ASK " --part 2/2", folder, run_dir, at("x.json"), joined);
 }
 
+/* Rows of a table and of a pack; what is scored is what lcl score says of the lines. */
+static void rows_are_answered_and_scored(void **state)
+{
+    (void)state;
+    char rows[1024], table[500], name[600];
+    int at_row = 0;
+    for (int i = 0; i < 10; i++)
+        at_row += snprintf(rows + at_row, sizeof rows - (size_t)at_row,
+                           "{\"image\": \"p%d.png\", \"question\": \"what?\", \"answers\": "
+                           "[\"a\", \"b\"]}\n",
+                           i % 5);
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "p%d.png", i);
+        tiny_write_picture(at(name), i % 4, i);
+    }
+    snprintf(table, sizeof table, "%s", tiny_file("vqa.jsonl", rows));
+#define ROWS "--model %s --rows %s --images %s --predictions %s --results %s --max-new 3 "
+    const char *p = at("vqa-p.jsonl"), *images = temp_dir(), *results = at("rows.json");
+    SUCCEEDS("eval vqa " ROWS "--candidates a,b,c --ask '<image> {question} Say it.'", run_dir,
+             table, images, p, results);
+    says("vqa: 10 rows");
+    assert_int_equal(count_lines(p), 10);
+    json_t *line = line_of(p, 0);
+    assert_string_equal(json_string_value(json_object_get(line, "question")),
+                        "<image> what? Say it.");
+    assert_int_equal(json_array_size(json_object_get(line, "logprob")), 3);
+    const char *likeliest = json_string_value(json_object_get(line, "likeliest"));
+    double best = -1e9, of_likeliest = 0;
+    for (size_t i = 0; i < 3; i++) {
+        double x = json_number_value(json_array_get(json_object_get(line, "logprob"), i));
+        best = x > best ? x : best;
+        if (likeliest[0] == (char)('a' + (int)i)) of_likeliest = x;
+    }
+    assert_true(best == of_likeliest);
+    json_decref(line);
+    SUCCEEDS("score --metric vqa --in %s", p); /* its lines are those of lcl score */
+    SUCCEEDS("eval caption " ROWS, run_dir, table, images, at("caption.jsonl"), results);
+    says("caption: 5 rows"); /* two rows of a picture are one */
+    says("CIDEr ");
+    FAILS("vqa.jsonl, line 1: \"answers\" must be", "eval vqa " ROWS, run_dir,
+          tiny_file("vqa.jsonl", "{\"question\": \"x\"}\n"), images, at("x"), results);
+}
+
+/* Shots are rows of another table: other pictures, each with its answer, more going on from fewer;
+ * parts join to the same file. */
+static void rows_show_shots(void **state)
+{
+    (void)state;
+    char support[1024], yes[500], shown[500];
+    int n = 0;
+    for (int i = 0; i < 5; i++)
+        n += snprintf(support + n, sizeof support - (size_t)n,
+                      "{\"image\": \"p%d.png\", \"question\": \"is it?\", \"answer\": \"%s\"}\n", i,
+                      i % 2 ? "yes" : "no");
+    snprintf(yes, sizeof yes, "%s", tiny_file("pope.jsonl", support));
+    snprintf(shown, sizeof shown, "%s", tiny_file("shown.jsonl", support));
+    const char *images = temp_dir(), *p = at("pope-p.jsonl"), *joined = at("pope-j.jsonl");
+    SUCCEEDS("eval pope " ROWS "--support %s --shots 0,4", run_dir, yes, images, p, at("pope.json"),
+             shown);
+    says("precision ");
+    assert_int_equal(count_lines(p), 10);
+    for (int r = 0; r < 2; r++)
+        SUCCEEDS("eval pope " ROWS "--support %s --shots 0,4 --part %d/2", run_dir, yes, images,
+                 joined, at("x.json"), shown, r);
+    SUCCEEDS("eval pope " ROWS "--support %s --shots 0,4 --join 2", run_dir, yes, images, joined,
+             at("joined-pope.json"), shown);
+    assert_true(same_files(p, joined));
+    assert_true(same_files(at("pope.json"), at("joined-pope.json")));
+    FAILS("fewer than 5 rows of other pictures", "eval pope " ROWS "--support %s --shots 5",
+          run_dir, yes, images, at("y"), at("y.json"), shown);
+    FAILS("shows rows of a support table", "eval pope " ROWS "--shots 2", run_dir, yes, images,
+          at("y"), at("y.json"));
+}
+
+static void rows_of_a_pack(void **state)
+{
+    (void)state;
+    SUCCEEDS("pack --format llava --in %s --images %s --out %s",
+             tiny_file("boxes.jsonl",
+                       "{\"image\": \"p0.png\", \"conversations\": [{\"from\": \"human\", "
+                       "\"value\": \"<image> where?\"}, {\"from\": \"gpt\", \"value\": "
+                       "\"[0.1,0.2,0.5,0.6]\"}]}\n"),
+             temp_dir(), at("boxes.h5"));
+    SUCCEEDS("eval box --model %s --rows %s --candidates '[0;0],there' --predictions %s", run_dir,
+             at("boxes.h5"), at("box-p.jsonl"));
+    says("box: 1 rows");
+    json_t *line = line_of(at("box-p.jsonl"), 0);
+    assert_string_equal(json_string_value(json_object_get(line, "target")), "[0.1,0.2,0.5,0.6]");
+    json_decref(line);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +331,9 @@ int main(void)
         cmocka_unit_test(the_other_task_shows_no_class_of_the_question),
         cmocka_unit_test(a_killed_evaluation_goes_on),
         cmocka_unit_test(parts_give_the_same_numbers),
+        cmocka_unit_test(rows_are_answered_and_scored),
+        cmocka_unit_test(rows_show_shots),
+        cmocka_unit_test(rows_of_a_pack),
     };
     return cmocka_run_group_tests(tests, make_run, NULL);
 }

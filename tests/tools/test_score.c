@@ -29,6 +29,9 @@ static void answers_are_scored_by_benchmarks(void **state)
     score("vqa", "{\"prediction\": \"A dog\", \"answers\": [\"dog\", \"dog\", \"cat\", \"dog\"]}\n"
                  "{\"prediction\": \"x\", \"answers\": [\"y\"]}\n");
     says("{\"score\": 0.7500}\n{\"score\": 0.0000}\n");
+    score("vqa", "{\"prediction\": \"The answer is dog.\", \"answers\": [\"dog\"]}\n"
+                 "{\"prediction\": \"rain\", \"answers\": [\"The answer is rain.\"]}\n");
+    says("{\"score\": 1.0000}\n{\"score\": 1.0000}\n");
     score("pope", "{\"prediction\": \"The answer is yes .\", \"target\": \"yes\"}\n"
                   "{\"prediction\": \"Yes, a nose\", \"target\": \"no\"}\n"
                   "{\"prediction\": \"a knot\", \"target\": \"no\"}\n");
