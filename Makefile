@@ -140,9 +140,11 @@ $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 
 # Damaged files: the same targets under mutations of our own and under libFuzzer.
 FUZZ_OBJ := $(patsubst %.c,$B/%.o,$(filter-out tests/fuzz/test_fuzz.c tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
-$B/tests/fuzz/test_fuzz: $(FUZZ_OBJ)
+# Readers of lines that lie in tools/.
+FUZZ_TOOLS := $(patsubst %,$B/tools/%.o,encode_line eval_record eval_rows_read eval_tally eval_trials lines scoring)
+$B/tests/fuzz/test_fuzz: $(FUZZ_OBJ) $(FUZZ_TOOLS)
 $B/tests/fuzz/libfuzzer: LDFLAGS_ALL += -fsanitize=fuzzer
-$B/tests/fuzz/libfuzzer: $(FUZZ_OBJ)
+$B/tests/fuzz/libfuzzer: $(FUZZ_OBJ) $(FUZZ_TOOLS)
 
 # --- the CUDA backend in the emulator: kernels by the host's compiler, every access watched (cuda/sim/sim.h) ---
 

@@ -8,7 +8,7 @@
 
 typedef lcl_status (*lines_fn)(void *ctx, json_t *line);
 /* Calls fn for every line that is not blank; in: a file, or - for standard input. Errors of a line
- * begin with file and line. */
+ * begin with file and line; LCL_RANGE for one of over 16 MiB. */
 LCL_CHECKED lcl_status lines_read(const char *in, lines_fn fn, void *ctx);
 
 #endif

@@ -7,43 +7,8 @@
 #include "data/official.h"
 #include "tools/cli.h"
 #include "tools/clone_texts.h"
+#include "tools/encode_line.h"
 #include "tools/lines.h"
-
-enum { MAX_SHOTS = 1 << 16 };
-
-static lcl_status wanted(const char *key, const char *what)
-{
-    return LCL_FAIL_HINT(LCL_FORMAT,
-                         "{\"support\": [{\"label\": \"dax\"}, ...], \"query\": {\"label\": "
-                         "\"dax\", \"question\": null}} on each line",
-                         "\"%s\" must be %s", key, what);
-}
-
-/* A text, or NULL where the key is null or not there. */
-static lcl_status get_text(const json_t *from, const char *key, const char *path, const char **text)
-{
-    const json_t *v = json_object_get(from, key);
-    *text = json_string_value(v);
-    return *text || !v || json_is_null(v) ? LCL_OK : wanted(path, "a text or null");
-}
-
-/* labels: [n_shots] */
-static lcl_status read_episode(const json_t *in, const char **labels,
-                               struct lcl_official_episode *e)
-{
-    const json_t *support = json_object_get(in, "support"), *query = json_object_get(in, "query");
-    char key[64];
-    for (int i = 0; i < e->n_shots; i++) {
-        const json_t *shot = json_array_get(support, (size_t)i);
-        labels[i] = json_string_value(json_object_get(shot, "label"));
-        snprintf(key, sizeof key, "support[%d].label", i);
-        if (!labels[i]) return wanted(key, "a text");
-    }
-    e->labels = labels;
-    if (!json_is_object(query)) return wanted("query", "an object");
-    LCL_TRY(get_text(query, "label", "query.label", &e->label));
-    return get_text(query, "question", "query.question", &e->question);
-}
 
 static lcl_status print_ids(const struct lcl_ids *ids, const struct lcl_ids *labels)
 {
@@ -66,14 +31,9 @@ static lcl_status one_line(void *ctx, json_t *in)
     const struct encoding *c = ctx;
     struct lcl_ids ids = {0}, labels = {0};
     lcl_status status;
-    const json_t *support = json_object_get(in, "support");
-    size_t n = json_array_size(support);
-    if (!json_is_array(support) || n > MAX_SHOTS)
-        return wanted("support", "a list of at most 65536 pictures");
-    struct lcl_official_episode e = {.n_shots = (int)n};
-    const char **names = malloc((n + 1) * sizeof *names);
-    LCL_TRY_GOTO(names ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an episode"));
-    LCL_TRY_GOTO(read_episode(in, names, &e));
+    struct lcl_official_episode e;
+    const char **names;
+    LCL_TRY(encode_read(in, &e, &names));
     LCL_TRY_GOTO(lcl_official_encode(c->official, &e, !c->eval && e.label, &ids, &labels));
     LCL_TRY_GOTO(print_ids(&ids, &labels));
 out:
