@@ -57,14 +57,17 @@ LCL_CHECKED lcl_status lcl_pack_verify(struct lcl_pack *pack);
 
 /* What `lcl pack` does. */
 struct lcl_pack_options {
-    const char *format; /* "imagefolder", "wesnoth", or a format of rows.h */
-    const char *images; /* folder */
+    const char *format; /* a source of pack_source.h, or a format of rows.h */
+    const char *images; /* folder, or archives as the source says */
     const char *out;
     bool decoded; /* store pixels instead of file bytes */
     bool skip_bad, force;
     double test_fraction;  /* share of classes held out, by a hash of the class id */
     int min_images;        /* classes with fewer are left out, with a line that counts them */
     uint8_t background[3]; /* recorded: what transparent pictures stand on */
+    /* of archives alone (docs/formats.md); NULL: what lies beside them */
+    const char *class_names; /* file of names, or "none" */
+    const char *labels;      /* of imagenet: whose each validation picture is */
     /* of rows alone */
     const char *table;      /* JSON lines, or one JSON list */
     const char *templates;  /* file of questions; NULL: our own */

@@ -9,6 +9,7 @@
 #include "data/md5.h"
 #include "data/pack_rows.h"
 #include "data/pack_write.h"
+#include "data/tar.h"
 
 enum { BATCH_FILES = 512, SHOWN_BAD = 100 };
 static const int64_t BATCH_BYTES = 64 << 20;
@@ -37,6 +38,24 @@ static lcl_status note_bad(lcl_status why, const char *name, struct lcl_item *it
     return LCL_OK;
 }
 
+static lcl_status read_bytes(const struct lcl_listing *l, const struct lcl_source_file *file,
+                             char **bytes, size_t *size)
+{
+    if (file->archive >= 0) {
+        *size = (size_t)file->size_bytes;
+        if (*size <= MAX_FILE_BYTES)
+            return lcl_tar_read_at(l->archives[file->archive], file->offset, file->size_bytes,
+                                   bytes);
+        return LCL_FAIL(LCL_RANGE, "%s: %zu bytes at byte %lld of its archive, at most %zu",
+                        file->name, *size, (long long)file->offset, MAX_FILE_BYTES);
+    }
+    char *path = lcl_strdupf("%s/%s", l->root, file->name);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = lcl_fs_read(path, MAX_FILE_BYTES, bytes, size);
+    free(path);
+    return status;
+}
+
 static lcl_status read_file(struct batch *b, const struct lcl_source_file *file,
                             struct lcl_item *item, char **payload)
 {
@@ -44,10 +63,7 @@ static lcl_status read_file(struct batch *b, const struct lcl_source_file *file,
                                               .apply_exif = b->options->decoded};
     struct lcl_image image;
     size_t size = 0;
-    char *path = lcl_strdupf("%s/%s", b->l->root, file->name);
-    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status = lcl_fs_read(path, MAX_FILE_BYTES, payload, &size);
-    free(path);
+    lcl_status status = read_bytes(b->l, file, payload, &size);
     if (status != LCL_OK) return note_bad(status, file->name, item, payload);
     lcl_md5_of(*payload, size, item->md5);
     status = lcl_image_decode(*payload, size, file->name, &decode, &image);
@@ -183,7 +199,11 @@ static lcl_status report_bad(const struct lcl_pack_options *o, const struct lcl_
         if (items[i].state != LCL_ITEM_BAD || items[i].payload_bytes >= sizeof reason) continue;
         LCL_TRY(lcl_journal_read(j, &items[i], reason));
         reason[items[i].payload_bytes] = 0;
-        lcl_log_info("  %-48s  %s", l->files[i].name, reason);
+        if (l->files[i].archive >= 0)
+            lcl_log_info("  %-48s  %s (at byte %lld of %s)", l->files[i].name, reason,
+                         (long long)l->files[i].offset, l->archives[l->files[i].archive]);
+        else
+            lcl_log_info("  %-48s  %s", l->files[i].name, reason);
         if (shown++) continue;
         snprintf(first_name, sizeof first_name, "%s", l->files[i].name);
         snprintf(first_reason, sizeof first_reason, "%.500s", reason);
@@ -270,12 +290,15 @@ lcl_status lcl_pack_create(const struct lcl_pack_options *options)
     struct lcl_listing l;
     LCL_TRY(check_options(options));
     const struct lcl_row_format *rows = lcl_row_format_find(options->format);
+    if (rows && (options->class_names || options->labels))
+        return LCL_FAIL(LCL_CONFIG, "--class-names and --labels are for archives, not for %s",
+                        options->format);
     if (rows) return lcl_pack_rows(options, rows);
     if (options->table || options->templates || options->image_name)
         return LCL_FAIL(LCL_CONFIG,
                         "--in, --templates and --image-name are for formats of rows, not for %s",
                         options->format);
-    LCL_TRY(lcl_source_list(options->format, options->images, options->test_fraction, &l));
+    LCL_TRY(lcl_source_list(options, &l));
     lcl_status status = lcl_pack_listing(options, &l);
     lcl_listing_free(&l);
     return status;

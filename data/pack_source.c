@@ -10,17 +10,25 @@
 
 #include "core/fs.h"
 #include "core/log.h"
+#include "core/rng.h"
 #include "data/md5.h"
 
 static const struct {
     const char *name;
-    lcl_status (*list)(const char *images, struct lcl_listing *out);
-} sources[] = {{"imagefolder", lcl_source_imagefolder}, {"wesnoth", lcl_source_wesnoth}};
+    lcl_status (*list)(const struct lcl_pack_options *o, struct lcl_listing *out);
+    bool archives; /* reads archives, and else a folder */
+} sources[] = {{"imagefolder", lcl_source_imagefolder, false},
+               {"wesnoth", lcl_source_wesnoth, false},
+               {"imagenet", lcl_source_imagenet, true},
+               {"webdataset", lcl_source_webdataset, true}};
 
 void lcl_listing_free(struct lcl_listing *l)
 {
     for (int64_t i = 0; i < l->n_files; i++) free(l->files[i].name);
     free(l->files);
+    for (int32_t i = 0; i < l->n_archives; i++) free(l->archives[i]);
+    free(l->archives);
+    free(l->class_slot);
     free(l->classes);
     free(l->root);
     *l = (struct lcl_listing){0};
@@ -71,7 +79,41 @@ lcl_status lcl_listing_add_class(struct lcl_listing *l, const char *id, const ch
     return LCL_OK;
 }
 
-lcl_status lcl_listing_add_file(struct lcl_listing *l, const char *name, int32_t class_index)
+static bool grow_class_slots(struct lcl_listing *l)
+{
+    size_t size = l->class_slot ? 2 * (l->class_mask + 1) : 256;
+    int32_t *slot = malloc(size * sizeof *slot);
+    if (!slot) return false;
+    memset(slot, -1, size * sizeof *slot);
+    for (int32_t i = 0; i < l->n_classes; i++) {
+        size_t k = lcl_hash_string(l->classes[i].id) & (size - 1);
+        while (slot[k] >= 0) k = (k + 1) & (size - 1);
+        slot[k] = i;
+    }
+    free(l->class_slot);
+    l->class_slot = slot;
+    l->class_mask = size - 1;
+    return true;
+}
+
+lcl_status lcl_listing_class(struct lcl_listing *l, const char *id, const char *name,
+                             int32_t *index)
+{
+    if ((!l->class_slot || 2 * (size_t)l->n_classes > l->class_mask) && !grow_class_slots(l))
+        return LCL_FAIL(LCL_MEMORY, "no memory for the names of classes");
+    size_t k = lcl_hash_string(id) & l->class_mask;
+    for (; l->class_slot[k] >= 0; k = (k + 1) & l->class_mask)
+        if (strcmp(l->classes[l->class_slot[k]].id, id) == 0) {
+            *index = l->class_slot[k];
+            return LCL_OK;
+        }
+    LCL_TRY(lcl_listing_add_class(l, id, name, index));
+    l->class_slot[k] = *index;
+    return LCL_OK;
+}
+
+lcl_status lcl_listing_add_member(struct lcl_listing *l, const char *name, int32_t class_index,
+                                  const struct lcl_source_file *where)
 {
     if (l->n_files == l->cap_files) {
         int64_t cap = l->cap_files ? 2 * l->cap_files : 1024;
@@ -80,20 +122,41 @@ lcl_status lcl_listing_add_file(struct lcl_listing *l, const char *name, int32_t
         l->files = grown;
         l->cap_files = cap;
     }
-    struct lcl_source_file f = {.name = lcl_strdupf("%s", name), .class_index = class_index};
-    char *path = lcl_strdupf("%s/%s", l->root, name);
-    if (!f.name || !path) {
-        free(f.name);
-        free(path);
-        return LCL_FAIL(LCL_MEMORY, "no memory for a file name");
-    }
+    struct lcl_source_file *f = &l->files[l->n_files];
+    *f = *where;
+    f->name = lcl_strdupf("%s", name);
+    f->class_index = class_index;
+    if (!f->name) return LCL_FAIL(LCL_MEMORY, "no memory for a file name");
+    l->n_files++;
+    return LCL_OK;
+}
+
+lcl_status lcl_listing_add_file(struct lcl_listing *l, const char *name, int32_t class_index)
+{
+    struct lcl_source_file f = {.archive = -1};
     struct stat st;
+    char *path = lcl_strdupf("%s/%s", l->root, name);
+    if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a file name");
     if (stat(path, &st) == 0) { /* a dangling link is a bad file, reported when it is read */
         f.size_bytes = st.st_size;
         f.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
     }
     free(path);
-    l->files[l->n_files++] = f;
+    return lcl_listing_add_member(l, name, class_index, &f);
+}
+
+lcl_status lcl_listing_add_archive(struct lcl_listing *l, const char *path)
+{
+    if (l->n_archives == l->cap_archives) {
+        int32_t cap = l->cap_archives ? 2 * l->cap_archives : 16;
+        void *grown = realloc(l->archives, (size_t)cap * sizeof *l->archives);
+        if (!grown) return LCL_FAIL(LCL_MEMORY, "no memory for %d archives", cap);
+        l->archives = grown;
+        l->cap_archives = cap;
+    }
+    char *copy = lcl_strdupf("%s", path);
+    if (!copy) return LCL_FAIL(LCL_MEMORY, "no memory for a list of archives");
+    l->archives[l->n_archives++] = copy;
     return LCL_OK;
 }
 
@@ -164,26 +227,47 @@ static lcl_status refuse_empty(const struct lcl_listing *l)
                          empty == 1 ? "" : "es", names);
 }
 
-lcl_status lcl_source_list(const char *format, const char *images, double test_fraction,
-                           struct lcl_listing *out)
+/* Of an archive that holds a name twice the later member would take the earlier one's place. */
+static lcl_status refuse_twice(const struct lcl_listing *l)
+{
+    for (int64_t i = 1; i < l->n_files; i++) {
+        const struct lcl_source_file *f = &l->files[i - 1], *g = &l->files[i];
+        if (g->archive < 0 || f->class_index != g->class_index || strcmp(f->name, g->name) != 0)
+            continue;
+        return LCL_FAIL(LCL_FORMAT, "%s: %s is there twice, at bytes %lld and %lld",
+                        l->archives[g->archive], g->name, (long long)f->offset,
+                        (long long)g->offset);
+    }
+    return LCL_OK;
+}
+
+lcl_status lcl_source_list(const struct lcl_pack_options *o, struct lcl_listing *out)
 {
     *out = (struct lcl_listing){0};
     size_t s = 0, n = sizeof sources / sizeof *sources;
-    while (s < n && strcmp(format, sources[s].name) != 0) s++;
+    while (s < n && strcmp(o->format, sources[s].name) != 0) s++;
     if (s == n)
-        return LCL_FAIL_HINT(LCL_CONFIG, "--format imagefolder or --format wesnoth",
-                             "unknown picture format \"%s\"", format);
-    if (!lcl_fs_is_dir(images)) return LCL_FAIL(LCL_NOT_FOUND, "no folder %s", images);
-    lcl_status status = sources[s].list(images, out);
+        return LCL_FAIL_HINT(LCL_CONFIG, "--format imagefolder, imagenet, webdataset or wesnoth",
+                             "unknown picture format \"%s\"", o->format);
+    if (!sources[s].archives && (o->class_names || o->labels))
+        return LCL_FAIL(LCL_CONFIG, "--class-names and --labels are for archives, not for %s",
+                        o->format);
+    if (!sources[s].archives && !lcl_fs_is_dir(o->images))
+        return LCL_FAIL(LCL_NOT_FOUND, "no folder %s", o->images);
+    out->root = lcl_strdupf("%s", o->images);
+    if (!out->root) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    lcl_status status = sources[s].list(o, out);
     if (status == LCL_OK && out->n_classes == 0)
-        status = LCL_FAIL_HINT(LCL_FORMAT, "one folder a class: DIR/cat/1.jpg, DIR/dog/1.jpg",
-                               "%s holds no class folders", images);
+        status =
+            LCL_FAIL_HINT(LCL_FORMAT, "one folder a class: DIR/cat/1.jpg, DIR/dog/1.jpg",
+                          "%s holds no class%s", o->images, sources[s].archives ? "" : " folders");
     if (status == LCL_OK) status = sort_listing(out);
+    if (status == LCL_OK) status = refuse_twice(out);
     if (status == LCL_OK) status = refuse_empty(out);
     if (status == LCL_OK)
         for (int32_t c = 0; c < out->n_classes; c++)
             if (!out->classes[c].split_given)
-                out->classes[c].split = lcl_source_split(out->classes[c].id, test_fraction);
+                out->classes[c].split = lcl_source_split(out->classes[c].id, o->test_fraction);
     if (status != LCL_OK) lcl_listing_free(out);
     return status;
 }
@@ -296,12 +380,10 @@ static void warn_shared_names(const struct lcl_listing *l)
                      (long long)shared, shared == 1 ? " is" : "es are");
 }
 
-lcl_status lcl_source_imagefolder(const char *images, struct lcl_listing *out)
+lcl_status lcl_source_imagefolder(const struct lcl_pack_options *o, struct lcl_listing *out)
 {
     bool found[3] = {false}, split_layout;
-    out->root = lcl_strdupf("%s", images);
-    if (!out->root) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    LCL_TRY(has_split_folders(images, found, &split_layout));
+    LCL_TRY(has_split_folders(o->images, found, &split_layout));
     if (!split_layout) return add_class_folders(out, "", -1);
     for (int s = 0; s < 3; s++)
         if (found[s]) LCL_TRY(add_class_folders(out, split_folders[s], s));

@@ -19,6 +19,8 @@ struct lcl_source_file {
     char *name; /* below the root; malloc'd */
     int64_t size_bytes, mtime_ns;
     int32_t class_index;
+    int32_t archive; /* number of the listing's archive that holds it, or -1: a file by itself */
+    int64_t offset;  /* byte of that archive where it begins */
 };
 
 /* Sorted: classes by id, files by class, then by name. */
@@ -26,8 +28,12 @@ struct lcl_listing {
     char *root; /* folder that the names are below; malloc'd */
     struct lcl_source_class *classes;
     int32_t n_classes, cap_classes;
+    int32_t *class_slot; /* of lcl_listing_class, by hash of the id: class number or -1 */
+    size_t class_mask;
     struct lcl_source_file *files;
     int64_t n_files, cap_files;
+    char **archives; /* paths; malloc'd */
+    int32_t n_archives, cap_archives;
     int64_t n_other;      /* files that are no pictures by name, and folders too deep */
     bool drop_duplicates; /* of file bytes: the first is kept */
     /* NULL, or: should this decoded picture be in the pack at all? Called on many threads. */
@@ -40,21 +46,34 @@ struct lcl_listing {
 };
 
 /* LCL_CONFIG for an unknown format, LCL_NOT_FOUND, LCL_FORMAT for empty classes (named). */
-LCL_CHECKED lcl_status lcl_source_list(const char *format, const char *images, double test_fraction,
-                                       struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_list(const struct lcl_pack_options *o, struct lcl_listing *out);
 void lcl_listing_free(struct lcl_listing *l);
 
 /* For sources. */
 LCL_CHECKED lcl_status lcl_listing_add_class(struct lcl_listing *l, const char *id,
                                              const char *name, int32_t *index);
+/* The class with this id, added where there is none yet. */
+LCL_CHECKED lcl_status lcl_listing_class(struct lcl_listing *l, const char *id, const char *name,
+                                         int32_t *index);
 LCL_CHECKED lcl_status lcl_listing_add_file(struct lcl_listing *l, const char *name,
                                             int32_t class_index);
+/* A member of an archive of the listing, size_bytes at `offset`. */
+LCL_CHECKED lcl_status lcl_listing_add_member(struct lcl_listing *l, const char *name,
+                                              int32_t class_index,
+                                              const struct lcl_source_file *where);
+LCL_CHECKED lcl_status lcl_listing_add_archive(struct lcl_listing *l, const char *path);
 bool lcl_source_is_picture(const char *file_name);
 /* Held out by name: MD5 of the id as a number, modulo 1 / fraction where that is whole
  * (docs/formats.md). */
 enum lcl_split lcl_source_split(const char *id, double test_fraction);
 
-LCL_CHECKED lcl_status lcl_source_imagefolder(const char *images, struct lcl_listing *out);
-LCL_CHECKED lcl_status lcl_source_wesnoth(const char *images, struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_imagefolder(const struct lcl_pack_options *o,
+                                              struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_wesnoth(const struct lcl_pack_options *o,
+                                          struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_imagenet(const struct lcl_pack_options *o,
+                                           struct lcl_listing *out);
+LCL_CHECKED lcl_status lcl_source_webdataset(const struct lcl_pack_options *o,
+                                             struct lcl_listing *out);
 
 #endif

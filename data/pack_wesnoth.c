@@ -224,13 +224,15 @@ static lcl_status find_units(const char *path, int depth, char **found)
     return status;
 }
 
-lcl_status lcl_source_wesnoth(const char *images, struct lcl_listing *out)
+lcl_status lcl_source_wesnoth(const struct lcl_pack_options *o, struct lcl_listing *out)
 {
-    LCL_TRY(find_units(images, 0, &out->root));
+    free(out->root);
+    out->root = NULL;
+    LCL_TRY(find_units(o->images, 0, &out->root));
     if (!out->root)
         return LCL_FAIL_HINT(LCL_NOT_FOUND,
                              "point --images at the game's data, or at a folder above it",
-                             "no folder data/%s in %s", units, images);
+                             "no folder data/%s in %s", units, o->images);
     LCL_TRY(walk(out, "", 0));
     qsort(out->files, (size_t)out->n_files, sizeof *out->files, by_class_then_name);
     int64_t first = 0;

@@ -7,10 +7,10 @@
 #include "data/pack.h"
 #include "tools/cli.h"
 
-static const char *const formats[] = {"imagefolder", "wesnoth", "llava", "messages", "caption",
-                                      "vqav2",       "vqa-e",   "vqa-x", "rec",      "reg",
-                                      "gc",          "flickr",  "point", "vcr-q-a",  "vcr-qa-r",
-                                      "vcr-q-ar",    "gqa",     "clevr", "pope",     "text"};
+static const char *const formats[] = {
+    "imagefolder", "imagenet", "webdataset", "wesnoth", "llava", "messages", "caption", "vqav2",
+    "vqa-e",       "vqa-x",    "rec",        "reg",     "gc",    "flickr",   "point",   "vcr-q-a",
+    "vcr-qa-r",    "vcr-q-ar", "gqa",        "clevr",   "pope",  "text"};
 
 /* "R,G,B", each 0..255. */
 static lcl_status parse_colour(const char *text, uint8_t rgb[3])
@@ -28,6 +28,7 @@ static lcl_status parse_colour(const char *text, uint8_t rgb[3])
     return LCL_OK;
 }
 
+/* Long: the table of options. */
 static lcl_status run(int argc, char **argv)
 {
     int format = 0;
@@ -36,11 +37,12 @@ static lcl_status run(int argc, char **argv)
     struct lcl_pack_options o = {.test_fraction = 0.2};
     const struct cli_option options[] = {
         {"--format", CLI_CHOICE, &format,
-         .words = "imagefolder|wesnoth|llava|messages|caption|vqav2|vqa-e|vqa-x|rec|reg|gc|flickr|"
-                  "point|vcr-q-a|vcr-qa-r|vcr-q-ar|gqa|clevr|pope|text",
+         .words = "imagefolder|imagenet|webdataset|wesnoth|llava|messages|caption|vqav2|vqa-e|"
+                  "vqa-x|rec|reg|gc|flickr|point|vcr-q-a|vcr-qa-r|vcr-q-ar|gqa|clevr|pope|text",
          .doc =
-             "how the folder tells classes: a folder each (or train/, test/, val/ with a folder "
-             "each), or the sprites of The Battle for Wesnoth; or how the rows of --in are read"},
+             "how classes are told: a folder each (or train/, test/, val/ with a folder each), "
+             "ImageNet's archives, WebDataset shards, or the sprites of The Battle for Wesnoth; or "
+             "how the rows of --in are read"},
         {"--in", CLI_STR, &o.table, .value = "FILE",
          .doc = "of formats of rows: the table, a JSON object a line or one JSON list"},
         {"--templates", CLI_STR, &o.templates, .value = "FILE",
@@ -49,7 +51,18 @@ static lcl_status run(int argc, char **argv)
         {"--image-name", CLI_STR, &o.image_name, .value = "PATTERN",
          .doc = "of formats of rows: the file of a picture by its number, as in "
                 "COCO_train2014_{id:12}.jpg"},
-        {"--images", CLI_STR, &images, .value = "DIR", .required = true, .doc = "the pictures"},
+        {"--images", CLI_STR, &images, .value = "DIR", .required = true,
+         .doc = "the pictures: a folder; of imagenet ILSVRC2012_img_train.tar, or the folder it "
+                "lies in; of webdataset a folder of shards or DIR/shard-{0000..0009}.tar, several "
+                "with :: between them"},
+        {"--class-names", CLI_STR, &o.class_names, .value = "FILE",
+         .doc = "of imagenet and webdataset: what classes are called, lines \"n01440764 tench\", "
+                "a name a line, or JSON; by itself LOC_synset_mapping.txt, synset_words.txt, "
+                "imagenet_class_index.json or class_names.txt beside the archive; none: their "
+                "numbers"},
+        {"--labels", CLI_STR, &o.labels, .value = "FILE",
+         .doc = "of imagenet: whose each picture of ILSVRC2012_img_val.tar is, "
+                "LOC_val_solution.csv or lines \"NAME n01751748\""},
         {"--out", CLI_STR, &out, .value = "FILE", .required = true,
          .doc = "the pack; FILE.partial beside it holds what was read until it is done"},
         {"--decoded", CLI_FLAG, &o.decoded,
@@ -69,13 +82,15 @@ static lcl_status run(int argc, char **argv)
     const struct cli_spec spec = {
         .usage = "--images DIR --out FILE [options]",
         .about =
-            "Packs a folder of pictures into one HDF5 file with classes, splits and "
+            "Packs a folder or archives of pictures into one HDF5 file with classes, splits and "
             "checksums.\nStopped at any moment, it goes on where it was when it is run again.\n"
             "Or packs a table of rows (llava, messages, vqav2, ...) with the pictures that it "
             "names,\nas conversations for data.sources.",
         .options = options,
         .notes =
             "Examples:\n  lcl pack --images birds --out birds.h5\n"
+            "  lcl pack --format imagenet --images ILSVRC2012_img_train.tar --out imagenet.h5\n"
+            "  lcl pack --format webdataset --images 'cub-{0000..0011}.tar' --out cub.h5\n"
             "  lcl pack --format llava --in llava_instruct.jsonl --images coco --out llava.h5\n"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
