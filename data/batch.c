@@ -343,6 +343,11 @@ static void measure(const struct lcl_batch_builder *b, const struct lcl_episode 
               (mode == LCL_ENCODE_PROMPT ? 0 : fixed + longest);
 }
 
+bool batch_learns_shot(enum lcl_supervise supervise, bool seen)
+{
+    return supervise == LCL_SUPERVISE_ALL || (supervise == LCL_SUPERVISE_REPEATS && seen);
+}
+
 static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e,
                         enum lcl_supervise supervise, const int32_t *labels, int32_t *position)
 {
@@ -351,9 +356,8 @@ static void put_context(struct lcl_batch_builder *b, const struct lcl_episode *e
     put_ids(b, part[PART_SYSTEM].ids.v, part[PART_SYSTEM].ids.n, position);
     for (int i = 0; i < e->n_shots; i++) {
         int label = shot_label(e, labels, i);
-        bool again = !e->said && seen[label]; /* what is said once alone comes in no second shot */
-        bool counts =
-            supervise == LCL_SUPERVISE_ALL || (supervise == LCL_SUPERVISE_REPEATS && again);
+        /* what is said once alone comes in no second shot */
+        bool counts = batch_learns_shot(supervise, !e->said && seen[label]);
         put_turn(b, &part[i ? PART_SUPPORT : PART_SUPPORT_FIRST], &e->shots[i], position);
         put_answer(b, &part[PART_SHOT_HEAD], label, counts ? 1 : 0, position);
         if (!e->said) seen[label] = true;

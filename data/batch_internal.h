@@ -53,6 +53,9 @@ LCL_CHECKED lcl_status batch_check_words(const struct lcl_batch_builder *b, enum
 const struct batch_part *batch_query(const struct lcl_batch_builder *b, const struct lcl_episode *e,
                                      bool first);
 
+/* Is a shot's answer learned, whose label was shown before or not? */
+bool batch_learns_shot(enum lcl_supervise supervise, bool seen);
+
 /* A text as one run: ids in which the image token stands once for each picture. */
 struct batch_run {
     const int32_t *ids;

@@ -103,37 +103,56 @@ static lcl_status text_add(struct text *t, const char *s)
 }
 
 static lcl_status text_turn(struct text *t, const struct batch_part *turn,
-                            const struct batch_part *head, const char *label)
+                            const struct batch_part *head, const char *label, bool marked)
 {
     LCL_TRY(text_add(t, turn->text));
+    if (marked) LCL_TRY(text_add(t, "[["));
     LCL_TRY(text_add(t, head[0].text));
-    if (!head[1].text) return LCL_OK;
-    LCL_TRY(text_add(t, label));
-    return text_add(t, head[1].text);
+    if (head[1].text) {
+        LCL_TRY(text_add(t, label));
+        LCL_TRY(text_add(t, head[1].text));
+    }
+    return marked ? text_add(t, "]]") : LCL_OK;
 }
 
-lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
-                            char **text)
+static lcl_status write_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                             bool marked, enum lcl_supervise supervise, char **text)
 {
     struct text t = {0};
     const struct batch_part *part = b->part[e->policy];
+    bool seen[LCL_MAX_WAYS] = {false};
     lcl_status status;
     *text = NULL;
     LCL_TRY(batch_check_words(b, e->policy));
     LCL_TRY_GOTO(text_add(&t, part[PART_SYSTEM].text));
-    for (int i = 0; i < e->n_shots; i++)
+    for (int i = 0; i < e->n_shots; i++) {
+        int32_t way = e->said ? 0 : lcl_episode_shown(e, i);
         LCL_TRY_GOTO(text_turn(&t, &part[i ? PART_SUPPORT : PART_SUPPORT_FIRST],
-                               &part[PART_SHOT_HEAD],
-                               e->said ? e->said[i] : e->label[lcl_episode_shown(e, i)]));
+                               &part[PART_SHOT_HEAD], e->said ? e->said[i] : e->label[way],
+                               marked && batch_learns_shot(supervise, !e->said && seen[way])));
+        seen[way] = true;
+    }
     for (int q = 0; q < e->n_queries; q++)
-        LCL_TRY_GOTO(text_turn(&t, batch_query(b, e, e->n_shots == 0 && q == 0),
-                               &part[PART_ANSWER_HEAD],
-                               e->said ? e->said[e->n_shots + q] : e->label[e->queries[q].way]));
+        LCL_TRY_GOTO(
+            text_turn(&t, batch_query(b, e, e->n_shots == 0 && q == 0), &part[PART_ANSWER_HEAD],
+                      e->said ? e->said[e->n_shots + q] : e->label[e->queries[q].way], marked));
     *text = t.s;
     t.s = NULL;
 out:
     free(t.s);
     return status;
+}
+
+lcl_status lcl_episode_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                            char **text)
+{
+    return write_text(b, e, false, LCL_SUPERVISE_LAST, text);
+}
+
+lcl_status lcl_episode_learned_text(const struct lcl_batch_builder *b, const struct lcl_episode *e,
+                                    enum lcl_supervise supervise, char **text)
+{
+    return write_text(b, e, true, supervise, text);
 }
 
 bool lcl_episode_coincides(const struct lcl_episode *e)

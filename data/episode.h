@@ -213,6 +213,10 @@ const struct lcl_branch *lcl_batch_builder_branches(struct lcl_batch_builder *b)
 /* The text of an episode as ENCODE_TRAIN writes it, malloc'd: for people. */
 LCL_CHECKED lcl_status lcl_episode_text(const struct lcl_batch_builder *b,
                                         const struct lcl_episode *e, char **text);
+/* The same with each answer that is learned between [[ and ]]. */
+LCL_CHECKED lcl_status lcl_episode_learned_text(const struct lcl_batch_builder *b,
+                                                const struct lcl_episode *e,
+                                                enum lcl_supervise supervise, char **text);
 /* Where in a run an episode stands, and whether its tokens are printed. */
 struct lcl_episode_place {
     int64_t step, lane;

@@ -7,14 +7,16 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/hf.h"
+#include "core/fs.h"
 #include "core/log.h"
 #include "data/episode.h"
+#include "tools/inspect_page.h"
 #include "train/env.h"
 
-/* Slots of a picture in the text: by the model that the run begins with, or by the config's shapes.
- */
-static lcl_status tokens_per_image(const struct lcl_config *c, const struct lcl_tokenizer *t,
-                                   int64_t *n)
+/* Slots of a picture in the text, and its side in pixels: by the model that the run begins with, or
+ * by the config's shapes. */
+static lcl_status shape_of_pictures(const struct lcl_config *c, const struct lcl_tokenizer *t,
+                                    int64_t *slots, int64_t *side)
 {
     struct lcl_model_config m;
     bool joined = c->init_vision_from[0];
@@ -35,7 +37,8 @@ static lcl_status tokens_per_image(const struct lcl_config *c, const struct lcl_
             m = folder;
     }
     if (joined) m.pool = pool;
-    *n = lcl_tokens_per_image(&m);
+    *slots = lcl_tokens_per_image(&m);
+    *side = m.vision.image_size;
     return LCL_OK;
 }
 
@@ -60,10 +63,47 @@ struct printer {
     struct lcl_row_sources sources; /* which sample is drawn by which strategy */
     struct lcl_mixture mixture;
     struct lcl_samplers samplers;
+    struct lcl_pack *pack;
     struct lcl_batch_builder *builder;
+    struct inspect_page page;
     bool with_tokens;
     int64_t n_printed, n_coinciding;
 };
+
+static lcl_status add_to_page(struct printer *p, const struct lcl_episode *e)
+{
+    int64_t n = e->n_shots + e->n_queries;
+    int64_t *image = malloc((size_t)n * sizeof *image);
+    int32_t *view = malloc((size_t)n * sizeof *view);
+    char *text = NULL, *heading = NULL;
+    lcl_status status;
+    if (!image || !view) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a page");
+        goto out;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const struct lcl_shot *s = i < e->n_shots ? &e->shots[i] : &e->queries[i - e->n_shots];
+        image[i] = s->image;
+        view[i] = s->view;
+    }
+    LCL_TRY_GOTO(lcl_episode_learned_text(p->builder, e,
+                                          (enum lcl_supervise)p->config->data_supervise, &text));
+    heading = lcl_strdupf("episode %llu: %d shots", (unsigned long long)e->sample, e->n_shots);
+    if (!heading) status = LCL_FAIL(LCL_MEMORY, "no memory for a page");
+    LCL_TRY_GOTO(status);
+    LCL_TRY_GOTO(inspect_page_add(&p->page, &(struct inspect_sample){.heading = heading,
+                                                                     .text = text,
+                                                                     .pack = p->pack,
+                                                                     .image = image,
+                                                                     .view = view,
+                                                                     .n_images = n}));
+out:
+    free(image);
+    free(view);
+    free(text);
+    free(heading);
+    return status;
+}
 
 /* Sample n of the run, counted from step 0, unless it is another rank's. */
 static lcl_status print_one(struct printer *p, int64_t n)
@@ -83,6 +123,7 @@ static lcl_status print_one(struct printer *p, int64_t n)
     lcl_status status = p->r->json ? lcl_episode_json(p->builder, sampler, &e, &place, &line)
                                    : print_text(p->builder, sampler, &e);
     if (status == LCL_OK && line) puts(line);
+    if (status == LCL_OK && p->page.path) status = add_to_page(p, &e);
     p->n_printed++;
     p->n_coinciding += lcl_episode_coincides(&e);
     free(line);
@@ -106,12 +147,15 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
     struct lcl_env env = {0};
     struct printer p = {
         .config = config, .r = r, .with_tokens = strcmp(config->data_images, "none") != 0};
-    int64_t slots = 0;
+    int64_t slots = 0, side = 0;
     lcl_status status;
     LCL_TRY_GOTO(check_ranks(config, r));
     LCL_TRY_GOTO(lcl_env_open_data(&env, config));
     LCL_TRY_GOTO(lcl_tokenizer_for_config(config, &env.tokenizer));
-    LCL_TRY_GOTO(tokens_per_image(config, env.tokenizer, &slots));
+    p.pack = &env.pack;
+    LCL_TRY_GOTO(shape_of_pictures(config, env.tokenizer, &slots, &side));
+    LCL_TRY_GOTO(inspect_page_open(&p.page, r->sheet, config->output_dir, config, false));
+    if (r->sheet) p.page.preprocess.size = (int)side;
     LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &p.builder));
     LCL_TRY_GOTO(lcl_row_sources_parse(&p.sources, config));
     p.mixture = (struct lcl_mixture){.config = config, .sources = &p.sources, .epoch = r->epoch};
@@ -119,12 +163,14 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
                                    env.has_neighbors ? &env.neighbors : NULL, &p.sources, false));
     int64_t first = r->from_step * lcl_step_samples(config);
     for (int64_t i = 0; i < r->n; i++) LCL_TRY_GOTO(print_one(&p, first + i));
+    LCL_TRY_GOTO(inspect_page_save(&p.page));
     if (fflush(stdout) != 0) status = LCL_FAIL(LCL_IO, "cannot write to standard output");
     if (p.n_coinciding > 0)
         lcl_log_info("%lld of %lld episodes (%.2f %%) ask for a picture of their support set",
                      (long long)p.n_coinciding, (long long)p.n_printed,
                      100.0 * (double)p.n_coinciding / (double)p.n_printed);
 out:
+    inspect_page_free(&p.page);
     lcl_samplers_close(&p.samplers);
     lcl_row_sources_close(&p.sources);
     lcl_batch_builder_free(p.builder);

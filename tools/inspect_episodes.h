@@ -12,10 +12,12 @@ struct inspect_request {
     int64_t rank, world; /* 0 and 1: all of them */
     uint32_t epoch;      /* number of the stage */
     bool json;           /* lines of JSON; else text for people */
+    const char *sheet;   /* where a page of them is written (inspect_page.h), or NULL */
 };
 
 /* Prints training episodes to standard output. Opens the pack's index or the table, the neighbor
- * table and the tokenizer; no picture. With data.images: none JSON lines have no tokens. */
+ * table and the tokenizer; pictures for a page alone. With data.images: none JSON lines have no
+ * tokens. */
 LCL_CHECKED lcl_status inspect_episodes(const struct lcl_config *config,
                                         const struct inspect_request *r);
 

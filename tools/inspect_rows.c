@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/fs.h"
 #include "data/pack_rows.h"
 #include "data/policy.h"
+#include "tools/inspect_page.h"
 #include "train/mixture.h"
 
 /* Chat formats that follow the tokenizer's tokens need one; vicuna else. */
@@ -60,17 +62,43 @@ static lcl_status print_json(struct lcl_pack *pack, int64_t row, int64_t sample,
     return failed ? LCL_FAIL(LCL_IO, "cannot write to standard output") : LCL_OK;
 }
 
+static lcl_status add_to_page(struct inspect_page *page, struct lcl_pack *pack, int64_t row,
+                              int64_t sample, const struct lcl_conversation *c, const char *text)
+{
+    const struct inspect_sample s = {
+        .heading = sample < 0 ? lcl_strdupf("row %lld", (long long)row)
+                              : lcl_strdupf("sample %lld: %s, row %lld", (long long)sample,
+                                            pack->path, (long long)row),
+        .text = text,
+        .pack = pack,
+        .image = c->image,
+        .view = c->view,
+        .n_images = c->n_images,
+        .boxes = pack->rows_of_boxes};
+    lcl_status status =
+        s.heading ? inspect_page_add(page, &s) : LCL_FAIL(LCL_MEMORY, "no memory for a page");
+    free((char *)(uintptr_t)s.heading);
+    return status;
+}
+
+/* What rows become: lines, and a page. */
+struct output {
+    struct lcl_conversation_rules rules;
+    bool json;
+    struct inspect_page page;
+};
+
 /* sample -1: none. */
-static lcl_status print_row(struct lcl_pack *pack, int64_t row, int64_t sample,
-                            const struct lcl_conversation_rules *rules, bool json)
+static lcl_status print_row(struct output *o, struct lcl_pack *pack, int64_t row, int64_t sample)
 {
     struct lcl_conversation c;
     json_t *stored;
     char *text;
     LCL_TRY(lcl_pack_conversation(pack, row, 0, &c, &stored));
-    lcl_status status = lcl_conversation_text(&c, rules, &text);
-    if (status == LCL_OK && json) status = print_json(pack, row, sample, &c, stored, text);
-    if (status == LCL_OK && !json) {
+    lcl_status status = lcl_conversation_text(&c, &o->rules, &text);
+    if (status == LCL_OK) status = add_to_page(&o->page, pack, row, sample, &c, text);
+    if (status == LCL_OK && o->json) status = print_json(pack, row, sample, &c, stored, text);
+    if (status == LCL_OK && !o->json) {
         if (sample >= 0) printf("sample %lld: %s, ", (long long)sample, pack->path);
         print_text(pack, row, &c, stored, text);
     }
@@ -79,18 +107,22 @@ static lcl_status print_row(struct lcl_pack *pack, int64_t row, int64_t sample,
     return status;
 }
 
-lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n, bool json)
+lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n, bool json,
+                        const char *sheet)
 {
     struct lcl_pack pack;
-    struct lcl_conversation_rules rules = rules_of(c);
+    struct output o = {.rules = rules_of(c), .json = json};
     LCL_TRY(lcl_pack_open(path, &pack));
     lcl_status status = LCL_OK;
     if (pack.n_rows == 0)
         status =
             LCL_FAIL_HINT(LCL_CONFIG, "lcl pack --format llava, messages, ... makes such packs",
                           "%s holds no rows", path);
+    if (status == LCL_OK) status = inspect_page_open(&o.page, sheet, path, c, pack.rows_of_boxes);
     for (int64_t i = 0; i < n && i < pack.n_rows && status == LCL_OK; i++)
-        status = print_row(&pack, i, -1, &rules, json);
+        status = print_row(&o, &pack, i, -1);
+    if (status == LCL_OK) status = inspect_page_save(&o.page);
+    inspect_page_free(&o.page);
     lcl_pack_close(&pack);
     return status;
 }
@@ -107,24 +139,28 @@ static void print_episode(const struct lcl_config *c, const struct lcl_mixture *
         printf("sample %lld: an episode, %s\n\n", (long long)sample, word);
 }
 
-lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n, bool json)
+lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n, bool json,
+                           const char *sheet)
 {
     struct lcl_row_sources s;
     struct lcl_mixture m = {0};
-    struct lcl_conversation_rules rules = rules_of(c);
+    struct output o = {.rules = rules_of(c), .json = json};
     LCL_TRY(lcl_row_sources_open(&s, c, 0));
     lcl_status status =
         s.n ? lcl_mixture_open(&m, c, &s, epoch)
             : LCL_FAIL_HINT(LCL_CONFIG, "--episodes N prints episodes", "data.sources is not set");
+    if (status == LCL_OK) status = inspect_page_open(&o.page, sheet, c->output_dir, c, false);
     for (int64_t i = 0; i < n && status == LCL_OK; i++) {
         int source;
         int64_t row;
         lcl_mixture_draw(&m, (uint64_t)i, &source, &row);
         if (source >= 0)
-            status = print_row(&s.source[source].pack, row, i, &rules, json);
+            status = print_row(&o, &s.source[source].pack, row, i);
         else
             print_episode(c, &m, i, json);
     }
+    if (status == LCL_OK) status = inspect_page_save(&o.page);
+    inspect_page_free(&o.page);
     lcl_mixture_close(&m);
     lcl_row_sources_close(&s);
     return status;

@@ -6,12 +6,13 @@
 #include "data/pack.h"
 
 /* The first n rows of a pack: text in the chat format of `c`, what is learned between [[ and ]],
- * pictures' names, boxes. json: a line each. */
+ * pictures' names, boxes. json: a line each. sheet: where a page of them is written
+ * (inspect_page.h), or NULL. */
 LCL_CHECKED lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n,
-                                    bool json);
+                                    bool json, const char *sheet);
 /* The first n samples that stage number `epoch`, with data.sources, trains on: which are episodes,
  * and the rows of the others. */
 LCL_CHECKED lcl_status inspect_mixture(const struct lcl_config *c, uint32_t epoch, int64_t n,
-                                       bool json);
+                                       bool json, const char *sheet);
 
 #endif

@@ -305,7 +305,7 @@ static lcl_status inspect_config(const char *path, const struct arguments *a, js
     r.epoch = (uint32_t)stage;
     r.json = a->json;
     if (strcmp(run->stages[0].data_images, "none") == 0) lcl_env_forget_missing(run);
-    status = a->rows > 0 ? inspect_mixture(&run->stages[stage], r.epoch, a->rows, a->json)
+    status = a->rows > 0 ? inspect_mixture(&run->stages[stage], r.epoch, a->rows, a->json, r.sheet)
              : r.n > 0   ? inspect_episodes(&run->stages[stage], &r)
                          : describe_config(run, out);
 out:
@@ -319,7 +319,7 @@ static lcl_status inspect_pack_rows(const char *path, const struct arguments *a)
     struct lcl_config *c = malloc(sizeof *c);
     if (!c) return LCL_FAIL(LCL_MEMORY, "no memory for a config");
     lcl_status status = lcl_env_run_config("", a->sets.v, a->sets.n, c);
-    if (status == LCL_OK) status = inspect_rows(path, c, a->rows, a->json);
+    if (status == LCL_OK) status = inspect_rows(path, c, a->rows, a->json, a->request.sheet);
     free(c);
     return status;
 }
@@ -364,6 +364,10 @@ static lcl_status run(int argc, char **argv)
          .doc =
              "of a pack of rows: print its first N rows, what is learned between [[ and ]]; of a "
              "CONFIG: its first N samples of data.sources"},
+        {"--sheet", CLI_STR, &a.request.sheet, .value = "FILE.html",
+         .doc =
+             "with --episodes or --rows: also a page of them with their pictures as the model is "
+             "given them, boxes and points drawn in, and what is learned marked"},
         {"--stage", CLI_STR, &a.stage, .value = "NAME",
          .doc = "of a CONFIG: the stage whose episodes are printed (else the first that has any)"},
         CLI_TOWER_OPTION(&tower),
@@ -384,6 +388,8 @@ static lcl_status run(int argc, char **argv)
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
+    if (a.request.sheet && a.rows == 0 && a.request.n == 0)
+        return LCL_FAIL(LCL_CONFIG, "--sheet shows --episodes N or --rows N; neither is there");
     lcl_hf_use_tower(tower);
     return inspect_one(args.v[0], &a);
 }

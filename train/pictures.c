@@ -54,8 +54,8 @@ out:
     return status;
 }
 
-lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
-                             const struct lcl_preprocess *preprocess, const struct lcl_config *c)
+void lcl_pictures_on_demand(struct lcl_pictures *p, struct lcl_pack *pack,
+                            const struct lcl_preprocess *preprocess, const struct lcl_config *c)
 {
     *p = (struct lcl_pictures){
         .pack = pack,
@@ -65,6 +65,12 @@ lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
         for (int v = 0; v < 256; v++)
             p->value[channel][v] = (float)(((double)v / 255 - (double)preprocess->mean[channel]) /
                                            (double)preprocess->std[channel]);
+}
+
+lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
+                             const struct lcl_preprocess *preprocess, const struct lcl_config *c)
+{
+    lcl_pictures_on_demand(p, pack, preprocess, c);
     if (pack->n_images * 3 * plane(p) > (int64_t)1 << 30) return LCL_OK;
     lcl_status status = preload(p);
     if (status != LCL_OK) lcl_pictures_close(p);

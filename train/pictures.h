@@ -26,6 +26,9 @@ struct lcl_pictures {
 LCL_CHECKED lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
                                          const struct lcl_preprocess *preprocess,
                                          const struct lcl_config *c);
+/* The same without reading any: for a few pictures. */
+void lcl_pictures_on_demand(struct lcl_pictures *p, struct lcl_pack *pack,
+                            const struct lcl_preprocess *preprocess, const struct lcl_config *c);
 /* Opens another pack's behind those that are open. */
 LCL_CHECKED lcl_status lcl_pictures_add(struct lcl_pictures *p, struct lcl_pack *pack,
                                         const struct lcl_config *c);
