@@ -9,7 +9,7 @@
 
 #include "data/image_formats.h"
 
-enum { PRECISION_BITS = 32 - 8 - 2, BLOCK = 64 };
+enum { PRECISION_BITS = 32 - 8 - 2, BLOCK = 32, ROWS = 32 };
 
 /* Vector code where the processor has it; the sums are integers, so every version gives the same
  * bits. */
@@ -88,26 +88,6 @@ static inline uint8_t clip8(int32_t v)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-static void horizontal_row(const struct taps *t, const uint8_t *in, int c, uint8_t *out)
-{
-    const int32_t half = 1 << (PRECISION_BITS - 1);
-    for (int i = 0; i < t->n; i++, out += c) {
-        const int32_t *w = t->weight + (size_t)i * (size_t)t->width;
-        const uint8_t *p = in + (size_t)t->from[i] * (size_t)c;
-        int32_t r = half, g = half, b = half, a = half;
-        for (int k = 0; k < t->count[i]; k++, p += c) {
-            r += p[0] * w[k];
-            g += p[1] * w[k];
-            b += p[2] * w[k];
-            if (c == 4) a += p[3] * w[k];
-        }
-        out[0] = clip8(r);
-        out[1] = clip8(g);
-        out[2] = clip8(b);
-        if (c == 4) out[3] = clip8(a);
-    }
-}
-
 /* One output row from `count` rows of `stride` bytes. */
 LCL_VECTOR static void vertical_row(const uint8_t *restrict rows, size_t stride,
                                     const int32_t *restrict w, int count, uint8_t *restrict out,
@@ -131,6 +111,56 @@ LCL_VECTOR static void vertical_row(const uint8_t *restrict rows, size_t stride,
     }
 }
 
+/* ROWS rows side by side: the pixels of a column, one row's after another's, end to end. Taps that
+ * lie along a row then lie as vertical_row takes them. */
+static void rows_to_columns(const uint8_t *in, size_t stride, size_t width, size_t c, int n,
+                            uint8_t *out)
+{
+    for (size_t r = 0; r < ROWS; r++) {
+        const uint8_t *p =
+            in + (r < (size_t)n ? r : (size_t)n - 1) * stride; /* the last one again */
+        uint8_t *q = out + r * c;
+        for (size_t x = 0; x < width; x++, p += c, q += ROWS * c)
+            for (size_t k = 0; k < c; k++) q[k] = p[k];
+    }
+}
+
+static void columns_to_rows(const uint8_t *in, size_t stride, size_t width, size_t c, int n,
+                            uint8_t *out)
+{
+    for (size_t r = 0; r < (size_t)n; r++) {
+        const uint8_t *p = in + r * c;
+        uint8_t *q = out + r * stride;
+        for (size_t x = 0; x < width; x++, q += c, p += ROWS * c)
+            for (size_t k = 0; k < c; k++) q[k] = p[k];
+    }
+}
+
+/* Rows of `from` through the taps, ROWS at a time; columns: [t->n + the row's width, ROWS, c]. */
+static void horizontal_rows(const struct taps *t, const uint8_t *from, size_t in_stride, size_t c,
+                            int n, uint8_t *columns, uint8_t *to)
+{
+    size_t block = ROWS * c, width = in_stride / c, out_stride = (size_t)t->n * c;
+    uint8_t *made = columns + width * block;
+    for (int y = 0; y < n; y += ROWS) {
+        int rows = n - y < ROWS ? n - y : ROWS;
+        const uint8_t *in = from + (size_t)y * in_stride;
+        if (c == 3)
+            rows_to_columns(in, in_stride, width, 3, rows, columns);
+        else
+            rows_to_columns(in, in_stride, width, 4, rows, columns);
+        for (int i = 0; i < t->n; i++)
+            vertical_row(columns + (size_t)t->from[i] * block, block,
+                         t->weight + (size_t)i * (size_t)t->width, t->count[i],
+                         made + (size_t)i * block, block);
+        uint8_t *out = to + (size_t)y * out_stride;
+        if (c == 3)
+            columns_to_rows(made, out_stride, (size_t)t->n, 3, rows, out);
+        else
+            columns_to_rows(made, out_stride, (size_t)t->n, 4, rows, out);
+    }
+}
+
 /* Columns [w->x, +w->width) of rows [first, first + n) of `in`. */
 static lcl_status horizontal_pass(const struct lcl_image *in, const struct lcl_resize_window *w,
                                   int first, int n, struct lcl_image *out)
@@ -146,21 +176,17 @@ static lcl_status horizontal_pass(const struct lcl_image *in, const struct lcl_r
         return LCL_OK;
     }
     struct taps t;
-    lcl_status status = taps_make(&t, in->width, w->full_width, w->x, w->width);
-    if (status != LCL_OK) {
+    uint8_t *columns = malloc(((size_t)in->width + (size_t)w->width) * ROWS * c);
+    lcl_status status = columns ? taps_make(&t, in->width, w->full_width, w->x, w->width)
+                                : LCL_FAIL(LCL_MEMORY, "no memory to resize a picture");
+    if (status == LCL_OK) {
+        horizontal_rows(&t, from, in_stride, c, n, columns, out->pixels);
+        taps_free(&t);
+    } else {
         lcl_image_free(out);
-        return status;
     }
-    for (int y = 0; y < n; y++) {
-        const uint8_t *row = from + (size_t)y * in_stride;
-        uint8_t *to = out->pixels + (size_t)y * out_stride;
-        if (c == 3)
-            horizontal_row(&t, row, 3, to);
-        else
-            horizontal_row(&t, row, 4, to);
-    }
-    taps_free(&t);
-    return LCL_OK;
+    free(columns);
+    return status;
 }
 
 static lcl_status resample(const struct lcl_image *in, const struct lcl_resize_window *w,

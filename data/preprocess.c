@@ -32,8 +32,9 @@ static lcl_status pad_to_square(const struct lcl_image *in, const uint8_t backgr
 {
     int side = in->width > in->height ? in->width : in->height;
     LCL_TRY(lcl_image_alloc(out, side, side, 3, "padded image"));
-    size_t n = (size_t)side * (size_t)side, stride = 3 * (size_t)in->width;
+    size_t n = (size_t)side, stride = 3 * (size_t)in->width;
     for (size_t i = 0; i < n; i++) memcpy(out->pixels + 3 * i, background, 3);
+    for (size_t i = 1; i < n; i++) memcpy(out->pixels + 3 * n * i, out->pixels, 3 * n);
     size_t x = (size_t)(side - in->width) / 2, y = (size_t)(side - in->height) / 2;
     for (size_t row = 0; row < (size_t)in->height; row++)
         memcpy(out->pixels + 3 * ((y + row) * (size_t)side + x), in->pixels + row * stride, stride);
@@ -70,9 +71,13 @@ static void normalise(const struct lcl_image *rgb, const struct lcl_preprocess *
         for (int v = 0; v < 256; v++)
             table[k][v] = (float)((v / 255.0 - (double)p->mean[k]) / (double)p->std[k]);
     size_t n = (size_t)rgb->width * (size_t)rgb->height;
-    for (int k = 0; k < 3; k++)
-        for (size_t i = 0; i < n; i++)
-            out_3SS[(size_t)k * n + i] = table[k][rgb->pixels[3 * i + (size_t)k]];
+    float *red = out_3SS, *green = red + n, *blue = green + n;
+    const uint8_t *p_rgb = rgb->pixels;
+    for (size_t i = 0; i < n; i++, p_rgb += 3) {
+        red[i] = table[0][p_rgb[0]];
+        green[i] = table[1][p_rgb[1]];
+        blue[i] = table[2][p_rgb[2]];
+    }
 }
 
 lcl_status lcl_preprocess_image(const struct lcl_image *image, const struct lcl_preprocess *p,
