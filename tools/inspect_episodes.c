@@ -117,6 +117,12 @@ static lcl_status print_one(struct printer *p, int64_t n)
     struct lcl_episode e;
     char *line = NULL;
     if (lcl_lane_rank(c, place.lane, p->r->world) != p->r->rank) return LCL_OK;
+    if (p->sources.n && lcl_mixture_is_row(&p->mixture, (uint64_t)n)) {
+        printf(p->r->json ? "{\"sample\":%lld,\"step\":%lld,\"lane\":%lld,\"row\":true}\n"
+                          : "sample %lld, step %lld, lane %lld: a row\n\n",
+               (long long)n, (long long)place.step, (long long)place.lane);
+        return LCL_OK;
+    }
     const struct lcl_sampler *sampler =
         lcl_samplers_of(&p->samplers, p->sources.n ? &p->mixture : NULL, (uint64_t)n);
     LCL_TRY(lcl_sampler_draw(sampler, p->r->epoch, (uint64_t)n, progress < 1 ? progress : 1, &e));

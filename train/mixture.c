@@ -187,6 +187,12 @@ int lcl_mixture_strategy(const struct lcl_mixture *m, uint64_t sample)
     return i >= 0 && m->sources->source[i].episodes ? m->sources->source[i].strategy : -1;
 }
 
+bool lcl_mixture_is_row(const struct lcl_mixture *m, uint64_t sample)
+{
+    int i = choose(m, sample);
+    return i >= 0 && !m->sources->source[i].episodes;
+}
+
 /* Counts the draw of the next sample: which source, and how often it came in its pass before. */
 static int advance(struct lcl_mixture *m, int64_t *before)
 {

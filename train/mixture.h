@@ -49,6 +49,8 @@ void lcl_mixture_draw(struct lcl_mixture *m, uint64_t sample, int *source, int64
 /* By which strategy (an lcl_strategy; -1: data.strategy's) a sample's episode is drawn; -1 also for
  * a row's sample. */
 int lcl_mixture_strategy(const struct lcl_mixture *m, uint64_t sample);
+/* True where a sample is a row of a pack. */
+bool lcl_mixture_is_row(const struct lcl_mixture *m, uint64_t sample);
 /* A row in place of one that is left out, for the attempt-th time. */
 int64_t lcl_mixture_redraw(const struct lcl_mixture *m, uint64_t sample, int source, int attempt);
 

@@ -114,6 +114,29 @@ static void test_policies(void **state)
     free_lines(line, n);
 }
 
+/* The mix of the official code, whose packs of rows need not be there to be counted. */
+static void test_official_mix(void **state)
+{
+    (void)state;
+    int of[4] = {0};
+    static const char *const words[] = {"\"strategy\":\"2-way\"", "\"strategy\":\"ref\"",
+                                        "\"strategy\":\"jigsaw\"", "\"row\":true"};
+    PRINTS(
+        "inspect configs/paper/mix-official.yaml --episodes 400 --json --set data.table=%s --set "
+        "data.images=none",
+        generated());
+    char *save = NULL, *copy = strdup(output);
+    assert_non_null(copy);
+    for (char *s = strtok_r(copy, "\n", &save); s; s = strtok_r(NULL, "\n", &save))
+        for (int k = 0; k < 4; k++) of[k] += strstr(s, words[k]) != NULL;
+    free(copy);
+    assert_int_equal(of[0] + of[1] + of[2] + of[3], 400);
+    assert_in_range(of[0], 36, 84);   /* 0.15: 60, deviation 7.1 */
+    assert_in_range(of[1], 36, 84);   /* 0.15 */
+    assert_in_range(of[2], 52, 108);  /* 0.2: 80, deviation 8 */
+    assert_in_range(of[3], 165, 235); /* 0.5: 200, deviation 10 */
+}
+
 static void test_refused_ranks(void **state)
 {
     (void)state;
@@ -196,11 +219,9 @@ static void test_plans_of_the_paper(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_policies),
-        cmocka_unit_test(test_refused_ranks),
-        cmocka_unit_test(test_training),
-        cmocka_unit_test(test_plans_of_the_paper),
+        cmocka_unit_test(test_ranks),        cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_official_mix), cmocka_unit_test(test_refused_ranks),
+        cmocka_unit_test(test_training),     cmocka_unit_test(test_plans_of_the_paper),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
