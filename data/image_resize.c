@@ -15,7 +15,8 @@ enum { PRECISION_BITS = 32 - 8 - 2, BLOCK = 32, ROWS = 32 };
  * bits. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__OPTIMIZE__)
-#define LCL_VECTOR __attribute__((target_clones("avx2", "default"), optimize("O3")))
+#define LCL_VECTOR \
+    __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"), optimize("O3")))
 #else
 #define LCL_VECTOR
 #endif
