@@ -10,13 +10,83 @@
 
 /* ---- which class a row is ---- */
 
-enum { AMBIGUOUS = -2 };
+enum { AMBIGUOUS = -2, MOST_PATHS = 1 << 21 };
+
+/* Numbers by the 64-bit hashes of texts, which stay out of memory: 12 bytes a slot, at most half of
+ * the slots taken. */
+struct numbers {
+    uint64_t *hash; /* 0: a free slot */
+    int32_t *value;
+    size_t mask, n;
+};
 
 /* Class numbers by id, by the last part of the id, by name; and by the file's class_id. A key that
  * several classes share leads to AMBIGUOUS. */
 struct keys {
-    json_t *id, *folder, *name, *row;
+    json_t *id, *folder, *name;
+    struct numbers row;
 };
+
+static void numbers_free(struct numbers *m)
+{
+    free(m->hash);
+    free(m->value);
+    *m = (struct numbers){0};
+}
+
+static size_t slot_of(const struct numbers *m, uint64_t hash)
+{
+    size_t k = hash & m->mask;
+    while (m->hash[k] && m->hash[k] != hash) k = (k + 1) & m->mask;
+    return k;
+}
+
+static bool numbers_grow(struct numbers *m)
+{
+    size_t size = m->hash ? 2 * (m->mask + 1) : 1024;
+    struct numbers to = {calloc(size, sizeof *to.hash), malloc(size * sizeof *to.value), size - 1,
+                         m->n};
+    if (!to.hash || !to.value) {
+        numbers_free(&to);
+        return false;
+    }
+    for (size_t i = 0; m->hash && i <= m->mask; i++) {
+        if (!m->hash[i]) continue;
+        size_t k = slot_of(&to, m->hash[i]);
+        to.hash[k] = m->hash[i];
+        to.value[k] = m->value[i];
+    }
+    numbers_free(m);
+    *m = to;
+    return true;
+}
+
+/* The number of a text; *had says whether it was there, else it is put there with `value`. */
+static lcl_status number_of(struct numbers *m, const char *text, int32_t value, bool *had,
+                            int32_t *number)
+{
+    uint64_t hash = lcl_hash_string(text);
+    if ((!m->hash || 2 * m->n > m->mask) && !numbers_grow(m))
+        return LCL_FAIL(LCL_MEMORY, "no memory for the rows and paths of a table");
+    size_t k = slot_of(m, hash ? hash : 1);
+    *had = m->hash[k] != 0;
+    if (!*had) {
+        m->hash[k] = hash ? hash : 1;
+        m->value[k] = value;
+        m->n++;
+    }
+    *number = m->value[k];
+    return LCL_OK;
+}
+
+/* -1: not there. */
+static int32_t find_number(const struct numbers *m, const char *text)
+{
+    uint64_t hash = lcl_hash_string(text);
+    if (!m->hash) return -1;
+    size_t k = slot_of(m, hash ? hash : 1);
+    return m->hash[k] ? m->value[k] : -1;
+}
 
 static lcl_status put(json_t *map, const char *key, int32_t c)
 {
@@ -37,12 +107,12 @@ static void keys_free(struct keys *k)
     json_decref(k->id);
     json_decref(k->folder);
     json_decref(k->name);
-    json_decref(k->row);
+    numbers_free(&k->row);
 }
 
 static lcl_status keys_of(const struct lcl_pack *pack, struct keys *k)
 {
-    *k = (struct keys){json_object(), json_object(), json_object(), json_object()};
+    *k = (struct keys){.id = json_object(), .folder = json_object(), .name = json_object()};
     for (int32_t c = 0; c < pack->n_classes; c++) {
         const struct lcl_class *class = &pack->classes[c];
         LCL_TRY(put(k->id, class->id, c));
@@ -80,8 +150,8 @@ struct import {
     const struct lcl_pack *pack;
     const char *path;
     struct keys keys;
-    int64_t *line_of; /* [n_classes] 0: no row */
-    json_t *paths;    /* of all rows */
+    int64_t *line_of;     /* [n_classes] 0: no row */
+    struct numbers paths; /* the line of each that was seen first, of at most MOST_PATHS */
     struct lcl_neighbors *t;
     struct lcl_official_report *report;
 };
@@ -90,11 +160,15 @@ static lcl_status count_paths(struct import *m, const struct lcl_official_row *r
 {
     for (size_t i = 0; i < row->samples.n; i++) {
         const char *path = row->samples.v[i];
+        bool had;
+        int32_t line = (int32_t)row->line;
         m->report->val_paths += strncmp(path, "val/", 4) == 0;
-        const json_t *had = json_object_get(m->paths, path);
-        m->report->shared_paths += had && json_integer_value(had) != row->line;
-        if (!had && json_object_set_new(m->paths, path, json_integer(row->line)) != 0)
-            return LCL_FAIL(LCL_MEMORY, "no memory for the paths of %s", m->path);
+        if (m->paths.n == MOST_PATHS) {
+            m->report->paths_not_compared++;
+            continue;
+        }
+        LCL_TRY(number_of(&m->paths, path, line, &had, &line));
+        m->report->shared_paths += had && line != (int32_t)row->line;
     }
     return LCL_OK;
 }
@@ -105,10 +179,12 @@ static lcl_status find_row(struct import *m, const struct lcl_official_row *row)
     int32_t c = find_class(&m->keys, row->id, row->name, row->samples.v, row->samples.n);
     r->rows++;
     LCL_TRY(count_paths(m, row));
-    if (get(m->keys.row, row->id) != -1)
+    bool had;
+    int32_t number;
+    LCL_TRY(number_of(&m->keys.row, row->id, c < 0 ? AMBIGUOUS : c, &had, &number));
+    if (had)
         return LCL_FAIL(LCL_FORMAT, "%s:%lld: class_id \"%s\" is that of a row before", m->path,
                         (long long)row->line, row->id);
-    LCL_TRY(put(m->keys.row, row->id, c < 0 ? AMBIGUOUS : c));
     if (c == AMBIGUOUS)
         return LCL_FAIL_HINT(LCL_FORMAT, "give the pack's classes the file's ids or folders",
                              "%s:%lld: several classes of %s are called \"%s\"", m->path,
@@ -133,7 +209,7 @@ static void add_neighbor(struct import *m, int32_t c, const struct lcl_official_
 {
     int32_t *row = m->t->index + (size_t)c * (size_t)m->t->width;
     struct lcl_official_report *r = m->report;
-    int32_t o = get(m->keys.row, v->id);
+    int32_t o = find_number(&m->keys.row, v->id);
     if (o == -1) o = find_class(&m->keys, v->id, v->name, (const char *const[]){v->sample}, 1);
     if (o < 0) {
         r->unknown_neighbors++;
@@ -153,7 +229,7 @@ static void add_neighbor(struct import *m, int32_t c, const struct lcl_official_
 
 static lcl_status fill_row(struct import *m, const struct lcl_official_row *row)
 {
-    int32_t c = get(m->keys.row, row->id), n = 0;
+    int32_t c = find_number(&m->keys.row, row->id), n = 0;
     if (c < 0) return LCL_OK;
     for (size_t k = 0; k < row->n_neighbors; k++) add_neighbor(m, c, &row->neighbors[k], &n);
     return LCL_OK;
@@ -208,13 +284,12 @@ lcl_status lcl_neighbors_import(const struct lcl_pack *pack, const char *path,
     struct import m = {.pack = pack,
                        .path = path,
                        .line_of = calloc((size_t)pack->n_classes + 1, sizeof *m.line_of),
-                       .paths = json_object(),
                        .t = out,
                        .report = report};
     lcl_status status =
-        m.line_of && m.paths ? import_rows(&m) : LCL_FAIL(LCL_MEMORY, "no memory for %s", path);
+        m.line_of ? import_rows(&m) : LCL_FAIL(LCL_MEMORY, "no memory for %s", path);
     keys_free(&m.keys);
-    json_decref(m.paths);
+    numbers_free(&m.paths);
     free(m.line_of);
     if (status != LCL_OK) lcl_neighbors_free(out);
     return status;

@@ -6,16 +6,17 @@
 
 /* What an import passed over. */
 struct lcl_official_report {
-    int64_t rows;              /* of the file */
-    int64_t unknown_rows;      /* whose class the pack lacks */
-    int32_t missing;           /* classes of the pack without a row */
-    char first_missing[128];   /* id of one of them */
-    int64_t neighbors;         /* taken */
-    int64_t unknown_neighbors; /* whose class the pack lacks */
-    int64_t other_split;       /* neighbors of the other split: leakage */
-    int64_t repeated;          /* neighbors that are the class itself, or there before */
-    int64_t shared_paths;      /* paths that several rows list */
-    int64_t val_paths;         /* sample paths below val/, of a table of train classes */
+    int64_t rows;               /* of the file */
+    int64_t unknown_rows;       /* whose class the pack lacks */
+    int32_t missing;            /* classes of the pack without a row */
+    char first_missing[128];    /* id of one of them */
+    int64_t neighbors;          /* taken */
+    int64_t unknown_neighbors;  /* whose class the pack lacks */
+    int64_t other_split;        /* neighbors of the other split: leakage */
+    int64_t repeated;           /* neighbors that are the class itself, or there before */
+    int64_t shared_paths;       /* paths that several rows list, of the first 2^21 different ones */
+    int64_t paths_not_compared; /* beyond these */
+    int64_t val_paths;          /* sample paths below val/, of a table of train classes */
 };
 /* A row's class is the pack's class whose id is class_id, else the folder of the row's first
  * sample (a synset), else the one whose name is class_name. LCL_FORMAT naming file and line where a

@@ -102,6 +102,7 @@ static lcl_status import_table(struct lcl_env *e, const struct request *r,
          o.other_split);
     tell("neighbors are the class itself, or named twice: left out", o.repeated);
     tell("sample paths stand in the rows of several classes", o.shared_paths);
+    tell("sample paths were not compared, behind the first 2,097,152", o.paths_not_compared);
     tell("sample paths lie below val/: pictures of a validation set among those of training",
          o.val_paths);
     if (o.missing > 0)
