@@ -386,6 +386,14 @@ bench: ## speed side by side with PyTorch and llama.cpp: dev/bench/, CASES='a b 
 	@+$(SUB) $B/dev/bench/bench $B/lcl
 	@CASES='$(CASES)' sh dev/bench/run.sh
 
+$B/dev/bench-data/bench: $B/dev/bench-data/bench.o $B/liblcl.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+bench-data: ## episodes a second beside a Python data set: dev/bench-data/, OFFICIAL=DIR names a clone of the official code
+	@sh tools/setup.sh
+	@+$(SUB) $B/dev/bench-data/bench $B/lcl
+	@OFFICIAL='$(OFFICIAL)' sh dev/bench-data/run.sh
+
 # On a GPU, or (DRY=1) on the emulator with tiny shapes.
 GPU_BENCH := $(patsubst %.c,$B/%.o,$(wildcard dev/bench-gpu/*.c)) $B/dev/bench/world.o
 GPU_PEERS := $(wildcard dev/bench-gpu/*.cu)
@@ -446,11 +454,12 @@ dist-clean: ## remove build/ as a whole
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
-.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly bench bench-gpu gpu-kit docs format lint \
+.PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly \
+    bench bench-data bench-gpu gpu-kit docs format lint \
         install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d)
--include $(wildcard $(foreach d,dev/bench dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
+-include $(wildcard $(foreach d,dev/bench dev/bench-data dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
 -include $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d) \
