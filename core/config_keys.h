@@ -71,6 +71,7 @@
     K(INT, "vision.num_attention_heads", vision_num_attention_heads, 16, 1, 512, "attention heads of the vision tower") \
     E("vision.hidden_act", vision_hidden_act, "quick_gelu", "gelu|quick_gelu", "activation of the vision tower") \
     K(FLOAT, "vision.layer_norm_eps", vision_layer_norm_eps, 1e-5, 0, 1, "epsilon of its layer norms") \
+    K(INT, "text.vocab_size", text_vocab_size, 0, 0, 16777216, "rows of the decoder's embedding and head where it is made anew, or planned without its weights; 0: as many as the tokenizer has tokens") \
     K(INT, "text.hidden_size", text_hidden_size, 4096, 4, 65536, "width of the decoder") \
     K(INT, "text.intermediate_size", text_intermediate_size, 11008, 4, 262144, "feed-forward width of the decoder") \
     K(INT, "text.num_hidden_layers", text_num_hidden_layers, 32, 1, 512, "layers of the decoder") \

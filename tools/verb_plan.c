@@ -317,7 +317,7 @@ static lcl_status plan(const char *path, const struct cli_list *sets, double gpu
     for (int i = 0; i < p->n; i++) {
         const struct stage *s = &p->stages[i];
         LCL_TRY_GOTO(lcl_plan_fits_device(&s->plan, s->config, p->free_device, 0));
-        LCL_TRY_GOTO(lcl_plan_fits(&s->plan, s->config, 0));
+        LCL_TRY_GOTO(lcl_plan_fits(&s->plan, s->config, e.program_bytes));
     }
 out:
     lcl_env_close(&e);

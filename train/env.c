@@ -194,6 +194,7 @@ static lcl_status check_vocabulary(const struct lcl_env *e, const struct lcl_con
 static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
                               const struct lcl_model_config *m)
 {
+    if (e->program_bytes == 0) e->program_bytes = lcl_plan_resident_bytes();
     LCL_TRY(lcl_model_create(&e->model, m));
     e->has_model = true;
     e->model.bf16 = c->bf16;
@@ -275,7 +276,15 @@ static lcl_status resolve_model(struct lcl_env *e, const struct lcl_config *c, b
     parts = o->parts;
     if (from[0]) LCL_TRY(find_origin(from, &o->from, &loaded));
     LCL_TRY(lcl_tokenizer_for_config(c, &e->tokenizer));
-    lcl_model_config_from(c, lcl_tokenizer_vocab_size(e->tokenizer), &m);
+    int64_t vocab = lcl_tokenizer_vocab_size(e->tokenizer);
+    if (c->text_vocab_size > 0 && !(from[0] && parts & 1u << LCL_PART_TEXT)) {
+        if (c->text_vocab_size < vocab)
+            return LCL_FAIL_HINT(LCL_CONFIG, "raise it, or leave it 0",
+                                 "text.vocab_size is %lld, but the tokenizer has %lld tokens",
+                                 (long long)c->text_vocab_size, (long long)vocab);
+        vocab = c->text_vocab_size;
+    }
+    lcl_model_config_from(c, vocab, &m);
     if (from[0]) {
         if (parts & 1u << LCL_PART_VISION) {
             take_tower(&o->from, &loaded, &m);

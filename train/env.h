@@ -23,7 +23,8 @@ struct lcl_env {
     int32_t n_train_classes;
     /* Of the run, before its model is shaped: rows that none of them moves get no moments. */
     const struct lcl_config *stages;
-    int n_stages; /* 0: any row may move */
+    int n_stages;         /* 0: any row may move */
+    double program_bytes; /* resident before the first model: libraries, tokenizer, indices */
 };
 
 /* Starts threads and picks the backend. */

@@ -245,7 +245,8 @@ static void sum_up(const struct lcl_env *e, const struct lcl_config *c, struct l
 #define X(field, title, is_tensor) *(is_tensor ? &tensors : &others) += p->field;
     LCL_PLAN_ARENAS(X)
 #undef X
-    double tower = p->parameters + p->feature_tower, pictures = p->features + p->feature_pictures;
+    double tower = p->parameters + p->feature_tower,
+           pictures = p->features + p->feature_pictures + p->program;
     if (c->device == LCL_DEVICE_CPU) {
         p->total = fmax(tensors + others, tower + pictures);
         return;
@@ -277,6 +278,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     set_with(c, &p->largest);
     p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
     plan_pictures(e, c, p);
+    p->program = e->program_bytes;
     LCL_TRY(plan_evaluation(e, c, p));
     sum_up(e, c, p);
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;

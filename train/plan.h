@@ -11,15 +11,16 @@
 
 /* X(field, title, is_tensor): memory of a stage, in bytes. Tensors lie in the GPU's memory where
  * device: cuda; all else in the host's. */
-#define LCL_PLAN_ARENAS(X)                            \
-    X(parameters, "parameters", true)                 \
-    X(gradients, "gradients", true)                   \
-    X(moments, "AdamW moments", true)                 \
-    X(activations, "activations", true)               \
-    X(evaluation, "evaluation during training", true) \
-    X(batches, "pictures of a step's batches", false) \
-    X(features, "cached features", false)             \
-    X(pictures, "decoded pictures of the pack", false)
+#define LCL_PLAN_ARENAS(X)                             \
+    X(parameters, "parameters", true)                  \
+    X(gradients, "gradients", true)                    \
+    X(moments, "AdamW moments", true)                  \
+    X(activations, "activations", true)                \
+    X(evaluation, "evaluation during training", true)  \
+    X(batches, "pictures of a step's batches", false)  \
+    X(features, "cached features", false)              \
+    X(pictures, "decoded pictures of the pack", false) \
+    X(program, "program, tokenizer and indices", false)
 
 struct lcl_plan {
 #define X(field, title, is_tensor) double field;

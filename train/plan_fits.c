@@ -92,7 +92,8 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
         "lower eval.shots, or set eval_steps: 0",
         "lower per_device_train_batch_size or gradient_accumulation_steps",
         "lower data.augment_views, or set cache_features: false",
-        "lower vision.image_size"};
+        "lower vision.image_size",
+        ""}; /* no key makes the program smaller */
     int n = 0;
 #define X(field, name, tensor)                            \
     v[n].title = name;                                    \
@@ -126,7 +127,7 @@ static lcl_status refuse(const struct lcl_plan *p, const struct lcl_config *c,
     char hint[512], largest[128] = "", wanted[24], has[24], bytes[24];
     int all = list_parts(p, c, part), n = 0;
     for (int i = 0; i < all; i++)
-        if (part[i].is_tensor ? s->tensors : s->others) part[n++] = part[i];
+        if (part[i].keys[0] && (part[i].is_tensor ? s->tensors : s->others)) part[n++] = part[i];
     qsort(part, (size_t)n, sizeof *part, by_bytes);
     bool two = part[1].bytes > s->wanted / 8;
     if (part[1].bytes > 0)

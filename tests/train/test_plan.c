@@ -258,6 +258,26 @@ static void too_little_memory_names_the_keys(void **state)
     destroy(&f, &e);
 }
 
+/* A model that is made anew has the rows that the config says, and no fewer than the tokenizer. */
+static void rows_of_the_vocabulary_are_planned(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct lcl_env e;
+    struct lcl_plan p;
+    make(&f, &e);
+    set(&f.config, "text.vocab_size", "32003");
+    ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
+    assert_int_equal(e.model.config.text.V, 32003);
+    ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 4, &p));
+    assert_true(p.program > 1 << 20 && p.total > p.program + p.parameters);
+    destroy(&f, &e);
+    make(&f, &e);
+    set(&f.config, "text.vocab_size", "3");
+    ASSERT_FAILS(lcl_env_shape_model(&e, &f.config, false), LCL_CONFIG, "text.vocab_size is 3");
+    destroy(&f, &e);
+}
+
 /* The default shapes are LLaVA-1.5-7B's (at 224 pixels): planned without memory for it. */
 static void a_model_of_seven_billion_is_planned_and_refused(void **state)
 {
@@ -342,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_gpu_is_planned_without_one),
         cmocka_unit_test(fewer_bits_take_less),
         cmocka_unit_test(too_little_memory_names_the_keys),
+        cmocka_unit_test(rows_of_the_vocabulary_are_planned),
         cmocka_unit_test(a_model_of_seven_billion_is_planned_and_refused),
         cmocka_unit_test(the_machine_is_measured),
         cmocka_unit_test(many_gpus_are_projected),
