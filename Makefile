@@ -444,6 +444,10 @@ dist: ## pack lcl with its libraries: build/lcl-VERSION-linux-ARCH.tar.gz runs w
 	@+$(SUB) $B/dist/lcl
 	@$(if $(CUDA_ROOT),LD_LIBRARY_PATH=$(CUDA_ROOT)/lib64) sh tools/dist.sh $B/dist/lcl $(RELEASE) $B
 
+release: $B/lcl ## pack a finished demo's model with its card and checksums: build/lcl-demo-VERSION.tar.gz (DEMO=dir, SEED=n)
+	@LCL=$B/lcl sh tools/release.sh $(or $(DEMO),build/demo)/seed-$(or $(SEED),1) $(RELEASE) $B
+.PHONY: release
+
 clean: ## remove what was compiled (not downloads, runs and environments)
 	rm -rf $(foreach d,build build/debug build/asan build/ubsan build/tsan build/openblas,$(foreach \
 	  r,core cpu cuda sim nv model data optim checkpoint train tools tests dist lcl liblcl.a flags tmp test-results,$d/$r))
