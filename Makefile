@@ -332,7 +332,7 @@ FUZZ_STEP = export FUZZ_SECONDS=$(or $(FUZZ_SECONDS),$1); $(if $(CLANG),\
     FUZZ_FIRST=1000000 TEST_TIMEOUT=2400 sh $(RUN) suite $(SCORE) 'damaged files' build/asan/tests/fuzz/test_fuzz)
 # The thread sanitizer takes up to twenty times as long.
 LIMIT := $(if $(filter tsan,$(MODE)),600,$(if $(filter asan,$(MODE)),300,120))
-QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1) TEST_TIMEOUT=$(LIMIT) \
+QUICK_TESTS = UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.txt FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1) TEST_TIMEOUT=$(LIMIT) \
     LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) $(SUITE) $(TEST_BIN)
 # The kernels of the lower instruction sets, where the processor has them.
 HAS_AVX2 := $(shell grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)

@@ -61,8 +61,6 @@ static lcl_status fail(const char *what, dnnl_status_t status)
     return LCL_FAIL(code, "oneDNN: %s failed with status %d", what, (int)status);
 }
 
-static void make_first(void);
-
 static void entry_clear(struct entry *e)
 {
     dnnl_memory_t memories[] = {e->a, e->b, e->bias, e->c, e->scratchpad};
@@ -98,7 +96,6 @@ static void start(void)
     const char *forced = getenv("LCL_ONEDNN");
     if (forced && strcmp(forced, "sgemm") == 0) f32_by_matmul = false;
     if (forced && strcmp(forced, "matmul") == 0) f32_by_matmul = true;
-    if (engine_status == LCL_OK && f32_by_matmul) make_first();
 }
 
 /* Makes the library run on the calling thread alone. */
@@ -243,14 +240,6 @@ static dnnl_status_t entry_make(struct entry *e, const struct key *key)
     for (int i = 0; i < 4; i++) desc_free(&descs[i]);
     if (s != dnnl_success) entry_clear(e);
     return s;
-}
-
-/* What the library makes with its first primitive, for all threads, it makes before they begin. */
-static void make_first(void)
-{
-    const struct key key = {.M = 2, .N = 2, .K = 2, .lda = 2, .ldb = 2, .ldc = 2, .alpha = 1};
-    struct entry first = {0};
-    if (entry_make(&first, &key) == dnnl_success) entry_clear(&first);
 }
 
 static uint64_t key_hash(const struct key *key)
