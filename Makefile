@@ -153,8 +153,9 @@ SIM_CXXFLAGS := -std=c++17 -O1 -g1 -fno-tree-vectorize -ffp-contract=off -fsanit
                 -Wno-unknown-pragmas -Wno-psabi -pthread -I. -MMD -MP
 SIM_CU   := $(filter-out cuda/gemm_cublaslt.cu,$(wildcard cuda/*.cu))
 SIM_OBJ  := $(SIM_CU:%.cu=$B/sim/%.o) $(patsubst %.c,$B/%.o,$(wildcard cuda/sim/*.c))
+OF_CPU   := tests/ops/test_threads.c tests/ops/test_attention_pairs.c
 SIM_TEST := $(patsubst tests/%.c,$B/sim/tests/%,$(call longest_first,%/test_whole.c %/test_golden.c %/test_attention.c,\
-             $(wildcard tests/cuda/test_*.c tests/model/test_*.c) $(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c))))
+             $(wildcard tests/cuda/test_*.c tests/model/test_*.c) $(filter-out $(OF_CPU),$(wildcard tests/ops/test_*.c))))
 SIM_TEST_CU := $(patsubst %.cu,$B/sim/%.o,$(wildcard tests/cuda/*.cu))
 
 $B/sim/%.o: %.cu $B/flags
@@ -203,7 +204,7 @@ paper: ## renew tests/cuda/counters.txt and the tables of dev/cuda-*: kernels on
 	@PROGRAM=$(PAPER) sh tools/cuda-paper.sh --write
 
 # The same tests on a real GPU.
-GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out tests/ops/test_threads.c,$(wildcard tests/ops/test_*.c)) \
+GPU_TEST := $(patsubst tests/%.c,$B/gpu/tests/%,$(filter-out $(OF_CPU),$(wildcard tests/ops/test_*.c)) \
             tests/model/test_golden.c \
             $(foreach t,whole profile intrinsics hopper,tests/cuda/test_$t.c))
 GPU_TEST_CU := $B/nv/tests/cuda/intrinsics.o $B/nv/tests/cuda/hopper.o

@@ -24,6 +24,17 @@ struct backward {
     double *block_end; /* arithmetic of a group's blocks up to the end of this one */
     float *grads;
     int64_t n_groups, n_blocks, n_tasks, grain, width; /* width: D rounded up to whole vectors */
+    bool in_pairs;
+};
+
+/* What a task that multiplies in pairs keeps in the memory of the f32 below; sums stay there. */
+struct pair_work {
+    uint32_t *q_DL, *d_out_DL; /* panels of pairs along D */
+    uint32_t *q_LD, *d_out_LD; /* row panels of pairs of lanes */
+    float *scores_KL, *d_p_KL; /* [TILE_KEYS, PANEL]; then d_s in pairs of keys instead of d_p */
+    lcl_bf16 *p_KL, *d_s_KL;   /* [TILE_KEYS, LANES] */
+    lcl_bf16 *k_tile, *v_tile;
+    uint32_t *k_pairs; /* of keys: [TILE_KEYS / 2, D] */
 };
 
 /* A task's working set, in its thread's scratch. L lanes, K keys of a tile. */
@@ -35,6 +46,7 @@ struct work {
     float *q_LD, *d_out_LD;             /* row panels (below), padded to width */
     float *p_KL, *d_s_KL;               /* [TILE_KEYS, LANES] */
     float *k_tile, *v_tile, *d_k, *d_v; /* d_k, d_v: [rows of the group, width] */
+    struct pair_work pairs;
 };
 
 static int64_t grads_floats(const struct backward *b, const struct group *g)
@@ -60,6 +72,19 @@ static struct work *work_new(const struct backward *b)
         *parts[i] = at;
         at += attn_round(sizes[i], 16);
     }
+    w->pairs = (struct pair_work){
+        .q_DL = (uint32_t *)(void *)w->q_DL,
+        .d_out_DL = (uint32_t *)(void *)w->d_out_DL,
+        .q_LD = (uint32_t *)(void *)w->q_LD,
+        .d_out_LD = (uint32_t *)(void *)w->d_out_LD,
+        .scores_KL = w->p_KL + TILE_KEYS * LANES / 2,
+        .d_p_KL = w->d_s_KL + TILE_KEYS * LANES / 2,
+        .p_KL = (lcl_bf16 *)(void *)w->p_KL,
+        .d_s_KL = (lcl_bf16 *)(void *)w->d_s_KL,
+        .k_tile = (lcl_bf16 *)(void *)w->k_tile,
+        .v_tile = (lcl_bf16 *)(void *)w->v_tile,
+        .k_pairs = (uint32_t *)(void *)(w->k_tile + TILE_KEYS * D / 2),
+    };
     return w;
 }
 
@@ -90,6 +115,25 @@ static void load_rows(float *dst, int64_t width, const struct attn_lanes *l, con
     }
 }
 
+/* Row panels in pairs: lanes 2i and 2i + 1 are row i, [column][LANES / 2][its vectors]. */
+static void load_row_pairs(uint32_t *dst, int64_t width, const struct attn_lanes *l, const void *x,
+                           int64_t stride, int64_t D)
+{
+    lcl_bf16 rows[2][128 + VL] = {{0}};
+    for (int32_t i = 0; i < l->panels * PANEL; i += 2) {
+        for (int32_t j = 0; j < 2; j++)
+            if (i + j < l->n)
+                memcpy(rows[j], (const lcl_bf16 *)x + l->row[i + j] * stride + l->head[i + j] * D,
+                       (size_t)D * sizeof(lcl_bf16));
+            else
+                memset(rows[j], 0, (size_t)D * sizeof(lcl_bf16));
+        for (int64_t col = 0; col < width; col += PANEL) {
+            int64_t n = panel_vecs(width, col) * VL;
+            pairs_of_rows(dst + col * (LANES / 2) + i / 2 * n, rows[0] + col, rows[1] + col, n);
+        }
+    }
+}
+
 /* d_rows [rows, width] += weights_KL of lanes [lane, end) times their row panels. */
 static void add_rows(const struct backward *b, int64_t rows, const float *weights_KL, int32_t lane,
                      int32_t end, const float *panels, float *d_rows)
@@ -102,6 +146,36 @@ static void add_rows(const struct backward *b, int64_t rows, const float *weight
     }
 }
 
+static PAIRS_FN void add_row_pairs(const struct backward *b, int64_t rows,
+                                   const lcl_bf16 *weights_KL, int32_t lane, int32_t end,
+                                   const uint32_t *panels, float *d_rows)
+{
+    for (int64_t col = 0, n; col < b->width; col += n) {
+        int vecs = panel_vecs(b->width, col);
+        n = vecs * VL;
+        pairs_add(rows, vecs, (end - lane) / 2, weights_KL + lane, LANES,
+                  panels + col * (LANES / 2) + lane / 2 * n, n, d_rows + col, b->width);
+    }
+}
+
+/* The block's rows of q and d_out, in both layouts. */
+static void load_operands(const struct backward *b, struct work *w)
+{
+    const struct lcl_attention_args *a = b->a;
+    const struct attn_lanes *l = &w->lanes;
+    if (PAIRS_BUILT && b->in_pairs) {
+        attn_load_lane_pairs(w->pairs.q_DL, l, a->q, a->q_stride, a->D);
+        attn_load_lane_pairs(w->pairs.d_out_DL, l, a->d_out, a->out_stride, a->D);
+        load_row_pairs(w->pairs.q_LD, b->width, l, a->q, a->q_stride, a->D);
+        load_row_pairs(w->pairs.d_out_LD, b->width, l, a->d_out, a->out_stride, a->D);
+        return;
+    }
+    attn_load_lanes(w->q_DL, l, a->q, a->dtype, a->q_stride, a->D, a->scale * ATTN_LOG2E);
+    attn_load_lanes(w->d_out_DL, l, a->d_out, a->dtype, a->out_stride, a->D, 1.0f);
+    load_rows(w->q_LD, b->width, l, a->q, a->dtype, a->q_stride, a->D);
+    load_rows(w->d_out_LD, b->width, l, a->d_out, a->dtype, a->out_stride, a->D);
+}
+
 static void load_block(const struct backward *b, struct work *w, const struct attn_block *block,
                        int64_t kv_head)
 {
@@ -109,10 +183,7 @@ static void load_block(const struct backward *b, struct work *w, const struct at
     struct attn_lanes *l = &w->lanes;
     float temp[2][128];
     attn_set_lanes(l, a, block, kv_head);
-    attn_load_lanes(w->q_DL, l, a->q, a->dtype, a->q_stride, a->D, a->scale * ATTN_LOG2E);
-    attn_load_lanes(w->d_out_DL, l, a->d_out, a->dtype, a->out_stride, a->D, 1.0f);
-    load_rows(w->q_LD, b->width, l, a->q, a->dtype, a->q_stride, a->D);
-    load_rows(w->d_out_LD, b->width, l, a->d_out, a->dtype, a->out_stride, a->D);
+    load_operands(b, w);
     memset(w->d_q_DL, 0, (size_t)(l->panels * PANEL * a->D) * sizeof(float));
     for (int32_t i = 0; i < l->panels * PANEL; i++) {
         w->lse_L[i] = w->delta_L[i] = 0;
@@ -158,32 +229,108 @@ static void panel_step(struct work *w, int64_t D, int panel, int32_t first_key, 
     mk_cols(D, vecs, n, k.rows, k.stride, d_s, LANES, w->d_q_DL + lane * D, PANEL, true);
 }
 
+/* p and d_s of vector c of a panel's lanes, as rows and d_s in pairs of keys too: for the first n
+ * of a tile's `rows` keys, zero after them. */
+static inline PAIRS_FN void weights_in_pairs(struct work *w, int64_t lane, int c, int32_t n,
+                                             int64_t rows)
+{
+    struct pair_work *p = &w->pairs;
+    vf lse = v_load(w->lse_L + lane + c), delta = v_load(w->delta_L + lane + c);
+    uint32_t *d_s_pairs = (uint32_t *)(void *)p->d_p_KL; /* in the place of rows that were read */
+    for (int64_t j = 0; j < rows; j += 2) {
+        vf e[2] = {{0}}, d_s[2] = {{0}};
+#pragma GCC unroll 2
+        for (int64_t i = 0; i < 2; i++) {
+            if (j + i >= n) continue;
+            int64_t at = (j + i) * PANEL + c;
+            e[i] = v_exp2(v_load(p->scores_KL + at) - lse);
+            d_s[i] = e[i] * (v_load(p->d_p_KL + at) - delta);
+        }
+        int64_t at = j * LANES + lane + c;
+        vh2 d_s_rows = pairs_narrow(d_s[0], d_s[1]);
+        pairs_store_rows(p->p_KL + at, p->p_KL + at + LANES, pairs_narrow(e[0], e[1]));
+        pairs_store_rows(p->d_s_KL + at, p->d_s_KL + at + LANES, d_s_rows);
+        pairs_store(d_s_pairs + j / 2 * PANEL + c, pairs_zip(d_s_rows));
+    }
+}
+
+/* panel_step() in pairs: of D for scores and d_p, of keys for d_q. */
+static PAIRS_FN void panel_step_pairs(struct work *w, const struct lcl_attention_args *a, int panel,
+                                      int32_t first_key, int32_t n, int64_t rows)
+{
+    int vecs = attn_vecs(&w->lanes, panel);
+    int64_t lane = (int64_t)panel * PANEL, D = a->D;
+    struct pair_work *p = &w->pairs;
+    pairs_set(attn_round(n, MK_STEP), vecs, D / 2, p->k_tile, D, p->q_DL + lane * D, PANEL,
+              a->scale * ATTN_LOG2E, p->scores_KL, PANEL);
+    pairs_set(attn_round(n, MK_STEP), vecs, D / 2, p->v_tile, D, p->d_out_DL + lane * D, PANEL,
+              1.0f, p->d_p_KL, PANEL);
+    if (w->lanes.least[panel] < first_key + n - 1)
+        attn_mask(p->scores_KL, PANEL, n, vecs, w->lanes.limit + lane, first_key);
+    for (int c = 0; c < vecs * VL; c += VL) weights_in_pairs(w, lane, c, n, rows);
+    pairs_add_cols(D, vecs, (n + 1) / 2, p->k_pairs, D, (const uint32_t *)(const void *)p->d_p_KL,
+                   PANEL, w->d_q_DL + lane * D, PANEL);
+}
+
+/* A block against a tile of n keys from `row` on, whose first is the range's `first`, of a group
+ * that starts at row `base`. */
+static void tile_step(const struct backward *b, struct work *w, int64_t kv_head, int32_t row,
+                      int32_t first, int32_t n, int32_t base)
+{
+    const struct lcl_attention_args *a = b->a;
+    const struct attn_lanes *l = &w->lanes;
+    struct attn_tile k =
+        attn_load_tile(a->k, a->dtype, row, n, a->kv_stride, kv_head, a->D, false, w->k_tile);
+    struct attn_tile v =
+        attn_load_tile(a->v, a->dtype, row, n, a->kv_stride, kv_head, a->D, false, w->v_tile);
+    int64_t rows = attn_round(n, MK_STEP), at = (row - base) * b->width;
+    /* lanes that see some of these keys end the block */
+    int32_t lane = 0, lanes = (l->n + VL - 1) / VL * VL;
+    for (int p = 0; p < l->panels; p++) {
+        int32_t seen = attn_seen(l, p, first, n);
+        if (seen > 0)
+            panel_step(w, a->D, p, first, seen, rows, k, v);
+        else
+            lane = (p + 1) * PANEL;
+    }
+    add_rows(b, rows, w->p_KL, lane, lanes, w->d_out_LD, w->d_v + at);
+    add_rows(b, rows, w->d_s_KL, lane, lanes, w->q_LD, w->d_k + at);
+}
+
+/* The same in pairs. */
+static PAIRS_FN void tile_step_pairs(const struct backward *b, struct work *w, int64_t kv_head,
+                                     int32_t row, int32_t first, int32_t n, int32_t base)
+{
+    const struct lcl_attention_args *a = b->a;
+    const struct attn_lanes *l = &w->lanes;
+    struct pair_work *pairs = &w->pairs;
+    (void)attn_load_bf16(a->k, row, n, a->kv_stride, kv_head, a->D, false, pairs->k_tile);
+    (void)attn_load_bf16(a->v, row, n, a->kv_stride, kv_head, a->D, false, pairs->v_tile);
+    attn_load_pairs(pairs->k_pairs, a->k, row, n, a->kv_stride, kv_head, a->D);
+    int64_t rows = attn_round(n, MK_STEP), at = (row - base) * b->width;
+    int32_t lane = 0, lanes = (l->n + VL - 1) / VL * VL;
+    for (int p = 0; p < l->panels; p++) {
+        int32_t seen = attn_seen(l, p, first, n);
+        if (seen > 0)
+            panel_step_pairs(w, a, p, first, seen, rows);
+        else
+            lane = (p + 1) * PANEL;
+    }
+    add_row_pairs(b, rows, pairs->p_KL, lane, lanes, pairs->d_out_LD, w->d_v + at);
+    add_row_pairs(b, rows, pairs->d_s_KL, lane, lanes, pairs->q_LD, w->d_k + at);
+}
+
 /* A block against keys [begin, end) of a group that starts at row `base`; the limits are set. */
 static void key_range(const struct backward *b, struct work *w, int64_t kv_head, int32_t begin,
                       int32_t end, int32_t base)
 {
-    const struct lcl_attention_args *a = b->a;
-    const struct attn_lanes *l = &w->lanes;
-    for (int32_t first = 0; first < end - begin && first <= l->most[l->panels - 1];
+    for (int32_t first = 0; first < end - begin && first <= w->lanes.most[w->lanes.panels - 1];
          first += TILE_KEYS) {
         int32_t left = end - begin - first, n = left < TILE_KEYS ? left : TILE_KEYS;
-        struct attn_tile k = attn_load_tile(a->k, a->dtype, begin + first, n, a->kv_stride, kv_head,
-                                            a->D, false, w->k_tile);
-        struct attn_tile v = attn_load_tile(a->v, a->dtype, begin + first, n, a->kv_stride, kv_head,
-                                            a->D, false, w->v_tile);
-        int64_t rows = attn_round(n, MK_STEP);
-        int32_t lane = 0, lanes = (l->n + VL - 1) / VL *
-                                  VL; /* those that see some of these keys end the block */
-        for (int p = 0; p < l->panels; p++) {
-            int32_t seen = attn_seen(l, p, first, n);
-            if (seen > 0)
-                panel_step(w, a->D, p, first, seen, rows, k, v);
-            else
-                lane = (p + 1) * PANEL;
-        }
-        int64_t at = (begin + first - base) * b->width;
-        add_rows(b, rows, w->p_KL, lane, lanes, w->d_out_LD, w->d_v + at);
-        add_rows(b, rows, w->d_s_KL, lane, lanes, w->q_LD, w->d_k + at);
+        if (PAIRS_BUILT && b->in_pairs)
+            tile_step_pairs(b, w, kv_head, begin + first, first, n, base);
+        else
+            tile_step(b, w, kv_head, begin + first, first, n, base);
     }
 }
 
@@ -367,7 +514,8 @@ lcl_status LCL_CPU(attention_bwd)(struct lcl_exec *ex, const struct lcl_attentio
     LCL_TRY(lcl_check_attention_bwd(a));
     int64_t n = LCL_CPU(attention_blocks)(a, 0, a->n_runs, false, NULL);
     if (n == 0) return LCL_OK;
-    struct backward b = {.a = a, .width = attn_round(a->D, VL)};
+    struct backward b = {
+        .a = a, .width = attn_round(a->D, VL), .in_pairs = LCL_CPU(attention_in_pairs)(a)};
     size_t groups = (size_t)a->n_runs * sizeof *b.groups, ends = (size_t)n * sizeof *b.block_end;
     char *lists =
         lcl_thread_scratch(ATTN_SCRATCH_BLOCKS, groups + ends + (size_t)n * sizeof *b.blocks);

@@ -3,13 +3,18 @@
  * A lane is one (query row, query head) pair; the query heads of one key/value head are adjacent
  * lanes, so that they share its tiles. Everything is computed transposed, keys down and lanes
  * across: scores_KL = K q^T with q^T packed once a block, softmax runs down vector lanes, and
- * out^T_DL += V^T p_KL reads V's rows as they lie. So no tile is ever transposed. */
+ * out^T_DL += V^T p_KL reads V's rows as they lie. So no tile is ever transposed.
+ *
+ * bf16 tensors are widened and multiplied in f32, or where the processor can in pairs (pairs.h):
+ * products of q, k, v and d_out are then exact, and p and d_s are rounded to bf16 before they are
+ * multiplied; scores, the softmax and all sums stay in f32 either way. */
 #ifndef LCL_CPU_ATTENTION_KERNELS_H
 #define LCL_CPU_ATTENTION_KERNELS_H
 
 #include <math.h>
 
 #include "cpu/microkernel.h"
+#include "cpu/pairs.h"
 #include "cpu/rows.h"
 
 enum {
@@ -40,9 +45,13 @@ struct attn_lanes {
     int32_t limit[LANES], least[PANELS], most[PANELS];
 };
 
-/* Rows of one tile as f32: the tensor's own rows, or their copy. */
+/* Rows of one tile as f32, or as the bf16 they are: the tensor's own rows, or their copy. */
 struct attn_tile {
     const float *rows;
+    int64_t stride;
+};
+struct attn_bf16_tile {
+    const lcl_bf16 *rows;
     int64_t stride;
 };
 
@@ -127,6 +136,31 @@ static inline struct attn_tile attn_load_tile(const void *x, lcl_dtype dtype, in
     return (struct attn_tile){copy, D};
 }
 
+/* The same of bf16 rows as they are. */
+static inline struct attn_bf16_tile attn_load_bf16(const void *x, int64_t row, int64_t n,
+                                                   int64_t stride, int64_t head, int64_t D,
+                                                   bool in_place, lcl_bf16 *copy)
+{
+    const lcl_bf16 *rows = (const lcl_bf16 *)x + row * stride + head * D;
+    if (in_place && n % MK_ROWS == 0) return (struct attn_bf16_tile){rows, stride};
+    int64_t padded = attn_round(n, MK_ROWS);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(copy + i * D, rows + i * stride, (size_t)D * sizeof *copy);
+    memset(copy + n * D, 0, (size_t)((padded - n) * D) * sizeof *copy);
+    return (struct attn_bf16_tile){copy, D};
+}
+
+/* n bf16 rows as pairs of neighbouring rows, [n / 2 rounded up, D]; the last row's partner may be
+ * zeros. */
+static inline void attn_load_pairs(uint32_t *out, const void *x, int64_t row, int64_t n,
+                                   int64_t stride, int64_t head, int64_t D)
+{
+    static const lcl_bf16 zeros[128];
+    const lcl_bf16 *rows = (const lcl_bf16 *)x + row * stride + head * D;
+    for (int64_t i = 0; i < n; i += 2, rows += 2 * stride)
+        pairs_of_rows(out + i / 2 * D, rows, i + 1 < n ? rows + stride : zeros, D);
+}
+
 /* out^T panels [panel][D][PANEL] of the lanes' rows times scale; zero beyond the last lane. */
 static inline void attn_load_lanes(float *out, const struct attn_lanes *l, const void *x,
                                    lcl_dtype dtype, int64_t stride, int64_t D, float scale)
@@ -144,6 +178,32 @@ static inline void attn_load_lanes(float *out, const struct attn_lanes *l, const
             float *columns[4];
             for (int64_t j = 0; j < 4; j++) columns[j] = dst + (d + j) * PANEL;
             mk_transpose4(columns, rows, d, 0, v4_all(scale));
+        }
+    }
+}
+
+/* Panels of the lanes' bf16 rows in pairs along D, [panel][D / 2][PANEL]: a panel starts where that
+ * of attn_load_lanes() does. */
+static inline void attn_load_lane_pairs(uint32_t *out, const struct attn_lanes *l, const void *x,
+                                        int64_t stride, int64_t D)
+{
+    uint32_t temp[4][64] = {{0}}; /* beyond D, up to a multiple of 4 words: zero */
+    for (int32_t i = 0; i < l->panels * PANEL; i += 4) {
+        for (int32_t j = 0; j < 4; j++)
+            if (i + j < l->n)
+                memcpy(temp[j], (const lcl_bf16 *)x + l->row[i + j] * stride + l->head[i + j] * D,
+                       (size_t)D * sizeof(lcl_bf16));
+            else
+                memset(temp[j], 0, (size_t)D * sizeof(lcl_bf16));
+        uint32_t *dst = out + (int64_t)(i / PANEL) * D * PANEL + i % PANEL;
+        for (int64_t d = 0; d < D / 2; d += 4) {
+            v4 words[4];
+            float *columns[4];
+            for (int64_t j = 0; j < 4; j++) {
+                memcpy(&words[j], temp[j] + d, sizeof words[j]);
+                columns[j] = (float *)(void *)(dst + (d + j) * PANEL);
+            }
+            mk_store_transposed4(columns, 0, words);
         }
     }
 }
@@ -193,5 +253,8 @@ static inline void attn_mask(float *scores, int64_t ld, int32_t n, int vecs, con
  * only counts. With `join` consecutive small runs of one prefix share a block. */
 int64_t LCL_CPU(attention_blocks)(const struct lcl_attention_args *a, int64_t first, int64_t last,
                                   bool join, struct attn_block *blocks);
+
+/* Whether these tensors are multiplied in pairs of bf16. */
+bool LCL_CPU(attention_in_pairs)(const struct lcl_attention_args *a);
 
 #endif

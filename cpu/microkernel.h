@@ -71,13 +71,9 @@ typedef int32_t v4i __attribute__((vector_size(16)));
 
 static inline v4 v4_all(float x) { return x - (v4){0}; }
 
-/* dst[j][dst_at + i] = src[i][src_at + j] * scale, i, j < 4; scale runs with j where src are
- * columns of lanes, and is one number otherwise. */
-static inline void mk_transpose4(float *const dst[4], const float *const src[4], int64_t src_at,
-                                 int64_t dst_at, v4 scale)
+/* dst[j][dst_at + i] = r[i][j], i, j < 4. */
+static inline void mk_store_transposed4(float *const dst[4], int64_t dst_at, const v4 r[4])
 {
-    v4 r[4];
-    for (int i = 0; i < 4; i++) r[i] = *(const v4_unaligned *)(src[i] + src_at) * scale;
     v4 a = __builtin_shuffle(r[0], r[1], (v4i){0, 4, 1, 5}),
        b = __builtin_shuffle(r[2], r[3], (v4i){0, 4, 1, 5});
     v4 c = __builtin_shuffle(r[0], r[1], (v4i){2, 6, 3, 7}),
@@ -86,6 +82,16 @@ static inline void mk_transpose4(float *const dst[4], const float *const src[4],
     *(v4_unaligned *)(dst[1] + dst_at) = __builtin_shuffle(a, b, (v4i){2, 3, 6, 7});
     *(v4_unaligned *)(dst[2] + dst_at) = __builtin_shuffle(c, d, (v4i){0, 1, 4, 5});
     *(v4_unaligned *)(dst[3] + dst_at) = __builtin_shuffle(c, d, (v4i){2, 3, 6, 7});
+}
+
+/* dst[j][dst_at + i] = src[i][src_at + j] * scale, i, j < 4; scale runs with j where src are
+ * columns of lanes, and is one number otherwise. */
+static inline void mk_transpose4(float *const dst[4], const float *const src[4], int64_t src_at,
+                                 int64_t dst_at, v4 scale)
+{
+    v4 r[4];
+    for (int i = 0; i < 4; i++) r[i] = *(const v4_unaligned *)(src[i] + src_at) * scale;
+    mk_store_transposed4(dst, dst_at, r);
 }
 
 /* c[r][j] (+)= sum over k of a[r * ars + k * aks] * b[k * ldb + j], r < rows, j < vecs * VL. rows
