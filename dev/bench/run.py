@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -69,7 +70,9 @@ class Side:
             out = None
         if out is None:
             self.alive = False
-            print(f"  {self.name} failed: see {self.log.name}", file=sys.stderr)
+            killed = self.process.wait() == -signal.SIGKILL
+            why = "killed, as by a machine out of memory: VARIANTS=eager runs fewer side by side" if killed else f"see {self.log.name}"
+            print(f"  {self.name} failed: {why}", file=sys.stderr)
         elif timed:
             self.times.append(out)
         else:
@@ -100,7 +103,8 @@ def variants(case, dtype):
     names = ANSWER if case[0] == "c" else TRAIN
     if case in OURS and dtype == "bf16" and not has_bf16():
         return ["eager"]
-    return names
+    wanted = os.environ.get("VARIANTS", "").split()
+    return [v for v in names if v in wanted] or names
 
 
 def has_bf16():
