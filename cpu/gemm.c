@@ -73,6 +73,7 @@ static bool own_is_faster(const struct lcl_gemm_call *c)
     bool shares_sets = c->trans_a && c->lda >= 1024 && c->lda % 512 == 0; /* read by columns */
     return shares_sets || (c->M >= least && c->N >= least && c->K >= least);
 #elif defined(__AVX2__) && !defined(__AVX512F__)
+    (void)c;
     return true;
 #else
     (void)c;
