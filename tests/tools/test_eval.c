@@ -2,6 +2,7 @@
 #include "tests/support/command.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -128,6 +129,16 @@ static void words_and_candidates(void **state)
           folder, run_dir);
 }
 
+/* Lists of numbers, equal but for what a library sums in another order for another batch. */
+static bool are_near(const json_t *a, const json_t *b)
+{
+    for (size_t i = 0; i < json_array_size(a); i++)
+        if (fabs(json_number_value(json_array_get(a, i)) -
+                 json_number_value(json_array_get(b, i))) > 1e-4)
+            return false;
+    return json_array_size(a) == json_array_size(b);
+}
+
 /* The same questions with a support set of their classes, and of others. */
 static void the_other_task_shows_no_class_of_the_question(void **state)
 {
@@ -146,8 +157,7 @@ static void the_other_task_shows_no_class_of_the_question(void **state)
             assert_true(json_equal(json_object_get(lcl, "image"), json_object_get(icl, "image")));
             assert_true(json_equal(json_object_get(lcl, "labels"), json_object_get(icl, "labels")));
             assert_int_equal(
-                json_equal(json_object_get(lcl, "logprob"), json_object_get(icl, "logprob")),
-                !shown);
+                are_near(json_object_get(lcl, "logprob"), json_object_get(icl, "logprob")), !shown);
             json_decref(lcl);
             json_decref(icl);
         }
