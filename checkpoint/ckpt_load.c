@@ -227,6 +227,45 @@ static lcl_status read_recoded(struct loading *l, const char *name, lcl_dtype st
     return LCL_OK;
 }
 
+struct splitting {
+    struct lcl_params *t;
+    const struct lcl_param *p;
+    lcl_dtype stored;
+};
+
+static lcl_status split_some(void *ctx, const void *x, size_t first, size_t n)
+{
+    enum { SOME = 4096 };
+    const struct splitting *s = ctx;
+    float wide[SOME];
+    if (s->stored == LCL_F32) {
+        lcl_param_put(s->t, s->p, first, n, x);
+        return LCL_OK;
+    }
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < SOME ? n - at : SOME;
+        LCL_TRY(lcl_convert(wide, LCL_F32, (const lcl_bf16 *)x + at, s->stored, k));
+        lcl_param_put(s->t, s->p, first + at, k, wide);
+    }
+    return LCL_OK;
+}
+
+/* f32, or the bits of bf16, into a row whose values are in halves. */
+static lcl_status read_split(struct loading *l, const char *name, lcl_dtype stored,
+                             struct lcl_params *t, const struct lcl_param *p)
+{
+    struct splitting s = {t, p, stored};
+    struct lcl_h5_set set;
+    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
+    lcl_status status = set.count == p->count
+                            ? lcl_h5_set_stream(&set, split_some, &s)
+                            : LCL_FAIL(LCL_SHAPE, "%s: dataset %s has %llu elements, wanted %zu",
+                                       l->f.path, name, (unsigned long long)set.count, p->count);
+    lcl_h5_set_close(&set);
+    l->n_values += stored != LCL_F32;
+    return status;
+}
+
 static lcl_status read_value(struct loading *l, struct lcl_params *t, const struct lcl_param *p)
 {
     char name[LCL_PARAM_NAME_BYTES + 16];
@@ -237,6 +276,7 @@ static lcl_status read_value(struct loading *l, struct lcl_params *t, const stru
     if (lcl_is_blocks(kept) && stored == kept)
         return read_blocks(l, name, p, kept, lcl_param_code(t, p), lcl_param_scale(t, p));
     if (lcl_is_blocks(kept) || lcl_is_blocks(stored)) return read_recoded(l, name, stored, t, p);
+    if (lcl_param_is_split(t, p)) return read_split(l, name, stored, t, p);
     void *value = kept == LCL_F32 ? (void *)lcl_param_value(t, p) : (void *)lcl_param_value16(t, p);
     return read_as(l, name, p->count, kept, value, &l->n_values);
 }

@@ -81,10 +81,40 @@ static lcl_status write_blocks(struct lcl_h5 *f, const struct lcl_params *t,
     return lcl_h5_set_str(f, name, "blocks", lcl_dtype_name(t->blocks));
 }
 
+/* Values in halves, joined some rows at a time. */
+static lcl_status write_split(struct lcl_h5 *f, const struct lcl_params *t,
+                              const struct lcl_param *p)
+{
+    enum { SOME = 1 << 18 }; /* elements: 1 MiB, or a row */
+    char name[LCL_PARAM_NAME_BYTES + 16];
+    uint64_t dims[LCL_PARAM_MAX_DIMS], rows = (uint64_t)p->shape[0];
+    const size_t width = p->count / (size_t)rows, some = width < SOME ? SOME / width : 1;
+    struct lcl_h5_set set;
+    uint32_t crc = 0;
+    lcl_status status;
+    float *x = malloc((some < rows ? some : rows) * width * sizeof *x);
+    if (!x) return LCL_FAIL(LCL_MEMORY, "no memory to write %s", p->name);
+    snprintf(name, sizeof name, "/params/%s", p->name);
+    for (int d = 0; d < p->n_dims; d++) dims[d] = (uint64_t)p->shape[d];
+    LCL_TRY_GOTO(lcl_h5_set_create(f, name, LCL_H5_F32, p->n_dims, dims, 0, &set));
+    for (uint64_t at = 0, n; at < rows && status == LCL_OK; at += n) {
+        n = rows - at < some ? rows - at : some;
+        lcl_param_get(t, p, at * width, n * width, x);
+        crc = lcl_crc32c(crc, x, n * width * sizeof *x);
+        status = lcl_h5_set_write(&set, at, n, x);
+    }
+    if (status == LCL_OK) status = lcl_h5_set_store_crc(&set, crc);
+    lcl_h5_set_close(&set);
+out:
+    free(x);
+    return status;
+}
+
 static lcl_status write_value(struct lcl_h5 *f, const struct lcl_params *t,
                               const struct lcl_param *p)
 {
     if (p->in_blocks) return write_blocks(f, t, p);
+    if (lcl_param_is_split(t, p)) return write_split(f, t, p);
     const float *value = lcl_param_value(t, p);
     return value ? write_array(f, "/params", p, LCL_F32, value)
                  : write_array(f, "/params", p, LCL_BF16, lcl_param_value16(t, p));

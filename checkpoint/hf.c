@@ -197,8 +197,8 @@ lcl_status lcl_hf_match(const char *where, const struct lcl_safetensors *st,
 
 /* ---- filling ---- */
 
-static lcl_status encode_row(const struct lcl_st_tensor *tensor, struct lcl_params *t,
-                             const struct lcl_param *p)
+static lcl_status put_row(const struct lcl_st_tensor *tensor, struct lcl_params *t,
+                          const struct lcl_param *p)
 {
     enum { SOME = 4096 }; /* whole blocks */
     float x[SOME];
@@ -216,8 +216,8 @@ static lcl_status fill(const struct matching *m, struct lcl_params *t, unsigned 
         const struct lcl_param *p = &t->rows[i];
         if (!(parts >> p->part & 1u)) continue;
         float *value = lcl_param_value(t, p);
-        if (m->of_row[i] && p->in_blocks) {
-            LCL_TRY(encode_row(m->of_row[i], t, p));
+        if (m->of_row[i] && (p->in_blocks || lcl_param_is_split(t, p))) {
+            LCL_TRY(put_row(m->of_row[i], t, p));
         } else if (m->of_row[i] && !value) {
             LCL_TRY(lcl_st_read(m->of_row[i], 0, p->count, LCL_BF16, lcl_param_value16(t, p)));
         } else if (m->of_row[i]) {

@@ -19,7 +19,7 @@ struct lcl_hf_export {
 };
 /* Items in the table's order with a standardisation folded into linear_1, a linear projector
  * completed by an identity (not for v1, the original LLaVA's layout), and the warm-up's classifier
- * left out. They point into t. */
+ * left out. They point into t, whose values are f32 in one piece: others are LCL_UNSUPPORTED. */
 LCL_CHECKED lcl_status lcl_hf_export_collect(const struct lcl_params *t,
                                              const struct lcl_model_config *m, lcl_dtype dtype,
                                              bool v1, struct lcl_hf_export *e);

@@ -97,6 +97,9 @@ lcl_status lcl_hf_export_collect(const struct lcl_params *t, const struct lcl_mo
     for (int i = 0; i < t->n_rows; i++) {
         const struct lcl_param *p = &t->rows[i];
         if (lcl_hf_is_own_row(p)) continue;
+        if (!lcl_param_value(t, p))
+            return LCL_FAIL_HINT(LCL_UNSUPPORTED, "load it with bf16: false",
+                                 "%s has no float32 values to export", p->name);
         struct lcl_st_item *item = &e->items[e->n++];
         *item = (struct lcl_st_item){.name = p->name,
                                      .dtype = dtype,

@@ -33,7 +33,7 @@
     K(FLOAT, "lr_decay_start", lr_decay_start, 0.6, 0, 1, "share of the steps after which warmup_stable_decay falls") \
     K(FLOAT, "min_lr_ratio", min_lr_ratio, 0, 0, 1, "final rate as a share of the peak") \
     E("optim", optim, "adamw", "adamw|adamw_bf16|adamw_8bit", "AdamW, its moments in float32, in bfloat16, or in 8 bits with a scale for each 256 elements; tensors of under 4096 elements keep float32; the same for all stages") \
-    E("master_weights", master_weights, "f32", "f32|none", "with bf16: true, what steps add up in: float32 values beside the bfloat16 ones, or bfloat16 alone with stochastic rounding (norms, biases and positions stay float32); the same for all stages") \
+    E("master_weights", master_weights, "f32", "f32|none", "with bf16: true, what steps add up in: float32 values in two halves, of which layers read the bfloat16 one, or bfloat16 alone with stochastic rounding (norms, biases and positions stay float32); the same for all stages") \
     K(FLOAT, "weight_decay", weight_decay, 0, 0, 10, "decoupled weight decay of matrices") \
     K(FLOAT, "adam_beta1", adam_beta1, 0.9, 0, 1, "AdamW first-moment decay") \
     K(FLOAT, "adam_beta2", adam_beta2, 0.999, 0, 1, "AdamW second-moment decay") \

@@ -45,6 +45,39 @@ static inline lcl_bf16 lcl_f32_to_bf16(float f)
     return (lcl_bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+/* f32 numbers in two halves that lose nothing: high, the nearest bf16 (ties away from 0), and low,
+ * the number's own lower 16 bits; zeros for 0. Where low's first bit is set, high was rounded up,
+ * that is, by 1 of the bits' upper half. NaN becomes the quiet one of its sign: others would round
+ * to no NaN. */
+static inline float lcl_f32_of_halves(lcl_bf16 high, uint16_t low)
+{
+    uint32_t u = ((uint32_t)high << 16 | low) - ((low & 0x8000u) << 1);
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t lcl_f32_halved_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return (u & 0x7fffffffu) > 0x7f800000u ? (u & 0x80000000u) | 0x7fc00000u : u;
+}
+
+static inline void lcl_f32_join(float *x, const lcl_bf16 *high, const uint16_t *low, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = lcl_f32_of_halves(high[i], low[i]);
+}
+
+static inline void lcl_f32_split(const float *x, size_t n, lcl_bf16 *high, uint16_t *low)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = lcl_f32_halved_bits(x[i]);
+        high[i] = (lcl_bf16)((u + 0x8000u) >> 16);
+        low[i] = (uint16_t)u;
+    }
+}
+
 static inline float lcl_f16_to_f32(lcl_f16 h)
 {
     uint32_t u = (uint32_t)(h & 0x7fffu) << 13;

@@ -107,6 +107,14 @@ LCL_CHECKED lcl_status lcl_h5_set_store_crc(struct lcl_h5_set *set, uint32_t crc
 /* Recomputes it in blocks: LCL_CORRUPT naming file and dataset; LCL_FORMAT where it has none. */
 LCL_CHECKED lcl_status lcl_h5_set_verify(const struct lcl_h5_set *set);
 
+/* Hands all elements, n from `first` on at a time, to `take` in blocks of at most 8 MiB (or a row),
+ * and then compares the checksum, as lcl_h5_set_verify does: what was taken counts only after that.
+ */
+LCL_CHECKED lcl_status lcl_h5_set_stream(const struct lcl_h5_set *set,
+                                         lcl_status (*take)(void *ctx, const void *x, size_t first,
+                                                            size_t n),
+                                         void *ctx);
+
 /* Whole datasets in one call. Writing stores the checksum; reading checks it. */
 LCL_CHECKED lcl_status lcl_h5_write(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,
                                     const uint64_t *dims, const void *data);

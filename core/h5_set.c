@@ -224,7 +224,9 @@ static lcl_status compare_crc(const struct lcl_h5_set *set, uint32_t actual)
                          (unsigned)actual, (unsigned long long)stored);
 }
 
-lcl_status lcl_h5_set_verify(const struct lcl_h5_set *set)
+lcl_status lcl_h5_set_stream(const struct lcl_h5_set *set,
+                             lcl_status (*take)(void *ctx, const void *x, size_t first, size_t n),
+                             void *ctx)
 {
     uint64_t row_bytes = set->row_elems * lcl_h5_type_bytes(set->type);
     uint64_t step = row_bytes ? VERIFY_BLOCK_BYTES / row_bytes : 1;
@@ -234,17 +236,30 @@ lcl_status lcl_h5_set_verify(const struct lcl_h5_set *set)
     lcl_status status = LCL_OK;
     unsigned char *block = malloc(step * row_bytes + 1);
     if (!block)
-        return LCL_FAIL(LCL_MEMORY, "%llu bytes to verify %s",
-                        (unsigned long long)(step * row_bytes), set->name);
+        return LCL_FAIL(LCL_MEMORY, "%llu bytes to read %s", (unsigned long long)(step * row_bytes),
+                        set->name);
     for (uint64_t row = 0; row < set->dims[0]; row += step) {
         uint64_t n = set->dims[0] - row < step ? set->dims[0] - row : step;
         LCL_TRY_GOTO(lcl_h5_set_read(set, row, n, block));
         crc = lcl_crc32c(crc, block, (size_t)(n * row_bytes));
+        LCL_TRY_GOTO(
+            take(ctx, block, (size_t)(row * set->row_elems), (size_t)(n * set->row_elems)));
     }
     status = compare_crc(set, crc);
 out:
     free(block);
     return status;
+}
+
+static lcl_status take_nothing(void *ctx, const void *x, size_t first, size_t n)
+{
+    (void)ctx, (void)x, (void)first, (void)n;
+    return LCL_OK;
+}
+
+lcl_status lcl_h5_set_verify(const struct lcl_h5_set *set)
+{
+    return lcl_h5_set_stream(set, take_nothing, NULL);
 }
 
 lcl_status lcl_h5_write(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,

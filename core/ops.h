@@ -398,8 +398,9 @@ enum { LCL_SEGMENT_ALIGN = 256 };
 struct lcl_segment {
     int64_t count;
     const float *grad;
-    float *value;      /* NULL: there is value16 alone */
+    float *value;      /* NULL: there is value16, alone or with low16 */
     lcl_bf16 *value16; /* receives the bf16 copy; or NULL */
+    uint16_t *low16;   /* value16 and it are f32 values in two halves (core/dtype.h); or NULL */
     void *m, *v;
     lcl_dtype state;              /* of m and v: f32, bf16, or u8 (core/code8.h) */
     float *m_scale_B, *v_scale_B; /* of u8: one for each 256 elements */

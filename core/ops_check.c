@@ -283,9 +283,13 @@ lcl_status lcl_check_segments(const char *op, int64_t N, const struct lcl_segmen
             return LCL_FAIL(LCL_SHAPE, "%s: states of segment %lld are %s", op, (long long)i,
                             lcl_dtype_name(s->state));
         if (!on_four(s->grad, LCL_F32) || !on_four(s->value, LCL_F32) ||
-            !on_four(s->value16, LCL_BF16) || !on_four(s->m, s->state) || !on_four(s->v, s->state))
+            !on_four(s->value16, LCL_BF16) || !on_four(s->low16, LCL_BF16) ||
+            !on_four(s->m, s->state) || !on_four(s->v, s->state))
             return LCL_FAIL(LCL_SHAPE, "%s: segment %lld does not begin on 4 elements", op,
                             (long long)i);
+        if (s->low16 && (s->value || !s->value16))
+            return LCL_FAIL(LCL_SHAPE, "%s: values of segment %lld are %s", op, (long long)i,
+                            s->value ? "f32 and in halves" : "lower halves alone");
         if (s->first < 0 || s->first % LCL_SEGMENT_ALIGN)
             return LCL_FAIL(LCL_SHAPE, "%s: segment %lld begins at element %lld of its row", op,
                             (long long)i, (long long)s->first);

@@ -263,7 +263,8 @@ static void cost_adamw(const struct lcl_adamw_args *a, bool backward, struct lcl
     c->bytes = 0;
     for (int64_t i = 0; i < a->N; i++) {
         const struct lcl_segment *s = &a->segment_N[i];
-        double value = s->value ? ADDED_TO + (s->value16 ? size(LCL_BF16) : 0) : 2 * size(LCL_BF16);
+        double value = s->value ? ADDED_TO + (s->value16 ? size(LCL_BF16) : 0)
+                                : (s->low16 ? 4 : 2) * size(LCL_BF16);
         double moment = 2 * size(s->state) + (s->state == LCL_U8 ? 2.0 * F32 / LCL_CODE8_BLOCK : 0);
         c->bytes += (double)s->count * (F32 + value + 2 * moment);
     }

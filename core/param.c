@@ -105,9 +105,12 @@ size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param 
     return lcl_is_blocks(dtype) ? coded_bytes(dtype, p->count) : p->count * lcl_dtype_bytes(dtype);
 }
 
-size_t lcl_params_values_bytes(const struct lcl_params *t, bool with_bf16)
+static bool has_halves(const struct lcl_params *t) { return t->bf16 && !t->no_master; }
+
+size_t lcl_params_values_bytes(const struct lcl_params *t)
 {
-    return t->n_values * sizeof(float) + (with_bf16 ? t->n_elements * sizeof(lcl_bf16) : 0) +
+    return t->n_values * sizeof(float) + (t->bf16 ? t->n_elements * sizeof(lcl_bf16) : 0) +
+           (has_halves(t) ? t->n_elements * sizeof(uint16_t) : 0) +
            coded_bytes(t->blocks, t->n_coded);
 }
 
@@ -117,11 +120,10 @@ static void place_row(struct lcl_params *t, struct lcl_param *p)
     p->offset = p->follows ? *flat : align(*flat);
     *flat = p->offset + p->count;
     if (p->in_blocks) return;
-    if (!t->no_master)
-        p->value_at = p->offset;
-    else if (p->f32)
+    if (!t->bf16 || p->f32) {
         p->value_at = p->follows ? t->n_values : align(t->n_values);
-    if (lcl_param_dtype(t, p) == LCL_F32) t->n_values = p->value_at + p->count;
+        t->n_values = p->value_at + p->count;
+    }
     p->grad_at = p->offset;
     if (p->still) return;
     p->state_at = t->state_bytes;
@@ -159,11 +161,12 @@ void lcl_params_place_grads(struct lcl_params *t)
 }
 
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
-                       struct lcl_arena *moments, bool with_bf16)
+                       struct lcl_arena *moments)
 {
     lcl_params_place(t);
     t->value = LCL_ARENA_NEW(values, float, t->n_values);
-    t->value16 = with_bf16 ? LCL_ARENA_NEW(values, lcl_bf16, t->n_elements) : NULL;
+    t->value16 = t->bf16 ? LCL_ARENA_NEW(values, lcl_bf16, t->n_elements) : NULL;
+    t->low16 = has_halves(t) ? LCL_ARENA_NEW(values, uint16_t, t->n_elements) : NULL;
     t->code = LCL_ARENA_NEW(values, uint8_t, lcl_code_bytes(t->blocks, t->n_coded));
     t->code_scale = LCL_ARENA_NEW(values, lcl_f16, t->n_coded / LCL_BLOCK);
     t->grad = grads ? LCL_ARENA_NEW(grads, float, t->n_grads) : NULL;
@@ -177,7 +180,9 @@ void lcl_param_get(const struct lcl_params *t, const struct lcl_param *p, size_t
                    float *x)
 {
     const lcl_dtype dtype = lcl_param_dtype(t, p);
-    if (dtype == LCL_F32)
+    if (lcl_param_is_split(t, p))
+        lcl_f32_join(x, lcl_param_value16(t, p) + first, lcl_param_low16(t, p) + first, n);
+    else if (dtype == LCL_F32)
         memcpy(x, lcl_param_value(t, p) + first, n * sizeof *x);
     else if (lcl_is_blocks(dtype))
         lcl_blocks_decode(dtype, lcl_param_code(t, p) + lcl_code_bytes(dtype, first),
@@ -190,7 +195,9 @@ void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first
                    const float *x)
 {
     const lcl_dtype dtype = lcl_param_dtype(t, p);
-    if (dtype == LCL_F32)
+    if (lcl_param_is_split(t, p))
+        lcl_f32_split(x, n, lcl_param_value16(t, p) + first, lcl_param_low16(t, p) + first);
+    else if (dtype == LCL_F32)
         memcpy(lcl_param_value(t, p) + first, x, n * sizeof *x);
     else if (lcl_is_blocks(dtype))
         lcl_blocks_encode(dtype, x, n, lcl_param_code(t, p) + lcl_code_bytes(dtype, first),

@@ -38,7 +38,7 @@ struct lcl_param {
     bool still;   /* no stage of the run moves it: set before lcl_params_place() */
     /* of lcl_params_place(): */
     bool in_blocks;            /* `linear`, and its rows are whole blocks */
-    size_t value_at;           /* elements in `value` */
+    size_t value_at;           /* elements in `value`, of rows that have f32 values */
     size_t grad_at;            /* elements in a gradient buffer, of rows that move */
     size_t state_at, scale_at; /* bytes in m and v; elements in their scales */
 };
@@ -63,31 +63,44 @@ struct lcl_params {
     size_t n_coded;    /* elements in blocks, padding included */
     /* set before lcl_params_place(); as they are: f32 everywhere */
     enum lcl_states states;
-    bool no_master;   /* rows that ops read as bf16 are nothing else: no f32 value */
+    bool bf16;        /* ops read weights as bf16: of rows that are not `f32` the first of the two
+                       * halves that values are split in (core/dtype.h) */
+    bool no_master;   /* where bf16: there is no second half, the first is all */
     lcl_dtype blocks; /* of `linear` rows: q8_0 or q4_0; f32: as the others */
     /* of lcl_params_place(), and the arrays of lcl_params_layout() */
     size_t n_values, n_scales, state_bytes;
     size_t n_grads;               /* elements of a gradient buffer */
-    float *value;                 /* [n_values] f32, the master where there is a bf16 copy */
+    float *value;                 /* [n_values] f32 */
     float *grad;                  /* [n_grads], or NULL */
     unsigned char *m, *v;         /* [state_bytes] AdamW moments, or NULL: lcl_param_moment() */
     float *m_scale_B, *v_scale_B; /* [n_scales] of 8-bit ones */
-    lcl_bf16 *value16;            /* [n_elements] that GEMMs read when computing in bf16, or NULL */
+    lcl_bf16 *value16;            /* [n_elements] that GEMMs read where bf16, or NULL */
+    uint16_t *low16;              /* [n_elements] other halves of value16's numbers, or NULL */
     uint8_t *code;                /* of n_coded elements, or NULL */
     lcl_f16 *code_scale;          /* [n_coded / LCL_BLOCK] */
     uint64_t version; /* counts the changes of values; caches of packed weights are keyed by it */
 };
 
-/* What the row's values are kept in: f32, bf16, or blocks. */
+/* What the row's values are: f32 (in one piece, or split), bf16, or blocks. */
 static inline lcl_dtype lcl_param_dtype(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return p->in_blocks ? t->blocks : t->no_master && !p->f32 ? LCL_BF16 : LCL_F32;
+    return p->in_blocks ? t->blocks : t->bf16 && t->no_master && !p->f32 ? LCL_BF16 : LCL_F32;
 }
-/* The row's f32 values, or NULL where there are none; its bf16 values; codes and scales of a row in
- * blocks. */
+/* Its f32 values lie in two halves, which lcl_param_get() joins. */
+static inline bool lcl_param_is_split(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return t->bf16 && !t->no_master && !p->f32 && !p->in_blocks;
+}
+/* The row's f32 values, or NULL where there are none in one piece; its bf16 values, and the other
+ * halves of split ones; codes and scales of a row in blocks. */
 static inline float *lcl_param_value(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return lcl_param_dtype(t, p) == LCL_F32 ? t->value + p->value_at : NULL;
+    const bool whole = lcl_param_dtype(t, p) == LCL_F32 && !lcl_param_is_split(t, p);
+    return whole ? t->value + p->value_at : NULL;
+}
+static inline uint16_t *lcl_param_low16(const struct lcl_params *t, const struct lcl_param *p)
+{
+    return lcl_param_is_split(t, p) ? t->low16 + p->offset : NULL;
 }
 static inline lcl_bf16 *lcl_param_value16(const struct lcl_params *t, const struct lcl_param *p)
 {
@@ -142,8 +155,8 @@ LCL_CHECKED lcl_status lcl_params_add(struct lcl_params *t, const char *name, in
 /* NULL when there is none. */
 struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 
-/* Where each row's values, gradients and moments lie, by `states`, `no_master`, `blocks` and
- * `still`. */
+/* Where each row's values, gradients and moments lie, by `states`, `bf16`, `no_master`, `blocks`
+ * and `still`. */
 void lcl_params_place(struct lcl_params *t);
 /* Gradients of the rows that move alone; lcl_params_place() makes room for all. */
 void lcl_params_place_grads(struct lcl_params *t);
@@ -151,11 +164,11 @@ void lcl_params_place_grads(struct lcl_params *t);
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p);
 size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p);
 /* Bytes of all values as lcl_params_layout() lays them out. */
-size_t lcl_params_values_bytes(const struct lcl_params *t, bool with_bf16);
-/* Lays out value (and value16, grad, m + v where asked) in the arenas; run on measuring arenas it
- * only counts. Places first. no_master needs with_bf16. */
+size_t lcl_params_values_bytes(const struct lcl_params *t);
+/* Lays out the values (and grad, m + v where asked) in the arenas; run on measuring arenas it only
+ * counts. Places first. */
 void lcl_params_layout(struct lcl_params *t, struct lcl_arena *values, struct lcl_arena *grads,
-                       struct lcl_arena *moments, bool with_bf16);
+                       struct lcl_arena *moments);
 /* Draws every value from (seed, LCL_RNG_INIT, row name): independent of table order. */
 void lcl_params_initialise(struct lcl_params *t, uint64_t seed);
 /* Moments are 0 again. */
@@ -164,7 +177,7 @@ void lcl_params_forget_moments(struct lcl_params *t);
 void lcl_params_set_trainable(struct lcl_params *t, enum lcl_part part, bool trainable);
 /* Where there are adapters: they alone of what is trainable, or all but them. */
 void lcl_params_set_adapting(struct lcl_params *t, bool adapting);
-/* Refreshes value16 from value (rows that have one) and bumps version. */
+/* Refreshes value16 of the rows that have f32 values in one piece, and bumps version. */
 void lcl_params_changed(struct lcl_params *t);
 /* Trainable and used elements. */
 size_t lcl_params_trainable_count(const struct lcl_params *t);

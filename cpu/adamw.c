@@ -113,6 +113,24 @@ static void narrow_stochastically(lcl_bf16 *restrict dst, const float *restrict 
     }
 }
 
+static void join(float *restrict x, const lcl_bf16 *restrict high, const uint16_t *restrict low,
+                 int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] = lcl_f32_of_halves(high[i], low[i]);
+}
+
+static void split(const float *restrict x, int64_t n, lcl_bf16 *restrict high,
+                  uint16_t *restrict low)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = lcl_f32_halved_bits(x[i]);
+        high[i] = (lcl_bf16)((u + 0x8000u) >> 16);
+        low[i] = (uint16_t)u;
+    }
+}
+
 static float greatest(const float *x, int64_t n)
 {
     float most = 0;
@@ -169,6 +187,8 @@ static void adamw_group(const struct adamw *k, const struct lcl_segment *s, int6
     uint8_t *m8 = (uint8_t *)s->m + at, *v8 = (uint8_t *)s->v + at;
     if (s->value)
         value = s->value + at;
+    else if (s->low16)
+        join(value, s->value16 + at, s->low16 + at, n);
     else
         row_widen(value, s->value16 + at, n);
     if (s->state == LCL_F32) {
@@ -194,6 +214,10 @@ static void adamw_group(const struct adamw *k, const struct lcl_segment *s, int6
         encode(&k->code->v, true, v, v_scale, n, v8);
     }
     if (s->value) return;
+    if (s->low16) {
+        split(value, n, s->value16 + at, s->low16 + at);
+        return;
+    }
     random_bits(k, s->stream, s->first + at, bits);
     narrow_stochastically(s->value16 + at, value, bits, n);
 }

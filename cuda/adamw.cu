@@ -177,21 +177,60 @@ LCL_DEVICE void store_mine(T *p, int64_t count, int64_t at, const float x[MINE])
         store_some(p + at, some_of(count, at), x + g);
 }
 
-/* Four bytes of codes. */
-LCL_DEVICE uint32_t load_codes(const uint8_t *p, int n)
+/* f32 values in two halves, as lcl_f32_join() and lcl_f32_split() do it. */
+LCL_DEVICE float join_halves(uint32_t high, uint32_t low)
 {
-    if (n >= LANE) return *(const uint32_t *)p;
-    uint32_t codes = 0;
-    for (int i = 0; i < n; i++) codes |= (uint32_t)p[i] << 8 * i;
-    return codes;
+    return float_of((high << 16 | low) - ((low & 0x8000u) << 1));
 }
 
-LCL_DEVICE void store_codes(uint8_t *p, int n, uint32_t codes)
+/* Four numbers of 8 or 16 bits in one word. */
+template <typename W, typename T> LCL_DEVICE W load_word(const T *p, int n)
+{
+    if (n >= LANE) return *(const W *)p;
+    W word = 0;
+    for (int i = 0; i < n; i++) word |= (W)p[i] << 8 * sizeof(T) * i;
+    return word;
+}
+
+template <typename W, typename T> LCL_DEVICE void store_word(T *p, int n, W word)
 {
     if (n >= LANE)
-        *(uint32_t *)p = codes;
+        *(W *)p = word;
     else
-        for (int i = 0; i < n; i++) p[i] = (uint8_t)(codes >> 8 * i);
+        for (int i = 0; i < n; i++) p[i] = (T)(word >> 8 * sizeof(T) * i);
+}
+
+LCL_DEVICE void load_halves(const uint16_t *high, const uint16_t *low, int64_t count, int64_t at,
+                            float x[MINE])
+{
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP) {
+        const int n = some_of(count, at);
+        const uint64_t h = load_word<uint64_t>(high + at, n), l = load_word<uint64_t>(low + at, n);
+#pragma unroll
+        for (int i = 0; i < LANE; i++)
+            x[g + i] =
+                join_halves((uint32_t)(h >> 16 * i) & 0xffffu, (uint32_t)(l >> 16 * i) & 0xffffu);
+    }
+}
+
+LCL_DEVICE void store_halves(uint16_t *high, uint16_t *low, int64_t count, int64_t at,
+                             const float x[MINE])
+{
+#pragma unroll
+    for (int g = 0; g < MINE; g += LANE, at += LANE * WARP) {
+        const int n = some_of(count, at);
+        uint64_t h = 0, l = 0;
+#pragma unroll
+        for (int i = 0; i < LANE; i++) {
+            uint32_t u = bits_of(x[g + i]);
+            if ((u & 0x7fffffffu) > 0x7f800000u) u = (u & 0x80000000u) | 0x7fc00000u;
+            h |= (uint64_t)((u + 0x8000u) >> 16) << 16 * i;
+            l |= (uint64_t)(u & 0xffffu) << 16 * i;
+        }
+        store_word(high + at, n, h);
+        store_word(low + at, n, l);
+    }
 }
 
 LCL_DEVICE void load_coded(const struct lcl_code8 *c, const uint8_t *p, const float *scale_B,
@@ -201,7 +240,7 @@ LCL_DEVICE void load_coded(const struct lcl_code8 *c, const uint8_t *p, const fl
 #pragma unroll
     for (int g = 0; g < MINE; g += LANE, at += LANE * WARP) {
         const int n = some_of(count, at);
-        const uint32_t codes = load_codes(p + at, n);
+        const uint32_t codes = load_word<uint32_t>(p + at, n);
 #pragma unroll
         for (int i = 0; i < LANE; i++) /* what is past the end counts as 0 */
             x[g + i] = i < n ? c->value[codes >> 8 * i & 0xffu] * scale : 0.0f;
@@ -228,7 +267,7 @@ LCL_DEVICE void store_coded(const struct lcl_code8 *c, uint8_t *p, float *scale_
                 second ? lcl_code8_v(c, x[g + i], scale) : lcl_code8_m(c, x[g + i], scale);
             codes |= code << 8 * i;
         }
-        store_codes(p + at, some_of(count, at), codes);
+        store_word(p + at, some_of(count, at), codes);
     }
 }
 
@@ -274,6 +313,8 @@ LCL_DEVICE void adamw_group(const adamw &k, const struct lcl_segment &s,
     load_states(s, code, at, m, v);
     if (s.value)
         load_mine((const float *)s.value, s.count, at, value);
+    else if (s.low16)
+        load_halves(s.value16, s.low16, s.count, at, value);
     else
         load_mine((const bf16 *)s.value16, s.count, at, value);
 #pragma unroll
@@ -286,9 +327,11 @@ LCL_DEVICE void adamw_group(const adamw &k, const struct lcl_segment &s,
     }
     if (s.value)
         store_mine(s.value, s.count, at, value);
+    else if (s.low16)
+        store_halves(s.value16, s.low16, s.count, at, value);
     else
         round_stochastically(k, s.stream, (s.first + at) / GROUP, value);
-    if (s.value16) store_mine((bf16 *)s.value16, s.count, at, value);
+    if (s.value16 && !s.low16) store_mine((bf16 *)s.value16, s.count, at, value);
     store_states(k, s, code, at, m, v);
 }
 

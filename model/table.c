@@ -305,17 +305,17 @@ lcl_status lcl_model_create(struct lcl_model *m, const struct lcl_model_config *
 lcl_status lcl_model_reserve(struct lcl_model *m, bool bf16, bool with_grads, bool with_moments)
 {
     struct lcl_arena values, grads, moments;
-    m->bf16 = bf16;
+    m->bf16 = m->params.bf16 = bf16;
     lcl_arena_measure(&values, "parameters");
     lcl_arena_measure(&grads, "gradients");
     lcl_arena_measure(&moments, "optimizer states");
-    lcl_params_layout(&m->params, &values, &grads, &moments, bf16);
+    lcl_params_layout(&m->params, &values, &grads, &moments);
     LCL_TRY(lcl_arena_reserve(&m->values, "parameters", values.used_bytes));
     if (with_grads) LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", grads.used_bytes));
     if (with_moments)
         LCL_TRY(lcl_arena_reserve(&m->moments, "optimizer states", moments.used_bytes));
     lcl_params_layout(&m->params, &m->values, with_grads ? &m->grads : NULL,
-                      with_moments ? &m->moments : NULL, bf16);
+                      with_moments ? &m->moments : NULL);
     return LCL_OK;
 }
 

@@ -82,6 +82,7 @@ static void fill_segments(struct lcl_optimizer *o, const struct lcl_config *c, d
                                  .grad = t->grad + p->grad_at,
                                  .value = lcl_param_value(t, p),
                                  .value16 = lcl_param_value16(t, p),
+                                 .low16 = lcl_param_low16(t, p),
                                  .m = m.x,
                                  .v = v.x,
                                  .state = m.dtype,

@@ -197,7 +197,7 @@ static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
     if (e->program_bytes == 0) e->program_bytes = lcl_plan_resident_bytes();
     LCL_TRY(lcl_model_create(&e->model, m));
     e->has_model = true;
-    e->model.bf16 = c->bf16;
+    e->model.bf16 = e->model.params.bf16 = c->bf16;
     e->model.params.states = (enum lcl_states)c->optim;
     e->model.params.no_master = c->bf16 && c->master_weights == LCL_MASTER_NONE;
     e->model.params.blocks = c->lora_base == LCL_BASE_Q8_0   ? LCL_Q8_0

@@ -264,7 +264,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     struct lcl_pass proto = lcl_step_pass(&e->exec, &e->model, c, &some_grad);
     p->n_trainable = (int64_t)lcl_params_trainable_count(params);
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
-    p->parameters = (double)lcl_params_values_bytes(params, c->bf16);
+    p->parameters = (double)lcl_params_values_bytes(params);
     const bool whole = c->device != LCL_DEVICE_CPU; /* a GPU's arenas are cleared, and so taken */
     double frozen = 0;                              /* rows that move in another stage */
     for (int i = 0; i < params->n_rows; i++) {

@@ -184,7 +184,7 @@ lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_
 
 lcl_status lcl_plan_check_values(const struct lcl_env *e, const struct lcl_config *c)
 {
-    struct lcl_plan p = {.parameters = (double)lcl_params_values_bytes(&e->model.params, c->bf16)};
+    struct lcl_plan p = {.parameters = (double)lcl_params_values_bytes(&e->model.params)};
     *(e->exec.device ? &p.device : &p.total) = p.parameters;
     LCL_TRY(lcl_plan_fits_device(&p, c, lcl_device_free_bytes(&e->exec), 0));
     return lcl_plan_fits(&p, c, 0);

@@ -274,10 +274,10 @@ static void make_adamw(const int64_t *n, struct lcl_arena *a, struct lcl_arena *
     struct lcl_segment *segment = LCL_ARENA_NEW(h, struct lcl_segment, 1);
     struct lcl_segment all = {.count = n[0],
                               .grad = single(a, n[0]),
-                              .value = single(a, n[0]),
+                              .value16 = half(a, n[0]),
+                              .low16 = half(a, n[0]),
                               .m = single(a, n[0]),
                               .v = single(a, n[0]),
-                              .value16 = half(a, n[0]),
                               .lr = 1e-5};
     if (h->base) *segment = all;
     *out = (struct lcl_adamw_args){

@@ -35,20 +35,22 @@ static int add_sets(const char *const *more, const char **sets, int n)
 
 /* ---- values: drawn once, copied on the device ---- */
 
-static lcl_status fill_row(struct lcl_exec *ex, const float *block, float *row, int64_t count)
+static lcl_status fill_row(struct lcl_exec *ex, const float *block, lcl_dtype dtype, void *row,
+                           int64_t count)
 {
     int64_t done = VALUES < count ? VALUES : count;
-    LCL_TRY(ex->ops->upload_fwd(ex, &(struct lcl_upload_args){done, LCL_F32, block, row}));
+    LCL_TRY(ex->ops->upload_fwd(ex, &(struct lcl_upload_args){done, dtype, block, row}));
     while (done < count) {
         int64_t more = count - done < done ? count - done : done;
-        LCL_TRY(ex->ops->cast_fwd(
-            ex, &(struct lcl_cast_args){more, LCL_F32, LCL_F32, row, row + done}));
+        void *behind = (char *)row + (size_t)done * lcl_dtype_bytes(dtype);
+        LCL_TRY(ex->ops->cast_fwd(ex, &(struct lcl_cast_args){more, dtype, dtype, row, behind}));
         done += more;
     }
     return LCL_OK;
 }
 
-/* Values of the table's deviations; the host would draw seven billion for minutes. */
+/* Values of the table's deviations, bf16 numbers where they have a bf16 half; the host would draw
+ * seven billion for minutes. */
 static lcl_status fill_values(struct lcl_exec *ex, struct lcl_params *t)
 {
     float *block = malloc(VALUES * sizeof *block);
@@ -61,11 +63,11 @@ static lcl_status fill_values(struct lcl_exec *ex, struct lcl_params *t)
         int64_t n = p->count < VALUES ? (int64_t)p->count : VALUES;
         for (int64_t k = 0; k < n; k++)
             block[k] = p->init == LCL_INIT_ONES ? 1 : p->init_std * lcl_rng_normal(&rng);
-        status = fill_row(ex, block, t->value + p->offset, (int64_t)p->count);
+        if (lcl_param_value(t, p))
+            status = fill_row(ex, block, LCL_F32, lcl_param_value(t, p), (int64_t)p->count);
+        if (status == LCL_OK && t->value16)
+            status = fill_row(ex, block, LCL_BF16, lcl_param_value16(t, p), (int64_t)p->count);
     }
-    if (status == LCL_OK && t->value16)
-        status = ex->ops->cast_fwd(ex, &(struct lcl_cast_args){(int64_t)t->n_elements, LCL_F32,
-                                                               LCL_BF16, t->value, t->value16});
     if (status == LCL_OK) status = lcl_exec_sync(ex);
     t->version++;
     free(block);

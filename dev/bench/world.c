@@ -75,7 +75,7 @@ lcl_status world_shape(struct world *w, int64_t vocabulary, bool bf16)
     m.bos_token = m.eos_token = m.pad_token = -1; /* greedy answers run to their full length */
     LCL_TRY(lcl_model_create(&e->model, &m));
     e->has_model = true;
-    e->model.bf16 = bf16;
+    e->model.bf16 = e->model.params.bf16 = bf16;
     return LCL_OK;
 }
 
@@ -221,22 +221,26 @@ lcl_status world_write_params(const struct world *w, const char *dir)
     return world_write(dir, "params.f32", t->value, t->n_elements * sizeof(float));
 }
 
-enum { READ_BYTES = 16 << 20 };
+enum { READ_COUNT = 1 << 22 }; /* elements */
 struct reading {
     int file;
-    char *into;
-    size_t bytes;
+    struct lcl_params *t;
+    const struct lcl_param *p;
 };
 
+/* Values of a row, whose place in the file is its `offset`. */
 static lcl_status read_chunk(void *arg, int64_t chunk)
 {
     struct reading *r = arg;
-    size_t at = (size_t)chunk * READ_BYTES, end = at + READ_BYTES;
-    if (end > r->bytes) end = r->bytes;
-    while (at < end) {
-        ssize_t n = pread(r->file, r->into + at, end - at, (off_t)at);
-        if (n <= 0) return LCL_FAIL(LCL_IO, "params.f32 is too short: dump it anew");
-        at += (size_t)n;
+    float x[16384];
+    size_t at = (size_t)chunk * READ_COUNT, end = at + READ_COUNT;
+    if (end > r->p->count) end = r->p->count;
+    for (size_t n; at < end; at += n) {
+        n = end - at < sizeof x / sizeof *x ? end - at : sizeof x / sizeof *x;
+        const off_t from = (off_t)((r->p->offset + at) * sizeof *x);
+        if (pread(r->file, x, n * sizeof *x, from) != (ssize_t)(n * sizeof *x))
+            return LCL_FAIL(LCL_IO, "params.f32 is too short: dump it anew");
+        lcl_param_put(r->t, r->p, at, n, x);
     }
     return LCL_OK;
 }
@@ -246,9 +250,13 @@ lcl_status world_read_params(struct world *w, const char *dir)
     struct lcl_params *t = &w->env.model.params;
     char path[1024];
     snprintf(path, sizeof path, "%s/params.f32", dir);
-    struct reading r = {open(path, O_RDONLY), (char *)t->value, t->n_elements * sizeof(float)};
+    struct reading r = {.file = open(path, O_RDONLY), .t = t};
+    lcl_status status = LCL_OK;
     if (r.file < 0) return LCL_FAIL(LCL_NOT_FOUND, "there is no %s", path);
-    lcl_status status = lcl_parallel(lcl_chunk_count((int64_t)r.bytes, READ_BYTES), read_chunk, &r);
+    for (int i = 0; i < t->n_rows && status == LCL_OK; i++) {
+        r.p = &t->rows[i];
+        status = lcl_parallel(lcl_chunk_count((int64_t)r.p->count, READ_COUNT), read_chunk, &r);
+    }
     close(r.file);
     if (status == LCL_OK) lcl_params_changed(t);
     return status;

@@ -391,20 +391,21 @@ static lcl_status linear_blocks(const struct paper_call *c, struct paper_cost *c
     return c->backward ? c->ex->ops->linear_bwd(c->ex, &a) : c->ex->ops->linear_fwd(c->ex, &a);
 }
 
-/* parameters; f32, and where c is bf16 with the bf16 copy */
+/* parameters; f32, and where c is bf16 in two halves */
 static lcl_status adamw(const struct paper_call *c, struct paper_cost *cost)
 {
     const int64_t count = c->n[0];
-    const bool copy = c->dtype == LCL_BF16;
-    cost->bytes = (double)count * (copy ? 30 : 28);
+    const bool halves = c->dtype == LCL_BF16;
+    cost->bytes = (double)count * 28;
     cost->flops = 14 * (double)count;
     if (!c->ex) return LCL_OK;
     const struct lcl_segment all = {.count = count,
                                     .grad = paper_floats(count),
-                                    .value = paper_floats(count),
+                                    .value = halves ? NULL : paper_floats(count),
                                     .m = paper_floats(count),
                                     .v = paper_floats(count),
-                                    .value16 = copy ? paper_give((size_t)count, LCL_BF16) : NULL,
+                                    .value16 = halves ? paper_give((size_t)count, LCL_BF16) : NULL,
+                                    .low16 = halves ? paper_give((size_t)count, LCL_BF16) : NULL,
                                     .lr = 1e-3};
     const struct lcl_adamw_args a = {
         .N = 1, .segment_N = &all, .step = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};

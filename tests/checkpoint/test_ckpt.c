@@ -46,7 +46,7 @@ static void make_table(struct table *t, uint64_t noise)
     size_t bytes = t->params.n_elements * sizeof(float) + 256;
     ASSERT_OK(lcl_arena_reserve(&t->values, "values", bytes));
     ASSERT_OK(lcl_arena_reserve(&t->moments, "moments", 2 * bytes));
-    lcl_params_layout(&t->params, &t->values, NULL, &t->moments, false);
+    lcl_params_layout(&t->params, &t->values, NULL, &t->moments);
     if (!noise) return;
     fill_normal(t->params.value, t->params.n_elements, 1, noise);
     fill_normal((float *)t->params.m, t->params.state_bytes / sizeof(float), 1, noise + 1);

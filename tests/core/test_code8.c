@@ -79,7 +79,7 @@ static void rows_are_kept_as_asked(void **state)
     const int64_t sizes[] = {5000, 40, 30, 4096};
     lcl_params_init(&t);
     t.states = LCL_STATES_8BIT;
-    t.no_master = true;
+    t.bf16 = t.no_master = true;
     for (int i = 0; i < 4; i++) {
         char name[16];
         snprintf(name, sizeof name, "row%d", i);
@@ -89,7 +89,7 @@ static void rows_are_kept_as_asked(void **state)
     }
     lcl_arena_measure(&values, "values");
     lcl_arena_measure(&moments, "moments");
-    lcl_params_layout(&t, &values, NULL, &moments, true);
+    lcl_params_layout(&t, &values, NULL, &moments);
     assert_int_equal(t.n_values, 70); /* the two f32 rows, one after the other */
     assert_int_equal(t.n_scales, 20 + 16);
     assert_int_equal(lcl_param_moment_bytes(&t, &t.rows[0]), 2 * (5000 + 20 * 4));
@@ -97,7 +97,7 @@ static void rows_are_kept_as_asked(void **state)
     assert_int_equal(lcl_param_value_bytes(&t, &t.rows[0]), 10000);
     assert_true(moments.used_bytes < 2 * (5000 + 4096 + 36 * 4 + 280) + 1024);
     ASSERT_OK(lcl_arena_reserve(&values, "values", values.used_bytes));
-    lcl_params_layout(&t, &values, NULL, NULL, true);
+    lcl_params_layout(&t, &values, NULL, NULL);
     lcl_params_initialise(&t, 3);
     assert_null(lcl_param_value(&t, &t.rows[0]));
     assert_ptr_equal(lcl_param_value(&t, &t.rows[2]), lcl_param_value(&t, &t.rows[1]) + 40);

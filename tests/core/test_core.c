@@ -1,4 +1,4 @@
-/* The ground everything stands on: errors, arenas, dtypes, randomness, threads, the parameter
+/* The ground everything stands on: errors, arenas, randomness, threads, the parameter
  * table, files. */
 #include "tests/support/support.h"
 
@@ -116,77 +116,6 @@ static void arenas_too_large_are_errors(void **state)
     ASSERT_FAILS(lcl_arena_reserve(&a, "activations", (size_t)1 << 60), LCL_MEMORY, "activations");
     assert_non_null(strstr(lcl_error_hint(), "per_device_train_batch_size"));
     lcl_arena_free(&a);
-}
-
-static float bits_float(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-static void bf16_rounds_to_nearest_even(void **state)
-{
-    (void)state;
-    assert_int_equal(lcl_f32_to_bf16(1.0f), 0x3f80);
-    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f808000)), 0x3f80); /* a tie goes to even */
-    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f818000)), 0x3f82);
-    assert_int_equal(lcl_f32_to_bf16(bits_float(0x3f808001)), 0x3f81);
-    assert_int_equal(lcl_f32_to_bf16(-0.0f), 0x8000);
-    assert_int_equal(lcl_f32_to_bf16(3.4028235e38f), 0x7f80);
-    assert_int_equal(lcl_f32_to_bf16(INFINITY), 0x7f80);
-    assert_true(isnan(lcl_bf16_to_f32(lcl_f32_to_bf16(bits_float(0x7f800001)))));
-    assert_true(isnan(lcl_bf16_to_f32(lcl_f32_to_bf16(bits_float(0xffffffff)))));
-    for (uint32_t h = 0; h < 0x10000; h++) {
-        float f = lcl_bf16_to_f32((lcl_bf16)h);
-        if (!isnan(f)) assert_int_equal(lcl_f32_to_bf16(f), h);
-    }
-}
-
-static void f16_is_exact_both_ways(void **state)
-{
-    (void)state;
-    assert_true(lcl_f16_to_f32(0x3c00) == 1.0f);
-    assert_true(lcl_f16_to_f32(0x7bff) == 65504.0f);
-    assert_true(lcl_f16_to_f32(0x0001) == 0x1p-24f);
-    assert_true(lcl_f16_to_f32(0x8001) == -0x1p-24f);
-    assert_true(isinf(lcl_f16_to_f32(0xfc00)) && lcl_f16_to_f32(0xfc00) < 0);
-    for (uint32_t h = 0; h < 0x10000; h++) {
-        float f = lcl_f16_to_f32((lcl_f16)h);
-        if (!isnan(f)) assert_int_equal(lcl_f32_to_f16(f), h);
-    }
-    assert_true(isnan(lcl_f16_to_f32(lcl_f32_to_f16(NAN))));
-    assert_int_equal(lcl_f32_to_f16(65519.996f), 0x7bff);
-    assert_int_equal(lcl_f32_to_f16(65520.0f),
-                     0x7c00); /* the tie above the largest goes to infinity */
-    assert_int_equal(lcl_f32_to_f16(1e9f), 0x7c00);
-    assert_int_equal(lcl_f32_to_f16(0x1p-25f), 0);   /* a tie with zero: even */
-    assert_int_equal(lcl_f32_to_f16(0x1.8p-24f), 2); /* a tie of 1 and 2: even */
-    assert_int_equal(lcl_f32_to_f16(0x1.000002p-25f), 1);
-    assert_int_equal(lcl_f32_to_f16(1.0f + 0x1p-11f), 0x3c00);
-    assert_int_equal(lcl_f32_to_f16(1.0f + 0x3p-11f), 0x3c02);
-}
-
-static void converts_between_all_floating_types(void **state)
-{
-    (void)state;
-    static const lcl_dtype types[] = {LCL_F32, LCL_BF16, LCL_F16, LCL_F64};
-    const double x[3] = {1.5, -0.25, 96}; /* exact in all of them */
-    for (int a = 0; a < 4; a++) {
-        for (int b = 0; b < 4; b++) {
-            double first[3], second[3], back[3];
-            ASSERT_OK(lcl_convert(first, types[a], x, LCL_F64, 3));
-            ASSERT_OK(lcl_convert(second, types[b], first, types[a], 3));
-            ASSERT_OK(lcl_convert(back, LCL_F64, second, types[b], 3));
-            assert_memory_equal(back, x, sizeof x);
-        }
-    }
-    int64_t i = 1;
-    double d;
-    ASSERT_FAILS(lcl_convert(&d, LCL_F64, &i, LCL_I64, 1), LCL_UNSUPPORTED, "from i64 to f64");
-    assert_int_equal(lcl_dtype_bytes(LCL_U8), 1);
-    assert_int_equal(lcl_dtype_bytes(LCL_I64), 8);
-    assert_string_equal(lcl_dtype_name(LCL_BF16), "bf16");
 }
 
 /* The vectors that Random123 publishes for philox4x32-10. */
@@ -369,7 +298,8 @@ static void build_table(struct lcl_params *t, bool turned)
     const struct lcl_param_spec normal = {
         .part = LCL_PART_TEXT, .init = LCL_INIT_NORMAL, .init_std = 0.5f, .decay = true};
     struct lcl_param_spec other = normal, unused = {.part = LCL_PART_VISION, .unused = true};
-    struct lcl_param_spec follower = normal, norm = {.part = LCL_PART_TEXT, .init = LCL_INIT_ONES};
+    struct lcl_param_spec follower = normal;
+    struct lcl_param_spec norm = {.part = LCL_PART_TEXT, .init = LCL_INIT_ONES, .f32 = true};
     other.part = LCL_PART_VISION;
     follower.follows = true;
     lcl_params_init(t);
@@ -408,6 +338,7 @@ static void rows_follow_or_align(void **state)
     lcl_params_free(&t);
 }
 
+/* Whether rows are f32 in one piece or, of the table that ops read as bf16, in halves. */
 static void first_values_do_not_depend_on_the_order(void **state)
 {
     (void)state;
@@ -415,20 +346,34 @@ static void first_values_do_not_depend_on_the_order(void **state)
     struct lcl_arena values[2], measured;
     for (int i = 0; i < 2; i++) {
         build_table(&t[i], i);
+        t[i].bf16 = i;
         lcl_arena_measure(&measured, "values");
-        lcl_params_layout(&t[i], &measured, NULL, NULL, true);
+        lcl_params_layout(&t[i], &measured, NULL, NULL);
         ASSERT_OK(lcl_arena_reserve(&values[i], "values", measured.used_bytes));
-        lcl_params_layout(&t[i], &values[i], NULL, NULL, true);
+        lcl_params_layout(&t[i], &values[i], NULL, NULL);
         assert_null(t[i].grad);
         assert_null(t[i].m);
         lcl_params_initialise(&t[i], 9);
     }
-    const float *a = t[0].value, *b = t[1].value;
-    const struct lcl_param *q = lcl_params_find(&t[1], "text.q");
-    assert_memory_equal(a, b + q->offset, 21 * sizeof(float));
+    const float *a = t[0].value;
+    const struct lcl_param *q = lcl_params_find(&t[1], "text.q"), *k = q + 1, *norm = q + 2;
+    float b[21];
+    assert_null(t[0].value16);
+    lcl_param_get(&t[1], q, 0, 15, b);
+    lcl_param_get(&t[1], k, 0, 6, b + 15);
+    assert_memory_equal(a, b, 21 * sizeof(float));
     assert_true(a[0] != a[1] && fabsf(a[0]) < 3);
     assert_true(a[256] == 1 && a[262] == 1 && a[512] == 0);
-    for (int i = 0; i < 21; i++) assert_int_equal(t[0].value16[i], lcl_f32_to_bf16(a[i]));
+    for (int i = 0; i < 21; i++) /* k follows q */
+        assert_int_equal(lcl_param_value16(&t[1], q)[i], lcl_f32_to_bf16(a[i]));
+    assert_true(lcl_param_is_split(&t[1], q) && !lcl_param_is_split(&t[1], norm));
+    assert_null(lcl_param_value(&t[1], q));
+    assert_null(lcl_param_low16(&t[1], norm));
+    assert_int_equal(lcl_param_dtype(&t[1], q), LCL_F32);
+    assert_int_equal(t[1].n_values, 7); /* of the norm alone, whose bf16 copies ops may read */
+    assert_int_equal(lcl_param_value16(&t[1], norm)[6], 0x3f80);
+    assert_int_equal(lcl_params_values_bytes(&t[1]), 4 * 7 + 4 * t[1].n_elements);
+    assert_int_equal(lcl_params_values_bytes(&t[0]), 4 * t[0].n_elements);
     uint64_t version = t[0].version, hash = lcl_params_hash(&t[0], LCL_PART_TEXT);
     uint64_t vision = lcl_params_hash(&t[0], LCL_PART_VISION);
     assert_true(hash == lcl_params_hash(&t[1], LCL_PART_TEXT));
@@ -436,6 +381,9 @@ static void first_values_do_not_depend_on_the_order(void **state)
     lcl_params_changed(&t[0]);
     assert_true(t[0].version > version);
     assert_true(lcl_params_hash(&t[0], LCL_PART_TEXT) != hash);
+    lcl_param_put(&t[1], k, 5, 1, &t[0].value[20]);
+    lcl_params_changed(&t[1]);
+    assert_true(lcl_params_hash(&t[1], LCL_PART_TEXT) == lcl_params_hash(&t[0], LCL_PART_TEXT));
     assert_true(lcl_params_hash(&t[0], LCL_PART_VISION) == vision);
     for (int i = 0; i < 2; i++) {
         lcl_params_free(&t[i]);
@@ -570,9 +518,6 @@ int main(void)
         cmocka_unit_test(errors_belong_to_their_thread),
         cmocka_unit_test(arenas_measure_what_they_use),
         cmocka_unit_test(arenas_too_large_are_errors),
-        cmocka_unit_test(bf16_rounds_to_nearest_even),
-        cmocka_unit_test(f16_is_exact_both_ways),
-        cmocka_unit_test(converts_between_all_floating_types),
         cmocka_unit_test(philox_gives_the_published_numbers),
         cmocka_unit_test(streams_depend_on_every_part_of_their_name),
         cmocka_unit_test(draws_have_their_distributions),

@@ -160,6 +160,9 @@ static void elements(void **state)
     CHECK(sumsq_fwd, sumsq, 0, 44, .N = 2, .segment_N = segment);
     segment[1].value16 = (lcl_bf16 *)here;
     CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4) + 4 * 2, .N = 2, .segment_N = segment);
+    segment[1].value = NULL;
+    segment[1].low16 = (uint16_t *)here;
+    CHECK(adamw_fwd, adamw, 0, 11 * (3 * 8 + 4), .N = 2, .segment_N = segment);
     segment[1] = (struct lcl_segment){.count = 512, .value16 = segment[1].value16, .state = LCL_U8};
     CHECK(adamw_fwd, adamw, 0, 7 * (3 * 8 + 4) + 512 * (4 + 4 + 4) + 2 * 2 * 2 * 4, .N = 2,
           .segment_N = segment);

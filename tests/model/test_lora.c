@@ -138,8 +138,9 @@ static void set_row(struct lcl_model *m, int row, double *x)
 {
     const struct lcl_param *p = &m->params.rows[row];
     void *rounded = buf_of(x, p->count, lcl_model_dtype(m));
-    ASSERT_OK(lcl_convert(lcl_param_value(&m->params, p), LCL_F32, rounded, lcl_model_dtype(m),
-                          p->count));
+    float *values = buf_new(p->count, LCL_F32);
+    ASSERT_OK(lcl_convert(values, LCL_F32, rounded, lcl_model_dtype(m), p->count));
+    lcl_param_put(&m->params, p, 0, p->count, values);
 }
 
 static double *random_row(struct lcl_model *m, int row, double std, uint64_t sample)

@@ -1,4 +1,5 @@
-/* The optimizer's ops: AdamW, sums of squares, additions, conversions. */
+/* The optimizer's ops: AdamW, sums of squares, additions, conversions. Long: every kind of values
+ * with every kind of states, over one table of segments. */
 #include <float.h>
 #include <math.h>
 
@@ -364,6 +365,98 @@ static void test_bf16_values(void **state)
     check_kind(LCL_U8, false);
 }
 
+/* The segments of a table whose values are f32 in halves. */
+static void table_split(struct table *t, uint16_t **low)
+{
+    *low = buf_new(t->n, LCL_BF16);
+    for (int s = 0; s < N; s++) {
+        struct lcl_segment *g = &t->segment[s];
+        g->value16 = t->narrow + t->at[s];
+        g->low16 = *low + t->at[s];
+        lcl_f32_split(g->value, sizes[s], g->value16, g->low16);
+        g->value = NULL;
+    }
+}
+
+/* Values in halves move as f32 ones do, bit for bit, and nothing is written between segments. */
+static void check_halves(lcl_dtype state)
+{
+    struct lcl_exec *ex = test_exec();
+    struct table whole, halves;
+    uint16_t *low;
+    table_make(&whole, state, true);
+    table_make(&halves, state, true);
+    memset(halves.narrow, 0xff, halves.n * sizeof *halves.narrow);
+    table_split(&halves, &low);
+    struct lcl_adamw_args a = args_of(&whole, NULL), b = args_of(&halves, NULL);
+    for (; a.step <= 4; a.step++, b.step++) {
+        table_grads(&whole, 300 + (uint64_t)a.step);
+        table_grads(&halves, 300 + (uint64_t)a.step);
+        ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
+        ASSERT_OK(ex->ops->adamw_fwd(ex, &b));
+    }
+    for (int s = 0; s < N; s++)
+        for (size_t i = whole.at[s]; i < (s + 1 < N ? whole.at[s + 1] : whole.n); i++) {
+            float x = lcl_f32_of_halves(halves.narrow[i], low[i]);
+            lcl_bf16 high;
+            uint16_t rest;
+            if (i >= whole.at[s] + sizes[s]) { /* as made: ones, and buf_new()'s NaN */
+                assert_int_equal(halves.narrow[i], 0xffff);
+                assert_int_equal(low[i], lcl_f32_to_bf16(NAN));
+                continue;
+            }
+            assert_memory_equal(&x, &whole.values[i], sizeof x);
+            lcl_f32_split(&x, 1, &high, &rest);
+            assert_int_equal(halves.narrow[i], high);
+        }
+    assert_memory_equal(halves.ms, whole.ms, whole.n * lcl_dtype_bytes(state));
+    assert_memory_equal(halves.vs, whole.vs, whole.n * lcl_dtype_bytes(state));
+    b.step = 1;
+    halves.segment[3].value = halves.values;
+    ASSERT_FAILS(ex->ops->adamw_fwd(ex, &b), LCL_SHAPE, "segment 3 are f32 and in halves");
+    halves.segment[3].value = NULL;
+    halves.segment[3].value16 = NULL;
+    ASSERT_FAILS(ex->ops->adamw_fwd(ex, &b), LCL_SHAPE, "segment 3 are lower halves alone");
+    halves.segment[3].value16 = halves.narrow + halves.at[3];
+    halves.segment[3].low16++;
+    ASSERT_FAILS(ex->ops->adamw_fwd(ex, &b), LCL_SHAPE, "does not begin on 4 elements");
+    buf_end();
+}
+
+static void test_values_in_halves(void **state)
+{
+    (void)state;
+    check_halves(LCL_F32);
+    check_halves(LCL_BF16);
+    check_halves(LCL_U8);
+}
+
+/* What ops leave of values that are no numbers: NaN in both, whatever its bits were. */
+static void test_nan_in_halves(void **state)
+{
+    (void)state;
+    struct lcl_exec *ex = test_exec();
+    double zeros[3] = {0};
+    float *grad = buf_of(zeros, 3, LCL_F32);
+    lcl_bf16 *high = buf_of((double[]){NAN, INFINITY, -0.0}, 3, LCL_BF16);
+    uint16_t *low = buf_of(zeros, 3, LCL_BF16);
+    struct lcl_segment s = {.count = 3,
+                            .grad = grad,
+                            .value16 = high,
+                            .low16 = low,
+                            .m = buf_of(zeros, 3, LCL_F32),
+                            .v = buf_of(zeros, 3, LCL_F32),
+                            .lr = 0.25};
+    struct lcl_adamw_args a = {
+        .N = 1, .segment_N = &s, .step = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-12};
+    ASSERT_OK(ex->ops->adamw_fwd(ex, &a));
+    assert_int_equal(high[0] & 0x7fff, 0x7fc0);
+    assert_int_equal(high[1], 0x7f80);
+    assert_int_equal(high[2], 0x8000);
+    for (int i = 0; i < 3; i++) assert_int_equal(low[i], 0);
+    buf_end();
+}
+
 /* A row cut in two at a multiple of 256 elements gets the same bits as in one piece. */
 static void test_parts_of_a_row(void **state)
 {
@@ -526,6 +619,8 @@ int main(void)
         cmocka_unit_test(test_bf16_states),
         cmocka_unit_test(test_8_bit_states),
         cmocka_unit_test(test_bf16_values),
+        cmocka_unit_test(test_values_in_halves),
+        cmocka_unit_test(test_nan_in_halves),
         cmocka_unit_test(test_parts_of_a_row),
         cmocka_unit_test(test_rounding_is_unbiased),
         cmocka_unit_test(test_add),

@@ -11,7 +11,9 @@ struct table {
     struct lcl_arena values, grads, moments;
 };
 
-static void table_open(struct table *t, enum lcl_states states, bool no_master)
+enum kept { F32, HALVES, BF16 };
+
+static void table_open(struct table *t, enum lcl_states states, enum kept kept)
 {
     static const char *const names[] = {"a.weight", "a.bias", "b.weight", "frozen", "b.bias"};
     static const int64_t shapes[][2] = {{17, 257}, {31, 1}, {33, 33}, {100, 1}, {1, 1}};
@@ -19,7 +21,8 @@ static void table_open(struct table *t, enum lcl_states states, bool no_master)
     test_exec(); /* arenas lie in its memory */
     lcl_params_init(&t->params);
     t->params.states = states;
-    t->params.no_master = no_master;
+    t->params.bf16 = kept != F32;
+    t->params.no_master = kept == BF16;
     for (int i = 0; i < 5; i++) {
         int row;
         struct lcl_param_spec spec = {.part = i == 3 ? LCL_PART_VISION : LCL_PART_TEXT,
@@ -39,7 +42,7 @@ static void table_open(struct table *t, enum lcl_states states, bool no_master)
             ASSERT_OK(lcl_arena_reserve(&t->grads, "grads", t->grads.used_bytes));
             ASSERT_OK(lcl_arena_reserve(&t->moments, "moments", t->moments.used_bytes));
         }
-        lcl_params_layout(&t->params, &t->values, &t->grads, &t->moments, no_master);
+        lcl_params_layout(&t->params, &t->values, &t->grads, &t->moments);
     }
     lcl_params_initialise(&t->params, 1);
     lcl_params_set_trainable(&t->params, LCL_PART_VISION, false);
@@ -71,7 +74,7 @@ static void test_non_finite(void **state)
     struct lcl_update u = {.n_steps = 10, .adam_step = 1};
     lcl_config_defaults(&c);
     c.warmup_ratio = 0;
-    table_open(&t, LCL_STATES_F32, false);
+    table_open(&t, LCL_STATES_F32, F32);
     ASSERT_OK(lcl_optimizer_open(&o, &t.params));
     size_t n = t.params.n_elements, bytes = n * sizeof(float), size = t.params.state_bytes;
     unsigned char *before = malloc(bytes + 2 * size), *m = before + bytes, *v = m + size;
@@ -111,13 +114,13 @@ static double quadratic(struct table *t)
     double loss = 0;
     for (int i = 0; i < t->params.n_rows; i++) {
         const struct lcl_param *p = &t->params.rows[i];
-        const float *value = lcl_param_value(&t->params, p);
-        const lcl_bf16 *value16 = lcl_param_value16(&t->params, p);
+        float value[17 * 257];
         if (!lcl_param_moves(p)) continue;
+        lcl_param_get(&t->params, p, 0, p->count, value);
         for (size_t k = 0; k < p->count; k++) {
             double c = 0.1 + 3.0 * (double)(k * 7 % 31) / 31;
             double target = 1.5 + (double)(k * 11 % 17) / 17;
-            double x = (value ? (double)value[k] : (double)lcl_bf16_to_f32(value16[k])) - target;
+            double x = (double)value[k] - target;
             t->params.grad[p->offset + k] = (float)(c * x);
             loss += 0.5 * c * x * x;
         }
@@ -133,7 +136,7 @@ static void start_at_one(struct table *t)
 
 /* The loss after some steps, as a part of what it was. to_nearest: values are rounded to bf16 after
  * each, as a table without masters and without chance would. */
-static double descend(enum lcl_states states, bool no_master, bool to_nearest, double lr, int steps)
+static double descend(enum lcl_states states, enum kept kept, bool to_nearest, double lr, int steps)
 {
     struct table t;
     struct lcl_optimizer o;
@@ -142,7 +145,7 @@ static double descend(enum lcl_states states, bool no_master, bool to_nearest, d
     c.warmup_ratio = 0;
     c.learning_rate = lr;
     c.max_grad_norm = 0;
-    table_open(&t, states, no_master);
+    table_open(&t, states, kept);
     start_at_one(&t);
     ASSERT_OK(lcl_optimizer_open(&o, &t.params));
     double first = quadratic(&t);
@@ -159,20 +162,24 @@ static double descend(enum lcl_states states, bool no_master, bool to_nearest, d
     return last / first;
 }
 
-/* Moments in fewer bits, and values in bf16 alone, descend as f32 does. */
+/* Moments in fewer bits, and values in bf16 alone, descend as f32 does; values in halves are f32.
+ */
 static void test_every_kind_converges(void **state)
 {
     (void)state;
     enum { STEPS = 60 };
-    double f32 = descend(LCL_STATES_F32, false, false, 0.05, STEPS);
-    double bf16 = descend(LCL_STATES_BF16, false, false, 0.05, STEPS);
-    double codes = descend(LCL_STATES_8BIT, false, false, 0.05, STEPS);
-    double alone = descend(LCL_STATES_F32, true, false, 0.05, STEPS);
-    double least = descend(LCL_STATES_8BIT, true, false, 0.05, STEPS);
+    double f32 = descend(LCL_STATES_F32, F32, false, 0.05, STEPS);
+    double bf16 = descend(LCL_STATES_BF16, F32, false, 0.05, STEPS);
+    double codes = descend(LCL_STATES_8BIT, F32, false, 0.05, STEPS);
+    double alone = descend(LCL_STATES_F32, BF16, false, 0.05, STEPS);
+    double least = descend(LCL_STATES_8BIT, BF16, false, 0.05, STEPS);
     print_message("of the loss are left: f32 %.2g, bf16 moments %.2g, 8-bit %.2g, bf16 values "
                   "%.2g, both %.2g\n",
                   f32, bf16, codes, alone, least);
     assert_true(f32 < 0.01);
+    assert_true(descend(LCL_STATES_F32, HALVES, false, 0.05, STEPS) == f32);
+    assert_true(descend(LCL_STATES_BF16, HALVES, false, 0.05, STEPS) == bf16);
+    assert_true(descend(LCL_STATES_8BIT, HALVES, false, 0.05, STEPS) == codes);
     assert_true(bf16 < 1.2 * f32 && codes < 1.2 * f32);
     /* bf16 numbers near the targets are 1/128 apart: their own error is 1e-5 of the loss */
     assert_true(alone < 1.2 * f32 + 1e-4 && least < 1.2 * f32 + 1e-4);
@@ -183,9 +190,9 @@ static void test_small_steps_add_up(void **state)
 {
     (void)state;
     enum { STEPS = 60 };
-    double f32 = descend(LCL_STATES_F32, false, false, 2e-3, STEPS);
-    double nearest = descend(LCL_STATES_F32, false, true, 2e-3, STEPS);
-    double chance = descend(LCL_STATES_F32, true, false, 2e-3, STEPS);
+    double f32 = descend(LCL_STATES_F32, F32, false, 2e-3, STEPS);
+    double nearest = descend(LCL_STATES_F32, F32, true, 2e-3, STEPS);
+    double chance = descend(LCL_STATES_F32, BF16, false, 2e-3, STEPS);
     print_message("of the loss are left: f32 %.3f, to nearest %.3f, by chance %.3f\n", f32, nearest,
                   chance);
     assert_true(f32 < 0.95);

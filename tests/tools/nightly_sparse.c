@@ -51,7 +51,7 @@ static void make_table(struct lcl_model *m, int64_t layers)
 {
     struct lcl_model_config config = shapes(layers);
     ASSERT_OK(lcl_model_create(m, &config));
-    m->bf16 = m->params.no_master = true;
+    m->bf16 = m->params.bf16 = m->params.no_master = true;
     lcl_params_place(&m->params);
 }
 

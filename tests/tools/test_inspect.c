@@ -116,7 +116,7 @@ static void runs_and_checkpoints(void **state)
 static void types_of_a_checkpoint(void **state)
 {
     (void)state;
-    struct lcl_params t = {.states = LCL_STATES_8BIT, .no_master = true};
+    struct lcl_params t = {.states = LCL_STATES_8BIT, .bf16 = true, .no_master = true};
     struct lcl_arena arena;
     char dir[400];
     int row;
@@ -124,9 +124,9 @@ static void types_of_a_checkpoint(void **state)
     ASSERT_OK(lcl_params_add(&t, "a.weight", 2, (int64_t[]){64, 64},
                              (struct lcl_param_spec){.init = LCL_INIT_ONES}, &row));
     lcl_arena_measure(&arena, "table");
-    lcl_params_layout(&t, &arena, NULL, &arena, true);
+    lcl_params_layout(&t, &arena, NULL, &arena);
     ASSERT_OK(lcl_arena_reserve(&arena, "table", arena.used_bytes));
-    lcl_params_layout(&t, &arena, NULL, &arena, true);
+    lcl_params_layout(&t, &arena, NULL, &arena);
     t.m_scale_B[3] = 1;
     ASSERT_OK(
         lcl_checkpoint_save(dir, &(struct lcl_run_state){.step = 1}, &t, &model.config,

@@ -230,7 +230,7 @@ static void fewer_bits_take_less(void **state)
         ASSERT_OK(lcl_plan_stage(&e, &c, 0, 4, &p));
         double n = (double)p.n_trainable, all = (double)p.n_parameters;
         assert_true(fabs(p.moments / n - moment_bytes[i % 3]) < 0.01);
-        assert_true(fabs(p.parameters / all - (i < 3 ? 6 : 2)) < 0.01);
+        assert_true(fabs(p.parameters / all - (i < 3 ? 4 : 2)) < 0.01);
         double saved = (i < 3 ? 4 : 2) * all + moment_bytes[i % 3] * n;
         assert_true(fabs(p.checkpoint - saved) < 0.01 * all);
         lcl_env_close(&e);

@@ -148,7 +148,7 @@ static void assert_kept_as(const char *dir, lcl_dtype value, lcl_dtype moments)
 static void every_precision_goes_on(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"optim: adamw_8bit\n", "optim: adamw_bf16\n",
+    static const char *const keys[] = {"optim: adamw_8bit\n", "optim: adamw_bf16\nbf16: true\n",
                                        "optim: adamw_8bit\nbf16: true\nmaster_weights: none\n"};
     static struct kills e;
     for (int i = 0; i < 3; i++) {
