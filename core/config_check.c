@@ -117,6 +117,8 @@ static lcl_status check_data(const struct lcl_config *c)
           "data.strategy: mix halves a batch, but lanes x gradient_accumulation_steps x "
           "per_device_train_batch_size is %lld",
           LL(batch));
+    CHECK(c->data_min_turns <= c->data_turns, "the draw goes from min_turns to turns",
+          "data.min_turns %lld is above data.turns %lld", LL(c->data_min_turns), LL(c->data_turns));
     CHECK(c->data_label_min_letters <= c->data_label_max_letters, "the paper draws 1 to 10 letters",
           "data.label_min_letters %lld is above data.label_max_letters %lld",
           LL(c->data_label_min_letters), LL(c->data_label_max_letters));

@@ -104,7 +104,14 @@
     K(STR, "data.table", data_table, "", 0, 0, "train table in place of a pack: JSON lines of classes, pictures by path and neighbors, as the official one (docs/formats.md)") \
     K(STR, "data.images", data_images, "pack", 0, 0, "pack: the pack's own; a folder: where the paths of data.table begin; none: episodes are drawn and printed (lcl inspect CONFIG --episodes), never trained on") \
     E("data.reading", data_reading, "paper", "paper|official", "whose laws where paper and official code differ: what shots count and how they are drawn, length of the neighbor table, pictures drawn once or with replacement (the table of docs/strategies.md)") \
-    E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way|mix|ref|ref_or_weight|jigsaw", "how an episode's shots and classes are drawn; mix: 2-way, and exactly half of the samples of every step are rows of data.sources instead; ref: pictures have names, and the names of those of the query's class are asked for; ref_or_weight: ref or 2-way by a fair coin; jigsaw: a picture's tiles, and where each stands in the picture that they make in another order") \
+    E("data.strategy", data_strategy, "2-way", "2-way|2-way-random|2-way-weight|n-way|mix|ref|ref_or_weight|jigsaw|any-shot", "how an episode's shots and classes are drawn; mix: 2-way, and exactly half of the samples of every step are rows of data.sources instead; ref: pictures have names, and the names of those of the query's class are asked for; ref_or_weight: ref or 2-way by a fair coin; jigsaw: a picture's tiles, and where each stands in the picture that they make in another order; any-shot: conversations of data.tasks, every answer supervised (docs/any-shot.md)") \
+    K(STR, "data.tasks", data_tasks, "classes=1", 0, 0, "any-shot: what conversations are about, a comma list of TASK=WEIGHT: classes (data.ways classes, any), fine (a class and others like it), attributes (values of an attribute of data.task_file), rows (rows of one instruction of the packs of data.sources)") \
+    K(STR, "data.task_file", data_task_file, "", 0, 0, "any-shot: file of questions, answers' wording and attributes (docs/formats.md); empty: questions of our own, and no attributes") \
+    E("data.coherence", data_coherence, "concept", "concept|task|none", "any-shot: what a conversation's turns share: task, instruction and the classes or values with their labels; task and instruction, classes drawn anew for each turn; nothing. Labels are made up with concept alone, elsewhere nothing could tell them") \
+    K(INT, "data.turns", data_turns, 9, 1, 64, "any-shot: turns of a conversation, the most of a draw, which trains up to one shot less") \
+    K(INT, "data.min_turns", data_min_turns, 1, 1, 64, "any-shot: the fewest of a draw; every number between is equally likely") \
+    K(STR, "data.formats", data_formats, "plain", 0, 0, "any-shot: forms of answers, of which a conversation draws one that only its turns show: a comma list of plain, upper (capitals), prefix and suffix (a made-up word before or after), reversed (letter by letter)") \
+    K(INT, "data.fine_neighbors", data_fine_neighbors, 10, 1, 100000, "any-shot: classes of task fine are one and some of this many most similar to it") \
     K(STR, "data.sources", data_sources, "", 0, 0, "what samples are drawn from, a comma list of PATH=WEIGHT: packs of rows made by lcl pack, the word episodes for link-context episodes, or a strategy's own word for episodes of that one; empty: episodes alone") \
     E("data.mixing", data_mixing, "draw", "draw|even|exhaust", "of data.sources: each sample draws its source by weight; sources take turns; by weight, and all rows are shuffled anew when the first source is exhausted") \
     K(INT, "data.shots", data_shots, 16, 1, 100000, "support pictures in all, the most of a draw") \
@@ -146,7 +153,7 @@
     K(INT, "classifier.shift", classifier_shift, 2, 0, 1000, "largest shift of the augmentation in pixels") \
     K(FLOAT, "classifier.jitter", classifier_jitter, 0.1, 0, 1, "largest change of brightness and contrast") \
     S("Evaluation", "lcl eval and the evaluations during training.")                               \
-    L("eval.shots", eval_shots, "2,4,8,16", 1, 100000, "shot counts (support pictures in all)") \
+    L("eval.shots", eval_shots, "2,4,8,16", 0, 100000, "shot counts (support pictures in all)") \
     K(INT, "eval.episodes", eval_episodes_full, 1000, 1, 100000000, "support sets a shot count") \
     K(INT, "eval.queries", eval_queries, 1, 1, 100000, "queries a support set") \
     E("eval.split", eval_split, "test", "train|test", "classes that are asked for") \
@@ -154,6 +161,8 @@
     K(INT, "eval.hard_neighbors", eval_hard_neighbors, 5, 1, 100000, "hardest: the negative is one of this many most similar classes, each equally likely; 1: always the most similar") \
     K(FLOAT, "eval.false_rate", eval_false_rate, 0, 0, 1, "data.false_rate of evaluations") \
     K(INT, "eval.false_position", eval_false_position, 0, 0, 100000, "data.false_position of evaluations") \
+    E("eval.task", eval_task, "classes", "classes|fine|attributes|rows", "of data.strategy: any-shot: what is asked about (data.tasks has the words)") \
+    E("eval.format", eval_format, "plain", "plain|upper|prefix|suffix|reversed", "of data.strategy: any-shot: the form of answers, which the shots show (data.formats has the words)") \
     K(INT, "eval.max_new_tokens", eval_max_new_tokens, 32, 1, 4096, "longest greedy answer in tokens") \
     K(INT, "eval.seed", eval_seed, 1, 0, 4294967295, "seed of the evaluation episodes") \
     S("Conversations", "lcl chat, lcl generate --prompt, and the template of an export.")          \

@@ -30,7 +30,8 @@ enum lcl_rng_purpose { /* never renumber: a run's data depend on it */
                        LCL_RNG_NEIGHBORS = 15,
                        LCL_RNG_MIXTURE = 20,
                        LCL_RNG_POLICY = 21,
-                       LCL_RNG_JIGSAW = 22
+                       LCL_RNG_JIGSAW = 22,
+                       LCL_RNG_ANY_SHOT = 24
 };
 
 struct lcl_rng {

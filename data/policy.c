@@ -15,6 +15,7 @@ static const char *const names[] = {
     [LCL_REF] = "ref",
     [LCL_REF_OR_WEIGHT] = "ref_or_weight",
     [LCL_JIGSAW] = "jigsaw",
+    [LCL_ANY_SHOT] = "any-shot",
 };
 
 const char *lcl_strategy_name(enum lcl_strategy strategy) { return names[strategy]; }
@@ -30,7 +31,7 @@ static bool draws(int strategy, enum lcl_policy policy)
 {
     if (policy == LCL_POLICY_JIGSAW) return strategy == LCL_JIGSAW;
     if (policy == LCL_POLICY_REF) return strategy == LCL_REF || strategy == LCL_REF_OR_WEIGHT;
-    return strategy != LCL_REF && strategy != LCL_JIGSAW;
+    return strategy != LCL_REF && strategy != LCL_JIGSAW && strategy != LCL_ANY_SHOT;
 }
 
 bool lcl_policy_is_drawn(const struct lcl_config *c, enum lcl_policy policy)

@@ -9,6 +9,7 @@
 #include "checkpoint/hf.h"
 #include "core/fs.h"
 #include "core/log.h"
+#include "data/any_shot.h"
 #include "data/episode.h"
 #include "tools/inspect_page.h"
 #include "train/env.h"
@@ -68,6 +69,9 @@ struct printer {
     struct inspect_page page;
     bool with_tokens;
     int64_t n_printed, n_coinciding;
+    struct lcl_any_shot any_shot; /* with data.strategy: any-shot, instead of the samplers */
+    struct lcl_row_sources *rows; /* its packs, open */
+    struct lcl_conversation_rules rules;
 };
 
 static lcl_status add_to_page(struct printer *p, const struct lcl_episode *e)
@@ -105,6 +109,65 @@ out:
     return status;
 }
 
+/* Pictures are numbered on from pack to pack: those of the classes, then those of rows. */
+static lcl_status conversation_to_page(struct printer *p, const struct lcl_any_turns *t,
+                                       const char *text)
+{
+    size_t n = (size_t)t->conversation.n_images;
+    int64_t *image = malloc((n + 1) * sizeof *image);
+    struct lcl_pack **packs = malloc((n + 1) * sizeof *packs);
+    char *heading = lcl_strdupf("conversation %llu: %d turns", (unsigned long long)t->sample, t->n);
+    lcl_status status = LCL_OK;
+    if (!image || !packs || !heading) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for a page");
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        image[i] = t->conversation.image[i];
+        packs[i] = p->pack;
+        for (int k = 0; k < p->rows->n; k++) {
+            struct lcl_row_source *from = &p->rows->source[k];
+            if (from->episodes || t->conversation.image[i] < from->first_picture) continue;
+            image[i] = t->conversation.image[i] - from->first_picture;
+            packs[i] = &from->pack;
+        }
+    }
+    status =
+        inspect_page_add(&p->page, &(struct inspect_sample){.heading = heading,
+                                                            .text = text,
+                                                            .packs = packs,
+                                                            .image = image,
+                                                            .view = t->conversation.view,
+                                                            .n_images = t->conversation.n_images});
+out:
+    free(image);
+    free(packs);
+    free(heading);
+    return status;
+}
+
+static lcl_status print_any_shot(struct printer *p, int64_t n, double progress)
+{
+    struct lcl_any_turns t;
+    char *text = NULL, *line = NULL;
+    LCL_TRY(lcl_any_shot_draw(&p->any_shot, p->r->epoch, (uint64_t)n, progress, &t));
+    lcl_status status;
+    LCL_TRY_GOTO(lcl_conversation_text(&t.conversation, &p->rules, &text));
+    if (p->page.path) LCL_TRY_GOTO(conversation_to_page(p, &t, text));
+    if (p->r->json) LCL_TRY_GOTO(lcl_any_turns_json(&p->any_shot, &t, &p->rules, &line));
+    if (line)
+        puts(line);
+    else
+        printf("conversation %lld: %d turns, %s%s, format %s\n%s\n\n", (long long)n, t.n,
+               lcl_turn_task_names[t.turn[0].task], t.made_up ? ", made-up labels" : "",
+               lcl_answer_format_names[t.format], lcl_printable(text));
+out:
+    free(text);
+    free(line);
+    lcl_any_turns_free(&t);
+    return status;
+}
+
 /* Sample n of the run, counted from step 0, unless it is another rank's. */
 static lcl_status print_one(struct printer *p, int64_t n)
 {
@@ -123,9 +186,11 @@ static lcl_status print_one(struct printer *p, int64_t n)
                (long long)n, (long long)place.step, (long long)place.lane);
         return LCL_OK;
     }
+    if (progress > 1) progress = 1;
+    if (c->data_strategy == LCL_ANY_SHOT) return print_any_shot(p, n, progress);
     const struct lcl_sampler *sampler =
         lcl_samplers_of(&p->samplers, p->sources.n ? &p->mixture : NULL, (uint64_t)n);
-    LCL_TRY(lcl_sampler_draw(sampler, p->r->epoch, (uint64_t)n, progress < 1 ? progress : 1, &e));
+    LCL_TRY(lcl_sampler_draw(sampler, p->r->epoch, (uint64_t)n, progress, &e));
     lcl_status status = p->r->json ? lcl_episode_json(p->builder, sampler, &e, &place, &line)
                                    : print_text(p->builder, sampler, &e);
     if (status == LCL_OK && line) puts(line);
@@ -148,6 +213,22 @@ static lcl_status check_ranks(const struct lcl_config *c, const struct inspect_r
                          (long long)r->world, (long long)c->lanes);
 }
 
+static lcl_status open_draws(struct printer *p, struct lcl_env *e)
+{
+    const struct lcl_config *c = p->config;
+    const struct lcl_neighbors *neighbors = e->has_neighbors ? &e->neighbors : NULL;
+    LCL_TRY(lcl_row_sources_parse(&p->sources, c));
+    p->mixture = (struct lcl_mixture){.config = c, .sources = &p->sources, .epoch = p->r->epoch};
+    if (c->data_strategy == LCL_ANY_SHOT) {
+        p->rules = lcl_conversation_rules_of(c, e->tokenizer);
+        LCL_TRY(lcl_env_open_sources(e, c));
+        p->rows = &e->sources;
+        return lcl_row_sources_any_shot(&e->sources, c, &e->pack, neighbors, LCL_SPLIT_TRAIN, 0,
+                                        &p->any_shot);
+    }
+    return lcl_samplers_open(&p->samplers, c, &e->pack, neighbors, &p->sources, false);
+}
+
 lcl_status inspect_episodes(const struct lcl_config *config, const struct inspect_request *r)
 {
     struct lcl_env env = {0};
@@ -163,10 +244,7 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
     LCL_TRY_GOTO(inspect_page_open(&p.page, r->sheet, config->output_dir, config, false));
     if (r->sheet) p.page.preprocess.size = (int)side;
     LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &p.builder));
-    LCL_TRY_GOTO(lcl_row_sources_parse(&p.sources, config));
-    p.mixture = (struct lcl_mixture){.config = config, .sources = &p.sources, .epoch = r->epoch};
-    LCL_TRY_GOTO(lcl_samplers_open(&p.samplers, config, &env.pack,
-                                   env.has_neighbors ? &env.neighbors : NULL, &p.sources, false));
+    LCL_TRY_GOTO(open_draws(&p, &env));
     int64_t first = r->from_step * lcl_step_samples(config);
     for (int64_t i = 0; i < r->n; i++) LCL_TRY_GOTO(print_one(&p, first + i));
     LCL_TRY_GOTO(inspect_page_save(&p.page));
@@ -179,6 +257,7 @@ out:
     inspect_page_free(&p.page);
     lcl_samplers_close(&p.samplers);
     lcl_row_sources_close(&p.sources);
+    lcl_any_shot_close(&p.any_shot);
     lcl_batch_builder_free(p.builder);
     lcl_env_close(&env);
     return status;

@@ -215,6 +215,11 @@ static lcl_status to_image(const struct lcl_preprocess *p, const float *in_3SS, 
     return LCL_OK;
 }
 
+static struct lcl_pack *pack_of(const struct inspect_sample *s, int64_t i)
+{
+    return s->packs ? s->packs[i] : s->pack;
+}
+
 static lcl_status put_picture(struct inspect_page *page, const struct inspect_sample *s, int64_t i,
                               const float *pixels, const struct marks *m)
 {
@@ -228,7 +233,7 @@ static lcl_status put_picture(struct inspect_page *page, const struct inspect_sa
     lcl_status status = to_image(&page->preprocess, pixels, times, &im);
     for (int k = 0; k < m->n && drawn && status == LCL_OK; k++) draw_place(&im, &m->place[k], k);
     if (status == LCL_OK) status = lcl_image_encode_png(&im, &png, &size);
-    if (status == LCL_OK) status = lcl_pack_image_name(s->pack, s->image[i], &name);
+    if (status == LCL_OK) status = lcl_pack_image_name(pack_of(s, i), s->image[i], &name);
     if (status == LCL_OK) {
         lcl_text_puts(&page->html, "<figure><img alt=\"\" src=\"data:image/png;base64,");
         lcl_text_base64(&page->html, png, size);
@@ -246,14 +251,17 @@ static lcl_status put_pictures(struct inspect_page *page, const struct inspect_s
                                const struct marks *m)
 {
     size_t plane = 3 * (size_t)page->preprocess.size * (size_t)page->preprocess.size;
-    struct lcl_pictures pictures;
+    struct lcl_pictures pictures = {0};
     float *pixels = malloc(plane * sizeof *pixels);
     lcl_status status = pixels ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a picture");
-    lcl_pictures_on_demand(&pictures, s->pack, &page->preprocess, page->config);
     for (int64_t i = 0; i < s->n_images && status == LCL_OK; i++) {
         if (page->n_pictures++ == MOST_PICTURES)
             status = LCL_FAIL_HINT(LCL_RANGE, "fewer rows or episodes", "%s: over %d pictures",
                                    page->path, MOST_PICTURES);
+        if (i == 0 || pack_of(s, i) != pack_of(s, i - 1)) {
+            lcl_pictures_close(&pictures);
+            lcl_pictures_on_demand(&pictures, pack_of(s, i), &page->preprocess, page->config);
+        }
         if (status == LCL_OK)
             status =
                 lcl_pictures_read(&pictures, s->image + i, s->view ? s->view + i : NULL, 1, pixels);

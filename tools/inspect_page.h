@@ -19,7 +19,9 @@ struct inspect_sample {
     const char *heading;
     const char *text; /* learned stretches between [[ and ]] */
     struct lcl_pack *pack;
-    const int64_t *image; /* [n_images] of the pack, in the order of the text's <image> marks */
+    struct lcl_pack *const *packs; /* [n_images] each picture's, where they are of several; NULL:
+                                      all are of pack */
+    const int64_t *image; /* [n_images] of their pack, in the order of the text's <image> marks */
     const int32_t *view;  /* as lcl_pictures_read takes them; NULL: as they are */
     int64_t n_images;
     bool boxes; /* [x1,y1,x2,y2] and [x,y] of the text are places in the first picture */

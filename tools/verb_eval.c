@@ -152,6 +152,15 @@ static lcl_status check_kinds(const char *list)
     return LCL_OK;
 }
 
+/* Any-shot conversations have no positive class. */
+static lcl_status check_strategy(const struct lcl_config *c, const char *list)
+{
+    if (c->data_strategy != LCL_ANY_SHOT) return LCL_OK;
+    if (!listed(list, "made_up") && !listed(list, "prototype")) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_CONFIG, "data.made_up_fraction: 1 makes all labels up",
+                         "data.strategy: any-shot has no rows but lcl and shuffled");
+}
+
 static lcl_status eval(const struct request *r, const struct cli_list *sets)
 {
     struct lcl_env e = {0};
@@ -165,9 +174,12 @@ static lcl_status eval(const struct request *r, const struct cli_list *sets)
     if (r->results && lcl_fs_exists(r->results))
         LCL_TRY_GOTO(lcl_results_load(r->results, results));
     LCL_TRY_GOTO(lcl_env_run_config(r->model, sets->v, sets->n, &c));
+    LCL_TRY_GOTO(check_strategy(&c, r->kinds));
     LCL_TRY_GOTO(lcl_env_start(&e, &c));
     LCL_TRY_GOTO(lcl_env_open_data(&e, &c));
     LCL_TRY_GOTO(lcl_env_load_model(&e, r->model, &c));
+    if (c.data_strategy == LCL_ANY_SHOT && c.eval_task == LCL_TURN_ROWS)
+        LCL_TRY_GOTO(lcl_env_open_sources(&e, &c));
     dir = lcl_strdupf("%s.features", lcl_config_source(&c));
     LCL_TRY_GOTO(lcl_features_open(&features, &e, &c, 1, c.cache_features ? dir : NULL));
     struct job j = {&e, &c, &features, results, r, false};
@@ -221,7 +233,8 @@ static lcl_status run(int argc, char **argv)
         .max_args = 1,
         .notes = "RUN is a run folder, a checkpoint, or an HF LLaVA folder (then --set "
                  "data.pack=FILE).\n"
-                 "The keys eval.* and data.* of the run's config hold unless --set changes them."};
+                 "The keys eval.* and data.* of the run's config hold unless --set changes them.\n"
+                 "With data.strategy: any-shot, conversations of eval.task are asked their last."};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;

@@ -340,6 +340,7 @@ lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
     struct lcl_pictures pictures = {0};
     uint8_t *flags = NULL;
     lcl_status status;
+    if (c->data_strategy == LCL_ANY_SHOT) return lcl_eval_any_shot(e, c, features, q, o);
     *o = (struct lcl_eval_outcome){.greedy = {NAN, NAN, NAN}, .likelihood = {NAN, NAN, NAN}};
     v.queries = q->queries > 0 ? q->queries : 1;
     config.eval_queries = v.queries;

@@ -29,10 +29,17 @@ struct lcl_eval_outcome {
 void lcl_eval_outcome_free(struct lcl_eval_outcome *o);
 
 /* features NULL: the tower reads the pictures. Episodes are those of (eval.seed, shots, episode) on
- * the classes of eval.split. */
+ * the classes of eval.split; with data.strategy: any-shot, conversations of eval.task. */
 LCL_CHECKED lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
                                     struct lcl_features *features, const struct lcl_eval_request *q,
                                     struct lcl_eval_outcome *o);
+/* Any-shot conversations: greedy, the answer word for word; likelihood, of the answers that the
+ * conversation's classes or values have in its format (none of task rows, whose packs are those of
+ * data.sources that are open). Of the request, shuffled_labels permutes the shots' answers. */
+LCL_CHECKED lcl_status lcl_eval_any_shot(struct lcl_env *e, const struct lcl_config *c,
+                                         struct lcl_features *features,
+                                         const struct lcl_eval_request *q,
+                                         struct lcl_eval_outcome *o);
 /* Nearest prototype on the tower's features: the class whose mean support feature has the higher
  * cosine. Same episodes. */
 LCL_CHECKED lcl_status lcl_eval_prototype(struct lcl_env *e, const struct lcl_config *c,

@@ -28,13 +28,19 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
     if (c->task == LCL_TASK_LANGUAGE)
         return lcl_language_create(c, e->tokenizer, e->model.config.text.V, &s->language);
     LCL_TRY(lcl_env_open_sources(e, c));
+    s->rules = lcl_conversation_rules_of(c, e->tokenizer);
     if (e->sources.n > 0) {
-        s->rules = lcl_conversation_rules_of(c, e->tokenizer);
         LCL_TRY(lcl_mixture_open(&s->mixture, c, &e->sources, epoch));
         s->has_mixture = true;
     }
-    LCL_TRY(lcl_samplers_open(&s->samplers, c, &e->pack, e->has_neighbors ? &e->neighbors : NULL,
-                              &e->sources, true));
+    const struct lcl_neighbors *neighbors = e->has_neighbors ? &e->neighbors : NULL;
+    if (c->data_strategy == LCL_ANY_SHOT) {
+        LCL_TRY(lcl_row_sources_any_shot(&e->sources, c, &e->pack, neighbors, LCL_SPLIT_TRAIN, 0,
+                                         &s->any_shot));
+        s->has_any_shot = true;
+        return LCL_OK;
+    }
+    LCL_TRY(lcl_samplers_open(&s->samplers, c, &e->pack, neighbors, &e->sources, true));
     s->has_samplers = true;
     return LCL_OK;
 }
@@ -43,6 +49,7 @@ void lcl_source_close(struct lcl_source *s)
 {
     if (s->has_mixture) lcl_mixture_close(&s->mixture);
     if (s->has_samplers) lcl_samplers_close(&s->samplers);
+    if (s->has_any_shot) lcl_any_shot_close(&s->any_shot);
     lcl_language_free(s->language);
     free(s->order);
     *s = (struct lcl_source){0};
@@ -134,6 +141,33 @@ static lcl_status append_episode(struct lcl_lane *lane, const struct lcl_source 
     return status;
 }
 
+/* Turns that do not fit are left out from the last on, where data.too_long does not refuse. */
+static lcl_status append_any_shot(struct lcl_lane *lane, struct lcl_source *s, uint64_t sample,
+                                  double progress)
+{
+    struct lcl_any_turns turns;
+    struct lcl_conversation_rules rules = s->rules;
+    enum lcl_appended what = LCL_LEFT_OUT;
+    lcl_status status;
+    if (rules.too_long == LCL_LONG_SHORTEN) rules.too_long = LCL_LONG_DROP;
+    LCL_TRY(lcl_any_shot_draw(&s->any_shot, s->epoch, sample, progress, &turns));
+    int all = turns.n;
+    for (;;) {
+        LCL_TRY_GOTO(
+            lcl_batch_append_conversation(lane->builder, &turns.conversation, &rules, &what));
+        if (what != LCL_LEFT_OUT || turns.n < 2) break;
+        lcl_any_turns_drop_last(&turns);
+    }
+    if (what == LCL_LEFT_OUT)
+        status = LCL_FAIL_HINT(LCL_RANGE, "raise model_max_length (0: no limit)",
+                               "sample %llu: a single turn is over model_max_length",
+                               (unsigned long long)sample);
+    s->n_shortened += turns.n < all;
+out:
+    lcl_any_turns_free(&turns);
+    return status;
+}
+
 /* A row as a conversation; one that is left out gives its place to another of its pack. */
 static lcl_status append_row(struct lcl_lane *lane, struct lcl_source *s, uint64_t sample,
                              int source, int64_t row)
@@ -165,8 +199,9 @@ static lcl_status append_sample(struct lcl_lane *lane, struct lcl_source *s, uin
     int source = -1;
     int64_t row = 0;
     if (s->has_mixture) lcl_mixture_draw(&s->mixture, sample, &source, &row);
-    return source < 0 ? append_episode(lane, s, sample, progress)
-                      : append_row(lane, s, sample, source, row);
+    if (source >= 0) return append_row(lane, s, sample, source, row);
+    return s->has_any_shot ? append_any_shot(lane, s, sample, progress)
+                           : append_episode(lane, s, sample, progress);
 }
 
 /* Once a stage: rotary positions that the model was not made for work, but it has not learned them.

@@ -16,10 +16,12 @@ struct lcl_source {
     uint32_t epoch;               /* keys the streams: the stage's number */
     struct lcl_samplers samplers; /* link-context */
     bool has_samplers;
+    struct lcl_any_shot any_shot; /* link-context with data.strategy: any-shot */
+    bool has_any_shot;
     struct lcl_mixture mixture; /* link-context with data.sources */
     bool has_mixture;
     struct lcl_conversation_rules rules;
-    int64_t n_shortened, n_left_out; /* rows, since it was opened */
+    int64_t n_shortened, n_left_out; /* rows and any-shot conversations, since it was opened */
     struct lcl_language *language;   /* language */
     struct lcl_features *features;   /* of the frozen tower; NULL: the tower runs in the step */
     struct lcl_pictures *pictures;   /* where pixels are read */

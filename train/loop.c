@@ -506,6 +506,13 @@ static lcl_status check_stages(const struct loop *l)
                                  "what training would draw",
                                  "data.images: none leaves no pictures to train on");
         if (c->task != LCL_TASK_LINK_CONTEXT) continue;
+        if (c->data_strategy == LCL_ANY_SHOT) {
+            struct lcl_row_sources sources;
+            LCL_TRY(lcl_row_sources_parse(&sources, c));
+            lcl_row_sources_close(&sources);
+            LCL_TRY(lcl_any_shot_check_eval(c, &l->env.pack, neighbors));
+            continue;
+        }
         LCL_TRY(lcl_samplers_check(c, &l->env.pack, neighbors));
         if (c->eval_steps == 0) continue;
         LCL_TRY(lcl_sampler_init_capped(&sampler, &eval, &l->env.pack, neighbors,

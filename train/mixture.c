@@ -34,6 +34,12 @@ static lcl_status parse_source(struct lcl_row_sources *s, const struct lcl_confi
         return wrong(entry, "data.strategy: mix adds the episodes itself, half of each batch; "
                             "2-way, ref, ... name what they are");
     if (to->strategy == LCL_MIX) return wrong(entry, "a source cannot be a mix");
+    if (to->strategy == LCL_ANY_SHOT)
+        return wrong(entry, "data.strategy says any-shot; its conversations go by the word "
+                            "episodes");
+    if (to->strategy >= 0 && c->data_strategy == LCL_ANY_SHOT)
+        return wrong(entry, "data.strategy: any-shot draws conversations (episodes) and packs of "
+                            "rows; episodes of other strategies take a stage of their own");
     return LCL_OK;
 }
 
@@ -107,6 +113,20 @@ void lcl_row_sources_close(struct lcl_row_sources *s)
     for (int i = 0; i < s->n; i++) lcl_pack_close(&s->source[i].pack);
     free(s->source);
     *s = (struct lcl_row_sources){0};
+}
+
+lcl_status lcl_row_sources_any_shot(const struct lcl_row_sources *s, const struct lcl_config *c,
+                                    const struct lcl_pack *pack,
+                                    const struct lcl_neighbors *neighbors, enum lcl_split split,
+                                    unsigned tasks, struct lcl_any_shot *out)
+{
+    struct lcl_any_rows rows[LCL_MOST_SOURCES];
+    int n = 0;
+    for (int i = 0; i < s->n; i++)
+        if (!s->source[i].episodes)
+            rows[n++] = (struct lcl_any_rows){&s->source[i].pack, s->source[i].first_picture,
+                                              s->source[i].weight};
+    return lcl_any_shot_open(out, c, pack, neighbors, rows, n, split, tasks);
 }
 
 /* ---- draws ---- */

@@ -4,6 +4,7 @@
 #define LCL_TRAIN_MIXTURE_H
 
 #include "core/config.h"
+#include "data/any_shot.h"
 #include "data/episode.h"
 
 enum { LCL_MOST_SOURCES = 32 };
@@ -22,12 +23,22 @@ struct lcl_row_sources {
     int n;
     struct lcl_row_source *source;
 };
-/* LCL_CONFIG names the entry and what was wanted. first_picture: of the first pack. */
+/* LCL_CONFIG names the entry and what was wanted: with data.strategy: any-shot, no other strategy's
+ * word. first_picture: of the first pack. */
 LCL_CHECKED lcl_status lcl_row_sources_open(struct lcl_row_sources *s, const struct lcl_config *c,
                                             int64_t first_picture);
 /* Their words and weights alone, no pack opened: enough for lcl_mixture_strategy. */
 LCL_CHECKED lcl_status lcl_row_sources_parse(struct lcl_row_sources *s, const struct lcl_config *c);
 void lcl_row_sources_close(struct lcl_row_sources *s);
+
+/* What any-shot conversations draw from: lcl_any_shot_open with the packs of the sources that are
+ * open: not of s that was parsed alone. */
+LCL_CHECKED lcl_status lcl_row_sources_any_shot(const struct lcl_row_sources *s,
+                                                const struct lcl_config *c,
+                                                const struct lcl_pack *pack,
+                                                const struct lcl_neighbors *neighbors,
+                                                enum lcl_split split, unsigned tasks,
+                                                struct lcl_any_shot *out);
 
 /* Draws of a stage. Samples are best asked for in ascending order: how often a source came before
  * is counted from the first sample on. */

@@ -191,7 +191,8 @@ static void values_name_the_range(void **state)
     ASSERT_FAILS(load("seed: -1\n"), LCL_RANGE, "within 0..4294967295");
     ASSERT_FAILS(load("adam_beta1: 1.5\n"), LCL_RANGE, "adam_beta1 is 1.5; it must be within 0..1");
     ASSERT_FAILS(load("learning_rate: 1e999\n"), LCL_RANGE, "learning_rate is 1e999");
-    ASSERT_FAILS(load("eval.shots: [2, 0]\n"), LCL_RANGE, "eval.shots is 0; it must be within 1..");
+    ASSERT_FAILS(load("eval.shots: [2, -1]\n"), LCL_RANGE,
+                 "eval.shots is -1; it must be within 0..");
     ASSERT_FAILS(load("lanes: 4x\n"), LCL_CONFIG, "lanes is a whole number, not \"4x\"");
     ASSERT_FAILS(load("lanes: 4.5\n"), LCL_CONFIG, "lanes is a whole number");
     ASSERT_FAILS(load("lanes: 0x4\n"), LCL_CONFIG, "lanes is a whole number");

@@ -45,7 +45,7 @@ static void test_words_of_strategies(void **state)
     (void)state;
     struct lcl_config c;
     lcl_config_defaults(&c);
-    for (int i = 0; i <= LCL_JIGSAW; i++) {
+    for (int i = 0; i <= LCL_ANY_SHOT; i++) {
         const char *word = lcl_strategy_name((enum lcl_strategy)i);
         ASSERT_OK(lcl_config_set(&c, "data.strategy", word, "test"));
         assert_int_equal(c.data_strategy, i);
@@ -56,6 +56,10 @@ static void test_words_of_strategies(void **state)
     snprintf(c.data_sources, sizeof c.data_sources, "a.h5=1, ref_or_weight=0.3,jigsaw.h5");
     assert_true(lcl_policy_is_drawn(&c, LCL_POLICY_REF));
     assert_false(lcl_policy_is_drawn(&c, LCL_POLICY_JIGSAW));
+    c.data_strategy = LCL_ANY_SHOT;
+    c.data_sources[0] = '\0';
+    for (int i = 0; i < LCL_POLICY_COUNT; i++)
+        assert_false(lcl_policy_is_drawn(&c, (enum lcl_policy)i));
 }
 
 /* The two halves of a name, each of 1..10 letters. */

@@ -28,11 +28,10 @@ struct fuzz_target {
 // clang-format off
 #define FUZZ_TARGETS(X)                                                                         \
     X(safetensors) X(index) X(gguf) X(torch) X(pickle) X(delta) X(tokenizer_json)               \
-    X(tokenizer_model) X(template) X(python) X(official_table) X(train_table) X(rows) X(tar)    \
-    X(class_names) X(hf_config) X(preprocessor) X(adapter_config) X(adapter_model)              \
+    X(tokenizer_model) X(template) X(python) X(tasks) X(official_table) X(train_table) X(rows)  \
+    X(tar) X(class_names) X(hf_config) X(preprocessor) X(adapter_config) X(adapter_model)       \
     X(model_config) X(config) X(sweep) X(metrics) X(unfinished) X(questions) X(png) X(jpeg)     \
-    X(webp) X(gif) X(pack)                                                                      \
-    X(manifest) X(state)
+    X(webp) X(gif) X(pack) X(manifest) X(state)
 // clang-format on
 
 #define FUZZ_DECLARE(name) extern const struct fuzz_target fuzz_##name;

@@ -1,6 +1,9 @@
-/* The texts of episodes: template files, and Python sources that they are imported from. */
+/* The texts of episodes: template files, Python sources that they are imported from, task files. */
 #include "tests/fuzz/fuzz.h"
 
+#include <fnmatch.h>
+
+#include "data/any_shot_tasks.h"
 #include "data/episode.h"
 #include "data/python_strings.h"
 
@@ -62,3 +65,36 @@ const struct fuzz_target fuzz_python = {.name = "python",
                                         .seeds = python_seeds,
                                         .read = read_python,
                                         .words = python_words};
+
+/* Task files of any-shot conversations. */
+static lcl_status read_tasks(const char *path, const struct fuzz_file *f)
+{
+    struct lcl_any_tasks t;
+    (void)f;
+    LCL_TRY(lcl_any_tasks_load(path, &t));
+    assert_true(t.classes.n_questions > 0 && strstr(t.fine.answer, "{answer}"));
+    for (int i = 0; i < t.n_attributes; i++)
+        for (int k = 0; k < t.attribute[i].n_patterns; k++)
+            assert_true(fnmatch(t.attribute[i].pattern[k], "elves/archer-attack-1.png", 0) >= 0);
+    lcl_any_tasks_free(&t);
+    return LCL_OK;
+}
+
+static size_t tasks_seeds(struct fuzz_file *seeds)
+{
+    seeds[0] = fuzz_text(
+        "{\"format\": \"lcl-tasks-1\", \"classes\": {\"questions\": [\"what? <image>\", "
+        "\"<image>\"], \"answer\": \"a {answer}.\"}, \"fine\": {}, \"attributes\": {\"people\": "
+        "{\"questions\": [\"<image> who?\"], \"values\": {\"elves/*\": \"elf\", \"[a-c]*-?\": "
+        "\"other\"}}}}");
+    return 1;
+}
+
+static const char *const tasks_words[] = {"\"questions\"", "\"values\"",  "{answer}", "*", "[!a-",
+                                          "<image>",       "lcl-tasks-1", "{",        "}", NULL};
+
+const struct fuzz_target fuzz_tasks = {.name = "tasks",
+                                       .file = "tasks.json",
+                                       .seeds = tasks_seeds,
+                                       .read = read_tasks,
+                                       .words = tasks_words};

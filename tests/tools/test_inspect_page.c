@@ -142,6 +142,44 @@ static void episodes(void **state)
     }
 }
 
+/* Any-shot conversations, with pictures of the classes' pack and, of boxes_of_rows, of rows. */
+static void conversations(void **state)
+{
+    (void)state;
+    char yaml[4096];
+    snprintf(yaml, sizeof yaml,
+             "%s\noutput_dir: %s\ndata.strategy: any-shot\ndata.sources: \"episodes=1e6,%s=1\"\n"
+             "data.turns: 5\ndata.min_turns: 5\n",
+             tiny_yaml(), at("run"), at("f.h5"));
+    const char *file = tiny_file("any-shot.yaml", yaml);
+    SUCCEEDS("inspect %s --episodes 2 --sheet %s --set data.tasks=classes", file, at("a.html"));
+    char *html = page_of(at("a.html"));
+    assert_int_equal(count(html, "<mark>"), 1 + 2 * 5);
+    assert_int_equal(count(html, "<img "), 10);
+    has(html, "<h2>conversation 1: 5 turns</h2>");
+    free(html);
+    SUCCEEDS("inspect %s --episodes 20 --json --sheet %s --set data.tasks=classes,rows "
+             "--set data.coherence=none",
+             file, at("a.html"));
+    int rows = count(output, "\"task\":\"rows\"");
+    html = page_of(at("a.html"));
+    assert_true(rows > 5);
+    assert_int_equal(count(html, ": 1.png</figcaption>"), rows);
+    assert_int_equal(count(html, "<img "), rows + count(output, "\"task\":\"classes\""));
+    free(html);
+    SUCCEEDS("inspect %s --episodes 1 --sheet %s --set data.tasks=rows --set "
+             "vision.image_size=40 --set vision.patch_size=8",
+             file, at("a.html"));
+    html = page_of(at("a.html"));
+    struct lcl_image im = picture_of(html, 0); /* cut to columns 10..49 */
+    assert_true(is(&im, 10, 14, 255, 255, 255) && is(&im, 14, 14, 255, 255, 255));
+    assert_true(is(&im, 30, 14, 0, 0, 0) && is(&im, 10, 30, 0, 0, 0));
+    lcl_image_free(&im);
+    free(html);
+    SUCCEEDS("inspect %s --episodes 1 --set data.sources=%s", file, at("f.h5"));
+    says("sample 0, step 0, lane 0: a row");
+}
+
 static void what_is_refused(void **state)
 {
     (void)state;
@@ -155,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(boxes_of_rows),
                                        cmocka_unit_test(points_of_rows), cmocka_unit_test(episodes),
+                                       cmocka_unit_test(conversations),
                                        cmocka_unit_test(what_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,6 +336,14 @@ static void what_is_refused(void **state)
     snprintf(c.data_sources, sizeof c.data_sources, "%s", rows_pack("one.h5", 2));
     ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "no strategy of episodes is named");
     c.data_reading = LCL_READING_PAPER;
+    for (int strategy = LCL_2WAY; strategy <= LCL_ANY_SHOT; strategy++) {
+        c.data_strategy = strategy;
+        snprintf(c.data_sources, sizeof c.data_sources, "%s,any-shot=1", rows_pack("one.h5", 2));
+        ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "go by the word episodes");
+    }
+    snprintf(c.data_sources, sizeof c.data_sources, "episodes,ref=1");
+    ASSERT_FAILS(lcl_row_sources_open(&s, &c, 0), LCL_CONFIG, "\"ref\": data.strategy: any-shot");
+    c.data_strategy = LCL_MIX;
     c.data_sources[0] = '\0';
     ASSERT_FAILS(lcl_config_check(&c), LCL_CONFIG, "mix needs data.sources");
     snprintf(c.data_sources, sizeof c.data_sources, "a.h5");
