@@ -84,6 +84,9 @@ static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, enu
 {
     struct lcl_batch_builder *builder = NULL;
     struct lcl_episode *episode = calloc(1, sizeof *episode);
+    enum lcl_supervise supervise = c->data_strategy == LCL_ANY_SHOT
+                                       ? LCL_SUPERVISE_ALL
+                                       : (enum lcl_supervise)c->data_supervise;
     lcl_status status = LCL_OK;
     if (episode) {
         episode->shots = malloc(((size_t)shots + 1) * sizeof *episode->shots);
@@ -98,9 +101,8 @@ static lcl_status bound_batch(struct lcl_env *e, const struct lcl_config *c, enu
     longest_episode(c, shots, ways, queries, episode);
     LCL_TRY_GOTO(lcl_policy_say_most(c, policy, episode));
     for (int64_t i = 0; i < episodes; i++) {
-        LCL_TRY_GOTO(lcl_batch_append_episode(builder, episode, mode,
-                                              (enum lcl_supervise)c->data_supervise, NULL,
-                                              c->model_max_length));
+        LCL_TRY_GOTO(
+            lcl_batch_append_episode(builder, episode, mode, supervise, NULL, c->model_max_length));
         for (int64_t k = 0; k < shots; k++) episode->shots[k].image += shots + queries;
         for (int64_t k = 0; k < queries; k++) episode->queries[k].image += shots + queries;
     }
@@ -128,8 +130,10 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
         p->drawn = s->n;
         return LCL_OK;
     }
-    int64_t ways = c->data_strategy == LCL_NWAY ? c->data_ways : 2;
-    int64_t shots = lcl_config_most_shots(c);
+    bool any_shot = c->data_strategy == LCL_ANY_SHOT;
+    int64_t ways = any_shot || c->data_strategy == LCL_NWAY ? c->data_ways : 2;
+    int64_t shots = any_shot ? c->data_turns - 1 : lcl_config_most_shots(c);
+    int64_t queries = any_shot ? 1 : c->data_queries;
     enum lcl_policy policy = LCL_POLICY_LINK;
     if (c->data_strategy == LCL_REF || c->data_strategy == LCL_REF_OR_WEIGHT)
         policy = LCL_POLICY_REF; /* the longer of the two */
@@ -138,7 +142,7 @@ static lcl_status sample_stage(struct lcl_env *e, const struct lcl_config *c, ui
         shots = LCL_JIGSAW_MOST_TILES;
         ways = 1;
     }
-    return bound_batch(e, c, policy, shots, ways, c->data_queries, n, LCL_ENCODE_TRAIN, s);
+    return bound_batch(e, c, policy, shots, ways, queries, n, LCL_ENCODE_TRAIN, s);
 }
 
 bool lcl_plan_caches_features(const struct lcl_config *c)
@@ -164,8 +168,12 @@ static lcl_status plan_evaluation(struct lcl_env *e, const struct lcl_config *c,
     for (int i = 0; i < c->eval_shots.n; i++)
         if (c->eval_shots.v[i] > shots) shots = c->eval_shots.v[i];
     struct sample scored = {0}, asked = {0};
-    LCL_TRY(
-        bound_batch(e, c, LCL_POLICY_LINK, shots, 2, 1, episodes, LCL_ENCODE_CANDIDATES, &scored));
+    if (c->data_strategy == LCL_ANY_SHOT) /* a conversation of its own for each candidate */
+        LCL_TRY(bound_batch(e, c, LCL_POLICY_LINK, shots, c->data_ways, 1, episodes * c->data_ways,
+                            LCL_ENCODE_TRAIN, &scored));
+    else
+        LCL_TRY(bound_batch(e, c, LCL_POLICY_LINK, shots, 2, 1, episodes, LCL_ENCODE_CANDIDATES,
+                            &scored));
     LCL_TRY(bound_batch(e, c, LCL_POLICY_LINK, shots, 2, 1, episodes, LCL_ENCODE_PROMPT, &asked));
     struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
     scored.most.with_vision = asked.most.with_vision = !cached;

@@ -12,6 +12,7 @@
 #include "train/eval.h"
 #include "train/lane.h"
 #include "train/loop.h"
+#include "train/plan.h"
 
 enum { ROWS = 24 };
 
@@ -235,12 +236,33 @@ static void evaluations_of_every_task(void **state)
         }
 }
 
+/* Without a pack, a plan takes the longest conversation that the config allows: turns and what is
+ * supervised in all of them. */
+static void plans_count_turns(void **state)
+{
+    (void)state;
+    struct lcl_config c;
+    struct lcl_env e = {0};
+    struct lcl_plan p[2];
+    config(&c, "data.ways=3 data.shots=2");
+    ASSERT_OK(lcl_env_start(&e, &c));
+    ASSERT_OK(lcl_env_shape_model(&e, &c, false));
+    for (int i = 0; i < 2; i++) {
+        c.data_turns = i ? 8 : 2;
+        ASSERT_OK(lcl_plan_stage(&e, &c, 0, 1, &p[i]));
+    }
+    assert_true(p[1].tokens > 3.9 * p[0].tokens && p[1].tokens < 4.1 * p[0].tokens);
+    assert_true(p[1].activations > 2 * p[0].activations);
+    lcl_env_close(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(rows_of_one_instruction_stand_together),
                                        cmocka_unit_test(every_answer_is_supervised),
                                        cmocka_unit_test(a_run_goes_on),
                                        cmocka_unit_test(sources_are_refused_before_the_run),
-                                       cmocka_unit_test(evaluations_of_every_task)};
+                                       cmocka_unit_test(evaluations_of_every_task),
+                                       cmocka_unit_test(plans_count_turns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
