@@ -279,6 +279,11 @@ ablations-demo: ## the paper's ablations at the demo's size, three seeds, on the
 	@+$(SUB) CUDA=0 all
 	@sh tools/ablations.sh
 
+any-shot-demo: ## any-shot in-context tuning at the demo's size, three seeds, on the CPU; goes on after a stop
+	@sh tools/setup.sh
+	@+$(SUB) CUDA=0 all
+	@sh tools/any-shot.sh
+
 smollm2: ## SmolLM2-135M learns from its context, on the CPU, and answers in llama.cpp: SEED=n, LLAMA_CPP=1
 	@sh tools/setup.sh
 	@+$(SUB) CUDA=0 all
@@ -322,7 +327,7 @@ signature: ## one number for the maths of a tiny run
 	@+$(SUB) $B/tests/train/signature >&2
 	@$(if $(filter v2,$(ISAS)),LCL_CPU_ISA=v2) LCL_GEMM=own $B/tests/train/signature
 -include $B/tests/train/signature.d
-.PHONY: smollm2 ablations-demo test-interop signature
+.PHONY: smollm2 ablations-demo any-shot-demo test-interop signature
 
 tests: $(TEST_BIN) $(SLOW_BIN) $B/lcl ## build the tests
 
