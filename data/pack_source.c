@@ -197,7 +197,7 @@ static lcl_status sort_listing(struct lcl_listing *l)
     l->classes = sorted;
     for (int64_t i = 0; i < l->n_files; i++)
         l->files[i].class_index = rank[l->files[i].class_index];
-    qsort(l->files, (size_t)l->n_files, sizeof *l->files, file_order);
+    if (l->n_files > 0) qsort(l->files, (size_t)l->n_files, sizeof *l->files, file_order);
 out:
     free(order);
     free(rank);
