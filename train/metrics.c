@@ -152,14 +152,14 @@ lcl_status lcl_metrics_log(struct lcl_metrics *m, const char *kind, const char *
         return LCL_FAIL(LCL_RANGE, "%zu metrics in one line, at most %d", n, LCL_METRICS_PER_LINE);
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
-    double now = (double)ts.tv_sec + (double)(ts.tv_nsec / 1000000) * 1e-3;
+    double now = (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
     struct lcl_text *t = &m->line;
     lcl_text_clear(t);
     lcl_text_puts(t, "{\"kind\":");
     lcl_text_json_string(t, kind);
     lcl_text_puts(t, ",\"stage\":");
     lcl_text_json_string(t, stage);
-    lcl_text_printf(t, ",\"step\":%lld,\"time\":%.3f", (long long)step, now);
+    lcl_text_printf(t, ",\"step\":%lld,\"time\":%.6f", (long long)step, now);
     for (size_t i = 0; i < n; i++) {
         lcl_text_puts(t, ",");
         lcl_text_json_string(t, values[i].name);
