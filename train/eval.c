@@ -4,12 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/threads.h"
-#include "train/generate.h"
+#include "train/eval_crew.h"
 #include "train/match.h"
-#include "train/stop.h"
 
-enum { ITEM_EPISODES = 16, MAX_WORKERS = 256 };
+enum { ITEM_EPISODES = 16 };
 
 void lcl_eval_outcome_free(struct lcl_eval_outcome *o)
 {
@@ -18,48 +16,18 @@ void lcl_eval_outcome_free(struct lcl_eval_outcome *o)
     *o = (struct lcl_eval_outcome){0};
 }
 
-/* What one thread works with. */
-struct worker {
-    struct lcl_batch_builder *builder;
-    struct lcl_pass pass;
-    struct lcl_generator generator;
-    struct lcl_picture_buffer pictures;
-    float *features;
-    size_t features_cap;
-    bool *is_branch;
-    struct lcl_ids *answer;
-    int64_t cap_runs;
-};
-
 struct eval {
     struct lcl_env *env;
     const struct lcl_config *config;
-    const struct lcl_features *cached;
-    struct lcl_pictures *pictures; /* when features are not cached */
     const struct lcl_eval_request *q;
     struct lcl_sampler sampler;
-    struct worker *worker; /* [threads] */
-    int n_workers;
+    struct lcl_eval_crew crew;
     int64_t queries;
     /* by query: episode * queries + k */
     uint8_t *greedy, *likelihood, *official, *unparsed, *is_positive;
     int32_t *class_N;
     struct lcl_eval_outcome *o;
 };
-
-/* The batch's pictures: cached rows gathered, or pixels read. */
-static lcl_status fetch(struct eval *v, struct worker *w, const struct lcl_batch *b,
-                        struct lcl_images *images)
-{
-    *images = (struct lcl_images){0};
-    if (v->cached) {
-        LCL_TRY(lcl_features_gather(v->cached, b, &w->features, &w->features_cap));
-        images->features = w->features;
-        return LCL_OK;
-    }
-    return lcl_pictures_batch(v->pictures, b->image_I, b->view_I, b->n_images, &w->pictures,
-                              images);
-}
 
 struct item {
     int64_t first;
@@ -96,7 +64,7 @@ static void free_item(struct item *item)
     }
 }
 
-static lcl_status pack_item(struct eval *v, struct worker *w, const struct item *item,
+static lcl_status pack_item(struct eval *v, struct lcl_eval_worker *w, const struct item *item,
                             enum lcl_encode_mode mode, const struct lcl_batch **b)
 {
     lcl_batch_builder_reset(w->builder);
@@ -116,14 +84,14 @@ static double run_logprob(const struct lcl_batch *b, const float *logprob, int64
     return sum;
 }
 
-static lcl_status score_likelihood(struct eval *v, struct worker *w, const struct item *item,
-                                   double (*score)[2])
+static lcl_status score_likelihood(struct eval *v, struct lcl_eval_worker *w,
+                                   const struct item *item, double (*score)[2])
 {
     const struct lcl_batch *b;
     struct lcl_images images;
     double loss;
     LCL_TRY(pack_item(v, w, item, LCL_ENCODE_CANDIDATES, &b));
-    LCL_TRY(fetch(v, w, b, &images));
+    LCL_TRY(lcl_eval_crew_fetch(&v->crew, w, b, &images));
     LCL_TRY(lcl_model_loss(&w->pass, b, &images, &loss, NULL));
     const struct lcl_branch *branch = lcl_batch_builder_branches(w->builder);
     int64_t row = 0;
@@ -138,27 +106,6 @@ static lcl_status score_likelihood(struct eval *v, struct worker *w, const struc
             int way = item->episode[i].queries[k].way;
             v->likelihood[(item->first + i) * v->queries + k] = s[way] > s[1 - way];
         }
-    return LCL_OK;
-}
-
-static lcl_status prepare_runs(struct worker *w, const struct lcl_batch *b,
-                               const struct lcl_branch *branch)
-{
-    if (b->n_runs > w->cap_runs) {
-        free(w->is_branch);
-        free(w->answer);
-        w->cap_runs = b->n_runs + b->n_runs / 4;
-        w->is_branch = malloc((size_t)w->cap_runs * sizeof *w->is_branch);
-        w->answer = malloc((size_t)w->cap_runs * sizeof *w->answer);
-        if (!w->is_branch || !w->answer) {
-            w->cap_runs = 0;
-            return LCL_FAIL(LCL_MEMORY, "no memory for %lld answers", (long long)b->n_runs);
-        }
-    }
-    for (int64_t r = 0; r < b->n_runs; r++) {
-        w->is_branch[r] = branch[r].query >= 0;
-        w->answer[r] = (struct lcl_ids){0};
-    }
     return LCL_OK;
 }
 
@@ -217,40 +164,48 @@ static lcl_status keep_view(struct eval *v, const struct item *item, int i, cons
     return LCL_OK;
 }
 
-static lcl_status answer_greedily(struct eval *v, struct worker *w, const struct item *item,
-                                  double (*score)[2])
+static lcl_status answer_greedily(struct eval *v, struct lcl_eval_worker *w,
+                                  const struct item *item, double (*score)[2])
 {
     const struct lcl_batch *b;
     struct lcl_images images;
     LCL_TRY(pack_item(v, w, item, LCL_ENCODE_PROMPT, &b));
-    LCL_TRY(fetch(v, w, b, &images));
+    LCL_TRY(lcl_eval_crew_fetch(&v->crew, w, b, &images));
     const struct lcl_branch *branch = lcl_batch_builder_branches(w->builder);
-    LCL_TRY(prepare_runs(w, b, branch));
     const struct lcl_generate_how how = {.max_new = v->config->eval_max_new_tokens};
-    lcl_status status = lcl_generate(&w->generator, b, &images, w->is_branch, &how, w->answer);
+    bool *is_branch = malloc((size_t)b->n_runs * sizeof *is_branch);
+    struct lcl_ids *answer = calloc((size_t)b->n_runs, sizeof *answer);
+    lcl_status status = LCL_OK;
+    if (!is_branch || !answer) {
+        status = LCL_FAIL(LCL_MEMORY, "no memory for %lld answers", (long long)b->n_runs);
+        goto out;
+    }
+    for (int64_t r = 0; r < b->n_runs; r++) is_branch[r] = branch[r].query >= 0;
+    status = lcl_generate(&w->generator, b, &images, is_branch, &how, answer);
     for (int64_t r = 0; r < b->n_runs; r++) {
         char *text = NULL;
-        if (status == LCL_OK && w->is_branch[r]) {
-            status = lcl_tokenizer_decode(v->env->tokenizer, w->answer[r].v, w->answer[r].n, true,
-                                          &text);
+        if (status == LCL_OK && is_branch[r]) {
+            status = lcl_tokenizer_decode(v->env->tokenizer, answer[r].v, answer[r].n, true, &text);
             if (status == LCL_OK) status = judge(v, item, branch[r], text);
             if (status == LCL_OK && branch[r].query == 0)
                 status = keep_view(v, item, branch[r].episode, text,
                                    score[branch[r].episode * v->queries]);
         }
         free(text);
-        lcl_ids_free(&w->answer[r]);
+        lcl_ids_free(&answer[r]);
     }
+out:
+    free(is_branch);
+    free(answer);
     return status;
 }
 
 static lcl_status run_item(void *arg, int64_t index)
 {
     struct eval *v = arg;
-    struct worker *w = &v->worker[v->n_workers > 1 ? lcl_thread_index() : 0];
+    struct lcl_eval_worker *w;
     struct item item;
-    if (lcl_stop_signal)
-        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
+    LCL_TRY(lcl_eval_crew_mine(&v->crew, &w));
     double(*score)[2] = calloc((size_t)(ITEM_EPISODES * v->queries), sizeof *score);
     if (!score) return LCL_FAIL(LCL_MEMORY, "no memory for scores");
     lcl_status status = draw_item(v, index, &item);
@@ -267,37 +222,6 @@ static lcl_status run_item(void *arg, int64_t index)
     free_item(&item);
     free(score);
     return status;
-}
-
-static lcl_status open_workers(struct eval *v)
-{
-    bool lanes = v->cached && lcl_env_lanes_in_parallel(v->env, 8);
-    v->n_workers = lanes ? lcl_threads_count() : 1;
-    v->worker = calloc((size_t)v->n_workers, sizeof *v->worker);
-    if (!v->worker) return LCL_FAIL(LCL_MEMORY, "no memory for an evaluation");
-    for (int i = 0; i < v->n_workers; i++) {
-        struct worker *w = &v->worker[i];
-        w->pass = (struct lcl_pass){.exec = &v->env->exec, .model = &v->env->model};
-        lcl_generator_init(&w->generator, &v->env->exec, &v->env->model);
-        LCL_TRY(lcl_batch_builder_for(v->config, v->env->tokenizer,
-                                      lcl_tokens_per_image(&v->env->model.config), &w->builder));
-    }
-    return LCL_OK;
-}
-
-static void close_workers(struct eval *v)
-{
-    for (int i = 0; v->worker && i < v->n_workers; i++) {
-        struct worker *w = &v->worker[i];
-        if (w->builder) lcl_batch_builder_free(w->builder);
-        lcl_pass_free(&w->pass);
-        lcl_generator_free(&w->generator);
-        lcl_picture_buffer_free(&w->pictures);
-        free(w->features);
-        free(w->is_branch);
-        free(w->answer);
-    }
-    free(v->worker);
 }
 
 static lcl_status conclude(struct eval *v, int64_t n)
@@ -319,16 +243,14 @@ static lcl_status allocate(struct eval *v, uint8_t **flags, int64_t n)
 {
     *flags = calloc((size_t)(5 * n), 1);
     v->class_N = calloc((size_t)n, sizeof *v->class_N);
-    v->o->views = calloc((size_t)(v->q->n_views ? v->q->n_views : 1), sizeof *v->o->views);
-    if (!*flags || !v->class_N || !v->o->views)
+    if (!*flags || !v->class_N)
         return LCL_FAIL(LCL_MEMORY, "no memory for %lld queries", (long long)n);
-    v->o->n_views = v->q->n_views < v->q->episodes ? v->q->n_views : v->q->episodes;
     v->greedy = *flags;
     v->likelihood = *flags + n;
     v->official = *flags + 2 * n;
     v->unparsed = *flags + 3 * n;
     v->is_positive = *flags + 4 * n;
-    return LCL_OK;
+    return lcl_eval_open_views(v->q, v->o);
 }
 
 lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
@@ -336,32 +258,24 @@ lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
                         struct lcl_eval_outcome *o)
 {
     struct lcl_config config = *c;
-    struct eval v = {.env = e, .config = &config, .cached = features, .q = q, .o = o};
-    struct lcl_pictures pictures = {0};
+    struct eval v = {.env = e, .config = &config, .q = q, .o = o};
     uint8_t *flags = NULL;
     lcl_status status;
     if (c->data_strategy == LCL_ANY_SHOT) return lcl_eval_any_shot(e, c, features, q, o);
     *o = (struct lcl_eval_outcome){.greedy = {NAN, NAN, NAN}, .likelihood = {NAN, NAN, NAN}};
     v.queries = q->queries > 0 ? q->queries : 1;
     config.eval_queries = v.queries;
-    int64_t n = q->episodes * v.queries, items = lcl_chunk_count(q->episodes, ITEM_EPISODES);
+    int64_t n = q->episodes * v.queries;
     LCL_TRY(lcl_sampler_init_capped(&v.sampler, &config, &e->pack,
                                     e->has_neighbors ? &e->neighbors : NULL,
                                     (enum lcl_split)c->eval_split));
     LCL_TRY_GOTO(allocate(&v, &flags, n));
-    LCL_TRY_GOTO(open_workers(&v));
-    if (!features) {
-        LCL_TRY_GOTO(lcl_pictures_open(&pictures, &e->pack, &e->preprocess, c));
-        v.pictures = &pictures;
-    }
-    if (v.n_workers > 1)
-        LCL_TRY_GOTO(lcl_parallel(items, run_item, &v));
-    else
-        for (int64_t i = 0; i < items; i++) LCL_TRY_GOTO(run_item(&v, i));
+    LCL_TRY_GOTO(lcl_eval_crew_open(&v.crew, e, &config, features));
+    LCL_TRY_GOTO(
+        lcl_eval_crew_run(&v.crew, lcl_chunk_count(q->episodes, ITEM_EPISODES), run_item, &v));
     LCL_TRY_GOTO(conclude(&v, n));
 out:
-    close_workers(&v);
-    lcl_pictures_close(&pictures);
+    lcl_eval_crew_close(&v.crew);
     lcl_sampler_free(&v.sampler);
     free(flags);
     free(v.class_N);

@@ -5,34 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/threads.h"
-#include "train/eval.h"
-#include "train/generate.h"
-#include "train/match.h"
-#include "train/stop.h"
+#include "train/eval_crew.h"
 
 enum { ITEM_CONVERSATIONS = 16 };
-
-struct worker {
-    struct lcl_batch_builder *builder;
-    struct lcl_pass pass;
-    struct lcl_generator generator;
-    struct lcl_picture_buffer pictures;
-    float *features;
-    size_t features_cap;
-};
 
 struct any_eval {
     struct lcl_env *env;
     const struct lcl_config *config;
-    const struct lcl_features *cached;
-    struct lcl_pictures *pictures; /* when features are not cached */
     const struct lcl_eval_request *q;
     struct lcl_eval_outcome *o;
     struct lcl_any_shot any;
     struct lcl_conversation_rules rules;
-    struct worker *worker; /* [n_workers] */
-    int n_workers;
+    struct lcl_eval_crew crew;
     uint8_t *greedy, *likelihood; /* [episodes] */
     int32_t *class_N;
 };
@@ -62,20 +46,9 @@ static lcl_status draw_item(struct any_eval *v, int64_t index, struct item *item
     return LCL_OK;
 }
 
-static lcl_status fetch(struct any_eval *v, struct worker *w, const struct lcl_batch *b,
-                        struct lcl_images *images)
-{
-    *images = (struct lcl_images){0};
-    if (!v->cached)
-        return lcl_pictures_batch(v->pictures, b->image_I, b->view_I, b->n_images, &w->pictures,
-                                  images);
-    LCL_TRY(lcl_features_gather(v->cached, b, &w->features, &w->features_cap));
-    images->features = w->features;
-    return LCL_OK;
-}
-
 /* A conversation whose last answer alone is learned, with each candidate in its place. */
-static lcl_status append_candidates(struct any_eval *v, struct worker *w, struct lcl_any_turns *t)
+static lcl_status append_candidates(struct any_eval *v, struct lcl_eval_worker *w,
+                                    struct lcl_any_turns *t)
 {
     struct lcl_conversation *c = &t->conversation;
     const char *own = c->messages[c->n_messages - 1].text;
@@ -90,7 +63,7 @@ static lcl_status append_candidates(struct any_eval *v, struct worker *w, struct
     return status;
 }
 
-static lcl_status score_likelihood(struct any_eval *v, struct worker *w, struct item *item)
+static lcl_status score_likelihood(struct any_eval *v, struct lcl_eval_worker *w, struct item *item)
 {
     struct lcl_images images;
     double loss;
@@ -99,7 +72,7 @@ static lcl_status score_likelihood(struct any_eval *v, struct worker *w, struct 
     lcl_batch_builder_reset(w->builder);
     for (int i = 0; i < item->n; i++) LCL_TRY(append_candidates(v, w, &item->turns[i]));
     const struct lcl_batch *b = lcl_batch_builder_get(w->builder);
-    LCL_TRY(fetch(v, w, b, &images));
+    LCL_TRY(lcl_eval_crew_fetch(&v->crew, w, b, &images));
     LCL_TRY(lcl_model_loss(&w->pass, b, &images, &loss, NULL));
     for (int i = 0; i < item->n; i++) {
         const struct lcl_any_turns *t = &item->turns[i];
@@ -116,7 +89,8 @@ static lcl_status score_likelihood(struct any_eval *v, struct worker *w, struct 
 }
 
 /* The conversation up to where its last answer begins. */
-static lcl_status append_prompt(struct any_eval *v, struct worker *w, const struct lcl_any_turns *t)
+static lcl_status append_prompt(struct any_eval *v, struct lcl_eval_worker *w,
+                                const struct lcl_any_turns *t)
 {
     const struct lcl_conversation *c = &t->conversation;
     int system = v->rules.system[0] != '\0', n = c->n_messages - 1;
@@ -190,7 +164,8 @@ static lcl_status keep_view(struct any_eval *v, const struct item *item, int i, 
     return LCL_OK;
 }
 
-static lcl_status answer_greedily(struct any_eval *v, struct worker *w, const struct item *item)
+static lcl_status answer_greedily(struct any_eval *v, struct lcl_eval_worker *w,
+                                  const struct item *item)
 {
     struct lcl_images images;
     bool is_branch[ITEM_CONVERSATIONS];
@@ -202,7 +177,7 @@ static lcl_status answer_greedily(struct any_eval *v, struct worker *w, const st
     }
     const struct lcl_batch *b = lcl_batch_builder_get(w->builder);
     const struct lcl_generate_how how = {.max_new = v->config->eval_max_new_tokens};
-    LCL_TRY(fetch(v, w, b, &images));
+    LCL_TRY(lcl_eval_crew_fetch(&v->crew, w, b, &images));
     lcl_status status = lcl_generate(&w->generator, b, &images, is_branch, &how, answer);
     for (int i = 0; i < item->n; i++) {
         const struct lcl_conversation *c = &item->turns[i].conversation;
@@ -222,9 +197,8 @@ static lcl_status answer_greedily(struct any_eval *v, struct worker *w, const st
 static lcl_status run_item(void *arg, int64_t index)
 {
     struct any_eval *v = arg;
-    struct worker *w = &v->worker[v->n_workers > 1 ? lcl_thread_index() : 0];
-    if (lcl_stop_signal)
-        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
+    struct lcl_eval_worker *w;
+    LCL_TRY(lcl_eval_crew_mine(&v->crew, &w));
     struct item *item = calloc(1, sizeof *item);
     if (!item) return LCL_FAIL(LCL_MEMORY, "no memory for an evaluation");
     lcl_status status = draw_item(v, index, item);
@@ -237,66 +211,22 @@ static lcl_status run_item(void *arg, int64_t index)
     return status;
 }
 
-static lcl_status open_workers(struct any_eval *v)
-{
-    bool lanes = v->cached && lcl_env_lanes_in_parallel(v->env, 8);
-    v->n_workers = lanes ? lcl_threads_count() : 1;
-    v->worker = calloc((size_t)v->n_workers, sizeof *v->worker);
-    if (!v->worker) return LCL_FAIL(LCL_MEMORY, "no memory for an evaluation");
-    for (int i = 0; i < v->n_workers; i++) {
-        struct worker *w = &v->worker[i];
-        w->pass = (struct lcl_pass){.exec = &v->env->exec, .model = &v->env->model};
-        lcl_generator_init(&w->generator, &v->env->exec, &v->env->model);
-        LCL_TRY(lcl_batch_builder_for(v->config, v->env->tokenizer,
-                                      lcl_tokens_per_image(&v->env->model.config), &w->builder));
-    }
-    return LCL_OK;
-}
-
-static void close_all(struct any_eval *v)
-{
-    for (int i = 0; v->worker && i < v->n_workers; i++) {
-        struct worker *w = &v->worker[i];
-        if (w->builder) lcl_batch_builder_free(w->builder);
-        lcl_pass_free(&w->pass);
-        lcl_generator_free(&w->generator);
-        lcl_picture_buffer_free(&w->pictures);
-        free(w->features);
-    }
-    free(v->worker);
-    lcl_any_shot_close(&v->any);
-    free(v->greedy);
-    free(v->likelihood);
-    free(v->class_N);
-}
-
 static lcl_status allocate(struct any_eval *v)
 {
     size_t n = (size_t)v->q->episodes;
     v->greedy = calloc(n, 1);
     v->likelihood = calloc(n, 1);
     v->class_N = calloc(n, sizeof *v->class_N);
-    v->o->views = calloc((size_t)(v->q->n_views ? v->q->n_views : 1), sizeof *v->o->views);
-    if (!v->greedy || !v->likelihood || !v->class_N || !v->o->views)
+    if (!v->greedy || !v->likelihood || !v->class_N)
         return LCL_FAIL(LCL_MEMORY, "no memory for %zu queries", n);
-    v->o->n_views = v->q->n_views < v->q->episodes ? v->q->n_views : v->q->episodes;
-    return LCL_OK;
-}
-
-static lcl_status run_all(struct any_eval *v)
-{
-    int64_t items = lcl_chunk_count(v->q->episodes, ITEM_CONVERSATIONS);
-    if (v->n_workers > 1) return lcl_parallel(items, run_item, v);
-    for (int64_t i = 0; i < items; i++) LCL_TRY(run_item(v, i));
-    return LCL_OK;
+    return lcl_eval_open_views(v->q, v->o);
 }
 
 lcl_status lcl_eval_any_shot(struct lcl_env *e, const struct lcl_config *c,
                              struct lcl_features *features, const struct lcl_eval_request *q,
                              struct lcl_eval_outcome *o)
 {
-    struct any_eval v = {.env = e, .config = c, .cached = features, .q = q, .o = o};
-    struct lcl_pictures pictures = {0};
+    struct any_eval v = {.env = e, .config = c, .q = q, .o = o};
     uint64_t seed = (uint64_t)c->eval_seed;
     int64_t n = q->episodes;
     lcl_status status;
@@ -313,21 +243,20 @@ lcl_status lcl_eval_any_shot(struct lcl_env *e, const struct lcl_config *c,
                                      e->has_neighbors ? &e->neighbors : NULL,
                                      (enum lcl_split)c->eval_split, 1U << c->eval_task, &v.any));
     LCL_TRY_GOTO(allocate(&v));
-    LCL_TRY_GOTO(open_workers(&v));
-    if (!features) {
-        LCL_TRY_GOTO(lcl_pictures_open(&pictures, &e->pack, &e->preprocess, c));
-        v.pictures = &pictures;
-        for (int i = 0; i < e->sources.n; i++)
-            if (!e->sources.source[i].episodes)
-                LCL_TRY_GOTO(lcl_pictures_add(&pictures, &e->sources.source[i].pack, c));
-    }
-    LCL_TRY_GOTO(run_all(&v));
+    LCL_TRY_GOTO(lcl_eval_crew_open(&v.crew, e, c, features));
+    for (int i = 0; i < e->sources.n && !features; i++)
+        if (!e->sources.source[i].episodes)
+            LCL_TRY_GOTO(lcl_pictures_add(&v.crew.pictures, &e->sources.source[i].pack, c));
+    LCL_TRY_GOTO(lcl_eval_crew_run(&v.crew, lcl_chunk_count(n, ITEM_CONVERSATIONS), run_item, &v));
     if (q->likelihood && c->eval_task != LCL_TURN_ROWS)
         LCL_TRY_GOTO(lcl_stats_bootstrap(v.likelihood, v.class_N, n, seed, &o->likelihood));
     if (q->greedy) status = lcl_stats_bootstrap(v.greedy, v.class_N, n, seed, &o->greedy);
 out:
-    close_all(&v);
-    lcl_pictures_close(&pictures);
+    lcl_eval_crew_close(&v.crew);
+    lcl_any_shot_close(&v.any);
+    free(v.greedy);
+    free(v.likelihood);
+    free(v.class_N);
     if (status != LCL_OK) lcl_eval_outcome_free(o);
     return status;
 }
