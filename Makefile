@@ -21,6 +21,12 @@ GEMM_LIBS_onednn     := -ldnnl
 GEMM_CFLAGS_openblas := -DLCL_GEMM_OPENBLAS=1 $(shell pkg-config --cflags openblas 2>/dev/null)
 GEMM_LIBS_openblas   := $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
 
+# Ranks under mpirun: where an MPI 3 is found (ompi-c, mpich, mpicc). MPI=0 leaves it out, MPI=mpich picks one.
+MPI ?=
+MPI_LIBS := $(if $(filter 0,$(MPI)),,$(shell MPI='$(MPI)' sh tools/mpi-flags.sh libs))
+MPI_CFLAGS := $(if $(MPI_LIBS),-DLCL_MPI=1 $(shell MPI='$(MPI)' sh tools/mpi-flags.sh cflags))
+MPI_TEXT := MPI $(MPI_CFLAGS) $(MPI_LIBS)
+
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror=unused-result
 MODE_FLAGS_release := -O2 -g1
 MODE_FLAGS_debug   := -O0 -g
@@ -98,7 +104,7 @@ all: $B/lcl ## build build/lcl; V=1 shows the commands
 
 $B/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(CUDA_LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(MPI_LIBS) $(CUDA_LIBS)
 
 $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	@mkdir -p $(@D)
@@ -124,6 +130,9 @@ $B/%.o: %.c $B/flags
 	@echo '  CC   $@'
 	$Q$(CC) $(CFLAGS_ALL) $(EXTRA_CFLAGS) -c -o $@ $<
 
+$B/train/comm_mpi.o: EXTRA_CFLAGS = $(MPI_CFLAGS:-I%=-isystem %)
+$B/train/comm_mpi.o: $B/mpi-setting
+
 $B/cpu/backend.o: EXTRA_CFLAGS := $(GEMM_CFLAGS_$(GEMM)) $(foreach i,$(ISAS),-DLCL_HAVE_ISA_$i=1)
 
 define isa_rule
@@ -136,7 +145,7 @@ $(foreach i,$(ISAS),$(eval $(call isa_rule,$i)))
 
 $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $B/liblcl.a -lcmocka $(LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $B/liblcl.a -lcmocka $(LIBS) $(MPI_LIBS)
 
 # Damaged files: the same targets under mutations of our own and under libFuzzer.
 FUZZ_OBJ := $(patsubst %.c,$B/%.o,$(filter-out tests/fuzz/test_fuzz.c tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
@@ -166,19 +175,19 @@ $B/sim/%.o: %.cu $B/flags
 $B/sim/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_sim.o $(SIM_TEST_CU) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS) -ldl
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS) $(MPI_LIBS) -ldl
 
 # The lcl command, and the tests of whole models, with the emulator for a GPU.
 $B/sim/lcl: $(TOOL_OBJ) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@echo '  LINK $@'
-	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS) -ldl
 
 # Kernels at shapes of real models, for the counters: tools/cuda-paper.sh.
 PAPER := $B/sim/dev/cuda-paper/paper
 $(PAPER): $(patsubst %.c,$B/%.o,$(wildcard dev/cuda-paper/*.c)) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS) -ldl
 
 sim-tests: $(SIM_TEST) $B/sim/lcl $(PAPER)
 
@@ -211,7 +220,7 @@ GPU_TEST_CU := $B/nv/tests/cuda/intrinsics.o $B/nv/tests/cuda/hopper.o
 $B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(GPU_TEST_CU) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(CUDA_LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(MPI_LIBS) $(CUDA_LIBS)
 
 gpu-tests: $(GPU_TEST)
 
@@ -245,6 +254,11 @@ $(eval $(call text_rule,$B/cuda-setting,$$(CUDA_TEXT)))
 $B/cuda-setting:
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(call squeeze,$(CUDA_TEXT))' > $@
+
+$(eval $(call text_rule,$B/mpi-setting,$$(MPI_TEXT)))
+$B/mpi-setting:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(call squeeze,$(MPI_TEXT))' > $@
 
 # One VERB(name) for each tools/verb_name.c: see tools/cli.h.
 VERBS_TEXT := $(foreach v,$(sort $(wildcard tools/verb_*.c)),VERB($(v:tools/verb_%.c=%)))
@@ -385,7 +399,7 @@ run-nightly: run-body $(NIGHTLY_BIN)
 	@sh $(RUN) end $(SCORE)
 
 $B/dev/bench/bench: $(patsubst %.c,$B/%.o,$(wildcard dev/bench/*.c)) $B/liblcl.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS)
 
 bench: ## speed side by side with PyTorch and llama.cpp: dev/bench/, CASES='a b c-small c-large smol lora'
 	@sh tools/setup.sh
@@ -393,7 +407,7 @@ bench: ## speed side by side with PyTorch and llama.cpp: dev/bench/, CASES='a b 
 	@CASES='$(CASES)' sh dev/bench/run.sh
 
 $B/dev/bench-data/bench: $B/dev/bench-data/bench.o $B/liblcl.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS)
 
 bench-data: ## episodes a second beside a Python data set: dev/bench-data/, OFFICIAL=DIR names a clone of the official code
 	@sh tools/setup.sh
@@ -405,12 +419,12 @@ GPU_BENCH := $(patsubst %.c,$B/%.o,$(wildcard dev/bench-gpu/*.c)) $B/dev/bench/w
 GPU_PEERS := $(wildcard dev/bench-gpu/*.cu)
 $B/dev/bench-gpu/bench: $(GPU_BENCH) $(GPU_PEERS:%.cu=$B/nv/%.o) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) $(LIBS) $(CUDA_LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) $(LIBS) $(MPI_LIBS) $(CUDA_LIBS)
 
 $B/sim/dev/bench-gpu/bench: $(GPU_BENCH) $(GPU_PEERS:%.cu=$B/sim/%.o) $B/sim/train/device.o $(SIM_OBJ) $B/liblcl.a
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -ldl
+	$Q$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS) -ldl
 
 bench-gpu: ## kernels and whole steps on this machine's GPU, within 8 minutes; DRY=1: on the emulator, to see that it runs
 	@sh tools/setup.sh
@@ -439,11 +453,16 @@ install: all ## install lcl and configs under PREFIX (/usr/local)
 	cp -R configs '$(DESTDIR)$(PREFIX)/share/lcl/'
 
 # Relocatable: libraries beside it. An RPATH also serves the libraries' own libraries, a RUNPATH would not.
+# Without MPI, which is its cluster's own.
 $B/dist/lcl: CUDA_RPATH :=
-$B/dist/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+$B/dist/comm_mpi.o: train/comm_mpi.c $B/flags
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -c -o $@ $<
+$B/dist/lcl: $(TOOL_OBJ) $B/dist/comm_mpi.o $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(CUDA_LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(TOOL_OBJ) $B/dist/comm_mpi.o $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(CUDA_LIBS)
 
 dist: ## pack lcl with its libraries: build/lcl-VERSION-linux-ARCH.tar.gz runs where only glibc (and a driver) is
 	@sh tools/setup.sh

@@ -109,13 +109,22 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+int lcl_threads_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return CPU_COUNT(&set);
+}
+
+static int share; /* 0: all */
+
+void lcl_threads_share(int n) { share = n; }
+
 static int processors(void)
 {
     const char *text = getenv("LCL_THREADS");
     if (text && atoi(text) > 0) return atoi(text);
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return CPU_COUNT(&set);
+    return share > 0 ? share : lcl_threads_processors();
 }
 
 lcl_status lcl_threads_start(int n)

@@ -14,8 +14,11 @@ extern "C" {
  * called again. */
 LCL_CHECKED lcl_status lcl_threads_start(int n);
 void lcl_threads_stop(void);
-int lcl_threads_count(void); /* at least 1 */
-int lcl_thread_index(void);  /* 0 .. count-1 inside a chunk; 0 outside */
+/* What n = 0 stands for where LCL_THREADS says nothing; 0: lcl_threads_processors(). */
+void lcl_threads_share(int n);
+int lcl_threads_processors(void); /* that this process may run on */
+int lcl_threads_count(void);      /* at least 1 */
+int lcl_thread_index(void);       /* 0 .. count-1 inside a chunk; 0 outside */
 bool lcl_threads_in_chunk(void);
 
 /* Calls body(ctx, chunk) for chunk = 0 .. n_chunks-1 over the threads; the first error by chunk

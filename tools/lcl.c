@@ -11,6 +11,7 @@
 #include "cpu/cpu.h"
 #include "tools/cli.h"
 #include "train/device.h"
+#include "train/ranks.h"
 
 /* Made by the Makefile: one VERB(name) for each file tools/verb_name.c. */
 #define VERB(name) extern const struct cli_verb verb_##name;
@@ -43,8 +44,8 @@ static void print_help(void)
 
 static void print_version(void)
 {
-    printf("lcl %s\ncpu: %s\ncuda: %s\nbuilt: %s\n", LCL_RELEASE, lcl_cpu_describe(),
-           lcl_device_describe(), LCL_BUILD);
+    printf("lcl %s\ncpu: %s\ncuda: %s\nmpi: %s\nbuilt: %s\n", LCL_RELEASE, lcl_cpu_describe(),
+           lcl_device_describe(), lcl_mpi_describe(), LCL_BUILD);
 }
 
 static lcl_status unknown_verb(const char *word)
@@ -57,6 +58,33 @@ static lcl_status unknown_verb(const char *word)
     const char *near = lcl_nearest_word(word, names, n);
     if (near) snprintf(hint, sizeof hint, "did you mean lcl %s?", near);
     return LCL_FAIL_HINT(LCL_CONFIG, hint, "lcl has no verb \"%s\"", word);
+}
+
+/* Verbs that a launcher's ranks run together; others the first rank runs alone. */
+static bool is_for_ranks(const struct cli_verb *verb)
+{
+    static const char *const together[] = {"train"};
+    for (size_t i = 0; i < sizeof together / sizeof *together; i++)
+        if (!strcmp(verb->name, together[i])) return true;
+    return false;
+}
+
+/* An error of one rank ends all. */
+static lcl_status run_verb(const struct cli_verb *verb, int argc, char **argv)
+{
+    struct lcl_launch launch;
+    struct lcl_comm *ranks = NULL;
+    if (is_for_ranks(verb)) {
+        LCL_TRY(lcl_ranks_open(&ranks));
+    } else {
+        LCL_TRY(lcl_launch_detect_here(&launch));
+        if (launch.rank > 0) return LCL_OK;
+    }
+    lcl_status status = verb->run(argc, argv);
+    if (status != LCL_OK && ranks) lcl_comm_fail(ranks);
+    lcl_threads_stop();
+    lcl_ranks_close(ranks);
+    return status;
 }
 
 static lcl_status run(int argc, char **argv)
@@ -72,7 +100,7 @@ static lcl_status run(int argc, char **argv)
         return LCL_OK;
     }
     for (int i = 0; i < N_VERBS; i++)
-        if (!strcmp(argv[1], verbs[i]->name)) return verbs[i]->run(argc - 1, argv + 1);
+        if (!strcmp(argv[1], verbs[i]->name)) return run_verb(verbs[i], argc - 1, argv + 1);
     return unknown_verb(argv[1]);
 }
 

@@ -63,6 +63,9 @@ if ! has_headers oneapi/dnnl/dnnl.h && ! has_openblas; then gemm=1; fi
 optional=
 if [ $dev = 1 ]; then
     has_pkg cmocka || need libcmocka-dev
+    # Ranks: any MPI will do; where there is none, Open MPI.
+    if [ -z "$(sh "$(dirname "$0")/mpi-flags.sh" libs)" ]; then need libopenmpi-dev; fi
+    has mpirun || need openmpi-bin
     has "${CXX:-c++}" || need g++ # the emulated CUDA kernels
     has clang-format || optional=clang-format
     # Its libFuzzer comes with it, or in a package of its own.
