@@ -328,7 +328,15 @@ FUZZ_PROGRAM := build/libfuzzer/tests/fuzz/libfuzzer
 run-fuzz:
 	@+$(SUB) MODE=libfuzzer CC=$(CLANG) $(FUZZ_PROGRAM)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh tools/fuzz.sh run $(FUZZ_PROGRAM) $(FUZZ)
-.PHONY: fuzz run-fuzz
+
+fuzz-long: ## the same until each target has had FUZZ_SECONDS=3600 of processor time in all; goes on after a stop: FUZZ='target target', FUZZ_JOBS=n
+	@sh tools/setup.sh --fuzz
+	@+$(SUB) CUDA=0 MODE=libfuzzer CC=$(CLANG) $(FUZZ_PROGRAM)
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) FUZZ_JOBS=$(FUZZ_JOBS) sh tools/fuzz.sh long $(FUZZ_PROGRAM) $(FUZZ)
+
+fuzz-record: ## adds what fuzz-long did here to tests/fuzz/ledger.tsv and docs/security.md
+	@sh tools/fuzz.sh record $(FUZZ_PROGRAM)
+.PHONY: fuzz run-fuzz fuzz-long fuzz-record
 
 test-interop: ## exports read by transformers and llama.cpp, in environments under build/: PIP_ARGS, LLAMA_CPP=0, SMOLLM2=0
 	@sh tools/setup.sh
