@@ -1,10 +1,10 @@
 #include "checkpoint/hf_config.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/hf.h"
+#include "core/json.h"
 #include "core/log.h"
 
 /* One JSON object being read; the first failure stays. */
@@ -278,21 +278,6 @@ static const struct tower {
     {"clip-vit-base-patch32", {224, 32, 768, 3072, 12, 12, LCL_GELU_QUICK, 1e-5}},
 };
 
-static lcl_status load_json(const char *path, json_t **out)
-{
-    char *text;
-    size_t size;
-    LCL_TRY(lcl_fs_read(path, LCL_HF_CONFIG_BYTES, &text, &size));
-    json_error_t error;
-    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    free(text);
-    if (!*out) return LCL_FAIL(LCL_FORMAT, "%s:%d: %s", path, error.line, error.text);
-    if (json_is_object(*out)) return LCL_OK;
-    json_decref(*out);
-    *out = NULL;
-    return LCL_FAIL(LCL_FORMAT, "%s is no JSON object", path);
-}
-
 static const char *tower_in_use; /* lcl_hf_use_tower */
 
 void lcl_hf_use_tower(const char *dir) { tower_in_use = dir; }
@@ -319,7 +304,7 @@ lcl_status lcl_hf_tower_folder(const char *dir, char **tower)
     lcl_status status = LCL_OK;
     *tower = NULL;
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (lcl_fs_exists(path)) status = load_json(path, &root);
+    if (lcl_fs_exists(path)) status = lcl_json_load(path, LCL_HF_CONFIG_BYTES, &root);
     const char *name = json_string_value(json_object_get(root, "mm_vision_tower"));
     bool v1 =
         name || (json_object_get(root, "hidden_size") && !json_object_get(root, "text_config"));
@@ -337,7 +322,7 @@ static bool read_tower_folder(const struct reader *r, const char *dir, const cha
     char *folder = tower_folder(dir, name);
     char *path = folder ? lcl_strdupf("%s/config.json", folder) : NULL;
     bool there = path != NULL;
-    if (there) *r->status = load_json(path, &root);
+    if (there) *r->status = lcl_json_load(path, LCL_HF_CONFIG_BYTES, &root);
     if (root) {
         const json_t *section = json_object_get(root, "vision_config");
         const struct reader tower = {path, "", section ? section : root, r->status};
@@ -428,7 +413,7 @@ lcl_status lcl_hf_clip_config(const char *dir, struct lcl_clip_config *c)
     char *path = lcl_strdupf("%s/config.json", dir);
     *c = (struct lcl_clip_config){0};
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    LCL_TRY_GOTO(load_json(path, &object));
+    LCL_TRY_GOTO(lcl_json_load(path, LCL_HF_CONFIG_BYTES, &object));
     const struct reader root = {path, "", object, &status};
     const struct reader vision = inside(&root, "vision_config", "vision_config.");
     const struct reader text = inside(&root, "text_config", "text_config.");
@@ -481,7 +466,7 @@ static lcl_status read_generation(const char *dir, struct lcl_model_config *m)
     json_t *root = NULL;
     char *path = lcl_strdupf("%s/generation_config.json", dir);
     lcl_status status = LCL_OK;
-    if (path && lcl_fs_exists(path)) status = load_json(path, &root);
+    if (path && lcl_fs_exists(path)) status = lcl_json_load(path, LCL_HF_CONFIG_BYTES, &root);
     if (root) {
         const struct reader r = {path, "", root, &status};
         read_special_tokens(&r, m);
@@ -509,7 +494,7 @@ lcl_status lcl_hf_config_read(const char *dir, const struct lcl_safetensors *st,
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     *m = (struct lcl_model_config){
         .pool = LCL_POOL_NONE, .bos_token = 1, .eos_token = 2, .pad_token = -1};
-    LCL_TRY_GOTO(load_json(path, &object));
+    LCL_TRY_GOTO(lcl_json_load(path, LCL_HF_CONFIG_BYTES, &object));
     const struct reader root = {path, "", object, &status};
     const char *type = word(&root, "model_type", "llava");
     bool decoder = strcmp(type, "llama") == 0;

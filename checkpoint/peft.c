@@ -1,12 +1,12 @@
 #include "checkpoint/peft.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/hf.h"
 #include "checkpoint/misfits.h"
+#include "core/json.h"
 
 enum { CONFIG_BYTES = 1 << 20, PEFT_NAME_BYTES = LCL_PARAM_NAME_BYTES + 32 };
 enum { MOST_LAYERS = 512, MOST_KINDS = 64 };
@@ -59,23 +59,6 @@ static lcl_status open_weights(const char *dir, struct lcl_safetensors *st)
 }
 
 /* ---- adapter_config.json ---- */
-
-static lcl_status read_json(const char *path, json_t **root)
-{
-    char *text = NULL;
-    size_t size;
-    json_error_t error;
-    LCL_TRY(lcl_fs_read(path, CONFIG_BYTES, &text, &size));
-    *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    free(text);
-    if (json_is_object(*root)) return LCL_OK;
-    lcl_status status = *root
-                            ? LCL_FAIL(LCL_FORMAT, "%s is not a JSON object", path)
-                            : LCL_FAIL(LCL_FORMAT, "%s: line %d: %s", path, error.line, error.text);
-    json_decref(*root);
-    *root = NULL;
-    return status;
-}
 
 static bool says_nothing(const json_t *v)
 {
@@ -264,7 +247,7 @@ lcl_status lcl_peft_load_config(const char *dir, struct lcl_lora_config *lora)
     lcl_status status;
     *lora = (struct lcl_lora_config){0};
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    LCL_TRY_GOTO(read_json(path, &root));
+    LCL_TRY_GOTO(lcl_json_load(path, CONFIG_BYTES, &root));
     LCL_TRY_GOTO(check_plain(path, root));
     LCL_TRY_GOTO(read_scale(path, root, lora));
     status = read_targets(dir, !says_nothing(json_object_get(root, "layers_to_transform")), lora);

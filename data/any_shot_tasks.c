@@ -1,12 +1,11 @@
 #include "data/any_shot_tasks.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/fs.h"
+#include "core/json.h"
 #include "data/episode.h"
 
 enum {
@@ -131,30 +130,31 @@ static lcl_status read_root(const char *path, json_t *root, struct lcl_any_tasks
     return get_attributes(path, root, t);
 }
 
-lcl_status lcl_any_tasks_parse(const char *name, const char *text, size_t size,
-                               struct lcl_any_tasks *t)
+/* Takes the object over. */
+static lcl_status take_root(const char *name, json_t *root, struct lcl_any_tasks *t)
 {
-    json_error_t error;
-    *t = (struct lcl_any_tasks){.classes = own_text, .fine = own_text};
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     t->owner = root;
-    lcl_status status = json_is_object(root) ? read_root(name, root, t)
-                        : root               ? LCL_FAIL(LCL_FORMAT, "%s is no JSON object", name)
-                               : LCL_FAIL(LCL_FORMAT, "%s:%d: %s", name, error.line, error.text);
+    lcl_status status = read_root(name, root, t);
     if (status != LCL_OK) lcl_any_tasks_free(t);
     return status;
 }
 
+lcl_status lcl_any_tasks_parse(const char *name, const char *text, size_t size,
+                               struct lcl_any_tasks *t)
+{
+    json_t *root;
+    *t = (struct lcl_any_tasks){.classes = own_text, .fine = own_text};
+    LCL_TRY(lcl_json_object(name, text, size, &root));
+    return take_root(name, root, t);
+}
+
 lcl_status lcl_any_tasks_load(const char *path, struct lcl_any_tasks *t)
 {
-    char *text = NULL;
-    size_t size;
+    json_t *root;
     *t = (struct lcl_any_tasks){.classes = own_text, .fine = own_text};
     if (!path[0]) return LCL_OK;
-    LCL_TRY(lcl_fs_read(path, MAX_FILE_BYTES, &text, &size));
-    lcl_status status = lcl_any_tasks_parse(path, text, size, t);
-    free(text);
-    return status;
+    LCL_TRY(lcl_json_load(path, MAX_FILE_BYTES, &root));
+    return take_root(path, root, t);
 }
 
 static void free_text(struct lcl_any_text *t)

@@ -1,9 +1,9 @@
 /* preprocessor_config.json of HF folders: what transformers' image processors would do. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/fs.h"
+#include "core/json.h"
 #include "data/image.h"
 
 enum { MAX_CONFIG_BYTES = 16 << 20, MAX_EDGE = 4096, BICUBIC = 3, CLIP_SIZE = 224 };
@@ -143,26 +143,17 @@ lcl_status lcl_preprocess_load(const char *dir, struct lcl_preprocess *p, bool *
     static const char *const files[] = {"preprocessor_config.json", "processor_config.json"};
     *found = false;
     for (int i = 0; i < 2 && !*found; i++) {
-        char *path = lcl_strdupf("%s/%s", dir, files[i]), *text = NULL;
+        char *path = lcl_strdupf("%s/%s", dir, files[i]);
         lcl_status status = path ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        size_t size;
-        json_error_t error;
         json_t *root = NULL;
         if (!path || !lcl_fs_exists(path)) goto out;
-        LCL_TRY_GOTO(lcl_fs_read(path, MAX_CONFIG_BYTES, &text, &size));
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-        if (!json_is_object(root)) {
-            status = root ? LCL_FAIL(LCL_FORMAT, "%s is no JSON object", path)
-                          : LCL_FAIL(LCL_FORMAT, "%s:%d: %s", path, error.line, error.text);
-            goto out;
-        }
+        LCL_TRY_GOTO(lcl_json_load(path, MAX_CONFIG_BYTES, &root));
         /* transformers 5 keeps all parts of a processor in one file. */
         const json_t *own = i == 0 ? root : get(root, "image_processor");
         *found = own != NULL;
         if (own) status = read_root(path, own, p);
     out:
         json_decref(root);
-        free(text);
         free(path);
         if (status != LCL_OK) return status;
     }

@@ -1,10 +1,9 @@
 /* Templates of one's own in JSON: data.template. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/fs.h"
+#include "core/json.h"
 #include "data/episode.h"
 
 enum {
@@ -141,27 +140,28 @@ static lcl_status read_root(const char *path, const json_t *root, struct lcl_tem
     return word_questions(root, turn, fixed, t);
 }
 
-lcl_status lcl_template_parse(const char *name, const char *text, size_t size,
-                              struct lcl_template *t)
+/* Takes the object over. */
+static lcl_status take_root(const char *name, json_t *root, struct lcl_template *t)
 {
-    json_error_t error;
-    *t = (struct lcl_template){0};
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     t->owner = root;
-    lcl_status status = json_is_object(root) ? read_root(name, root, t)
-                        : root               ? LCL_FAIL(LCL_FORMAT, "%s is no JSON object", name)
-                               : LCL_FAIL(LCL_FORMAT, "%s:%d: %s", name, error.line, error.text);
+    lcl_status status = read_root(name, root, t);
     if (status != LCL_OK) lcl_template_free(t);
     return status;
 }
 
+lcl_status lcl_template_parse(const char *name, const char *text, size_t size,
+                              struct lcl_template *t)
+{
+    json_t *root;
+    *t = (struct lcl_template){0};
+    LCL_TRY(lcl_json_object(name, text, size, &root));
+    return take_root(name, root, t);
+}
+
 lcl_status lcl_template_load(const char *path, struct lcl_template *t)
 {
-    char *text = NULL;
-    size_t size;
+    json_t *root;
     *t = (struct lcl_template){0};
-    LCL_TRY(lcl_fs_read(path, MAX_FILE_BYTES, &text, &size));
-    lcl_status status = lcl_template_parse(path, text, size, t);
-    free(text);
-    return status;
+    LCL_TRY(lcl_json_load(path, MAX_FILE_BYTES, &root));
+    return take_root(path, root, t);
 }

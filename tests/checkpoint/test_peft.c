@@ -176,8 +176,8 @@ static void what_is_not_plain_lora_is_refused(void **state)
 {
     (void)state;
     static const char *const bad[][2] = {
-        {"[1]", "is not a JSON object"},
-        {"{\"r\": 4", "line 1"},
+        {"[1]", "is no JSON object"},
+        {"{\"r\": 4", "adapter_config.json:1: "},
         {"{\"r\": 4, \"lora_alpha\": 8}", "peft_type is missing"},
         {"{\"peft_type\": \"IA3\", \"r\": 4, \"lora_alpha\": 8}", "peft_type is \"IA3\""},
         {"{\"peft_type\": \"LORA\", \"r\": 0, \"lora_alpha\": 8}", "r is not"},
