@@ -9,8 +9,7 @@
 #include "tests/support/kills.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
-#include "train/eval.h"
-#include "train/lane.h"
+#include "tests/support/tiny_run.h"
 #include "train/loop.h"
 #include "train/plan.h"
 
@@ -19,14 +18,10 @@ enum { ROWS = 24 };
 /* Rows of three instructions: 8 "How many ...", 8 "What color ...", 8 captions. */
 static const char *rows_pack(void)
 {
-    static char out[400];
-    char dir[300], table[8192];
+    static const char *pack;
+    char table[8192];
     size_t used = 0;
-    if (out[0]) return out;
-    snprintf(dir, sizeof dir, "%s/asked", temp_dir());
-    mkdir(dir, 0777);
-    tiny_write_picture(tiny_file("asked/a.png", ""), 0, 1);
-    tiny_write_picture(tiny_file("asked/b.png", ""), 2, 0);
+    if (pack) return pack;
     for (int i = 0; i < ROWS; i++) {
         static const char *const asked[] = {"<image>\\nHow many things, number %d?",
                                             "What color has thing %d? <image>",
@@ -39,16 +34,7 @@ static const char *rows_pack(void)
             "{\"from\": \"gpt\", \"value\": \"%s %d\"}]}\n",
             i % 2 ? "a" : "b", question, i % 3 == 2 ? "a thing on a ground, number" : "x", i);
     }
-    snprintf(out, sizeof out, "%s/asked.h5", temp_dir());
-    lcl_log_set_level(LCL_LOG_QUIET);
-    ASSERT_OK(
-        lcl_pack_create(&(struct lcl_pack_options){.format = "llava",
-                                                   .images = dir,
-                                                   .out = out,
-                                                   .min_images = 1,
-                                                   .force = true,
-                                                   .table = tiny_file("asked.jsonl", table)}));
-    return out;
+    return pack = tiny_rows_pack("asked.h5", table);
 }
 
 static const char *tasks(void)
@@ -109,43 +95,35 @@ static void every_answer_is_supervised(void **state)
 {
     (void)state;
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features unread = {0};
-    struct lcl_source source;
-    struct lcl_lane lane;
+    struct lcl_env e;
+    struct tiny_lane l;
     config(&c, "data.tasks=classes,attributes,rows data.turns=5 data.made_up_fraction=0.5 lanes=1 "
                "data.formats=plain,suffix per_device_train_batch_size=8");
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
-    ASSERT_OK(lcl_lane_create(&lane, &source));
+    tiny_env_open(&e, &c);
+    tiny_lane_open(&l, &e, &c);
     int64_t answers = 0, eos = lcl_tokenizer_eos(e.tokenizer);
     for (int64_t step = 0; step < 50; step++) {
         int64_t ends = 0, supervised = 0;
-        ASSERT_OK(lcl_lane_fill(&lane, &source, step, 50, 0));
-        const struct lcl_batch *b = lane.batch;
+        ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 50, 0));
+        const struct lcl_batch *b = l.lane.batch;
         for (int64_t t = 0; t < b->T; t++) ends += b->id_T[t] == eos;
         for (int64_t i = 0; i < b->S; i++) supervised += b->target_S[i] == eos;
         assert_int_equal(ends, supervised);
         answers += ends;
     }
     assert_true(answers > 50 * 8);
-    assert_int_equal(source.n_shortened + source.n_left_out, 0);
-    lcl_lane_free(&lane);
-    lcl_source_close(&source);
+    assert_int_equal(l.source.n_shortened + l.source.n_left_out, 0);
+    tiny_lane_close(&l);
     c.model_max_length = 90; /* whole turns are left out where the rule is not to refuse */
     c.data_too_long = LCL_LONG_DROP;
-    ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
-    ASSERT_OK(lcl_lane_create(&lane, &source));
+    tiny_lane_open(&l, &e, &c);
     for (int64_t step = 0; step < 50; step++) {
-        ASSERT_OK(lcl_lane_fill(&lane, &source, step, 50, 0));
-        for (int64_t r = 0; r < lane.batch->n_runs; r++)
-            assert_true(lane.batch->runs[r].q_end - lane.batch->runs[r].q_begin <= 90);
+        ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 50, 0));
+        for (int64_t r = 0; r < l.lane.batch->n_runs; r++)
+            assert_true(l.lane.batch->runs[r].q_end - l.lane.batch->runs[r].q_begin <= 90);
     }
-    assert_true(source.n_shortened > 20);
-    lcl_lane_free(&lane);
-    lcl_source_close(&source);
+    assert_true(l.source.n_shortened > 20);
+    tiny_lane_close(&l);
     lcl_env_close(&e);
 }
 
@@ -194,21 +172,10 @@ static void sources_are_refused_before_the_run(void **state)
 static struct lcl_eval_outcome evaluate(const char *overrides, int64_t shots)
 {
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features features = {0};
-    struct lcl_eval_outcome o;
     struct lcl_eval_request q = {
         .shots = shots, .episodes = 40, .greedy = true, .likelihood = true, .n_views = 3};
     config(&c, overrides);
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_open_sources(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    if (c.cache_features) ASSERT_OK(lcl_features_open(&features, &e, &c, 1, NULL));
-    ASSERT_OK(lcl_eval_run(&e, &c, c.cache_features ? &features : NULL, &q, &o));
-    lcl_features_close(&features);
-    lcl_env_close(&e);
-    return o;
+    return tiny_evaluate(&c, &q);
 }
 
 /* On threads from a cache, and one by one by the tower: the same answers of every task. */

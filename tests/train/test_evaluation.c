@@ -6,7 +6,7 @@
 
 #include "core/log.h"
 #include "tests/support/tiny.h"
-#include "train/eval.h"
+#include "tests/support/tiny_run.h"
 
 static void assert_near(double wanted, double got, double relative)
 {
@@ -17,20 +17,10 @@ static void assert_near(double wanted, double got, double relative)
 static struct lcl_eval_outcome evaluate(const char *overrides)
 {
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features features = {0};
-    struct lcl_eval_outcome o;
     struct lcl_eval_request q = {
         .shots = 4, .episodes = 40, .queries = 2, .greedy = true, .likelihood = true, .n_views = 3};
     tiny_config(&c, overrides);
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    if (c.cache_features) ASSERT_OK(lcl_features_open(&features, &e, &c, 1, NULL));
-    ASSERT_OK(lcl_eval_run(&e, &c, c.cache_features ? &features : NULL, &q, &o));
-    lcl_features_close(&features);
-    lcl_env_close(&e);
-    return o;
+    return tiny_evaluate(&c, &q);
 }
 
 static void evaluation_is_the_same_on_threads_and_from_a_cache(void **state)
@@ -64,14 +54,12 @@ static void views_without_answers_tell_by_likelihood(void **state)
 {
     (void)state;
     struct lcl_config c;
-    struct lcl_env e = {0};
+    struct lcl_env e;
     struct lcl_eval_outcome o;
     struct lcl_eval_request q = {.shots = 2, .episodes = 8, .likelihood = true, .n_views = 8};
     int correct = 0;
     tiny_config(&c, "");
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    tiny_env_open(&e, &c);
     ASSERT_OK(lcl_eval_run(&e, &c, NULL, &q, &o));
     for (int i = 0; i < 8; i++) {
         const struct lcl_episode_view *v = &o.views[i];

@@ -6,19 +6,13 @@
 #include "tests/support/kills.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
-#include "train/lane.h"
+#include "tests/support/tiny_run.h"
 
 /* Conversations about two pictures, packed as NAME: n rows. */
 static const char *rows_pack(const char *name, int n)
 {
-    static char dir[256], out[2][400];
-    static int k;
     char table[8192];
     size_t used = 0;
-    snprintf(dir, sizeof dir, "%s/mixed", temp_dir());
-    mkdir(dir, 0777);
-    tiny_write_picture(tiny_file("mixed/a.png", ""), 0, 1);
-    tiny_write_picture(tiny_file("mixed/b.png", ""), 2, 0);
     for (int i = 0; i < n; i++)
         used +=
             (size_t)snprintf(table + used, sizeof table - used,
@@ -26,17 +20,7 @@ static const char *rows_pack(const char *name, int n)
                              "\"value\": \"<image>\\nWhat is in the image?\"}, {\"from\": "
                              "\"gpt\", \"value\": \"row %d\"}]}\n",
                              i % 2 ? "a" : "b", i);
-    char *path = out[k++ % 2];
-    snprintf(path, sizeof out[0], "%s/%s", temp_dir(), name);
-    lcl_log_set_level(LCL_LOG_QUIET);
-    ASSERT_OK(
-        lcl_pack_create(&(struct lcl_pack_options){.format = "llava",
-                                                   .images = dir,
-                                                   .out = path,
-                                                   .min_images = 1,
-                                                   .force = true,
-                                                   .table = tiny_file("mixed.jsonl", table)}));
-    return path;
+    return tiny_rows_pack(name, table);
 }
 
 static void config(struct lcl_config *c, const char *overrides)
@@ -52,33 +36,27 @@ static void exactly_half_and_half(void **state)
 {
     (void)state;
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features unread = {0};
-    struct lcl_source source;
-    struct lcl_lane lane;
+    struct lcl_env e;
+    struct tiny_lane l;
     config(&c, "data.strategy=mix data.shots=2 lanes=2 per_device_train_batch_size=3");
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
-    ASSERT_OK(lcl_lane_create(&lane, &source));
+    tiny_env_open(&e, &c);
+    tiny_lane_open(&l, &e, &c);
     for (int64_t step = 0; step < 1000; step++) {
         int episodes = 0, rows = 0;
         for (int64_t i = 0; i < 2; i++) {
-            ASSERT_OK(lcl_lane_fill(&lane, &source, step, 1000, i));
-            const struct lcl_branch *b = lcl_batch_builder_branches(lane.builder);
-            for (int64_t r = 0; r < lane.batch->n_runs; r++) {
+            ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 1000, i));
+            const struct lcl_branch *b = lcl_batch_builder_branches(l.lane.builder);
+            for (int64_t r = 0; r < l.lane.batch->n_runs; r++) {
                 episodes += b[r].episode >= 0;
                 rows += b[r].episode < 0;
             }
-            for (int64_t k = 0; k < lane.batch->n_images; k++)
-                assert_in_range(lane.batch->image_I[k], 0, e.pack.n_images + 3);
+            for (int64_t k = 0; k < l.lane.batch->n_images; k++)
+                assert_in_range(l.lane.batch->image_I[k], 0, e.pack.n_images + 3);
         }
         assert_int_equal(episodes, 3);
         assert_int_equal(rows, 3);
     }
-    lcl_lane_free(&lane);
-    lcl_source_close(&source);
+    tiny_lane_close(&l);
     lcl_env_close(&e);
 }
 
@@ -87,32 +65,26 @@ static void long_rows_give_way(void **state)
 {
     (void)state;
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features unread = {0};
-    struct lcl_source source;
-    struct lcl_lane lane;
+    struct lcl_env e;
+    struct tiny_lane l;
     int64_t longest = 0, shortest = 1000;
     char sets[500];
     snprintf(sets, sizeof sets,
              "data.sources=%s data.too_long=drop lanes=1 per_device_train_batch_size=1",
              rows_pack("one.h5", 12));
     tiny_config(&c, sets);
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
+    tiny_env_open(&e, &c);
     for (int limited = 0; limited < 2; limited++) {
-        ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
-        ASSERT_OK(lcl_lane_create(&lane, &source));
+        tiny_lane_open(&l, &e, &c);
         for (int64_t step = 0; step < 24; step++) {
-            ASSERT_OK(lcl_lane_fill(&lane, &source, step, 24, 0));
-            if (limited) assert_int_equal(lane.batch->T, shortest);
-            if (lane.batch->T > longest) longest = lane.batch->T;
-            if (lane.batch->T < shortest) shortest = lane.batch->T;
+            ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 24, 0));
+            if (limited) assert_int_equal(l.lane.batch->T, shortest);
+            if (l.lane.batch->T > longest) longest = l.lane.batch->T;
+            if (l.lane.batch->T < shortest) shortest = l.lane.batch->T;
         }
         assert_int_equal(longest, shortest + 1);
-        assert_true(limited ? source.n_left_out >= 4 : source.n_left_out == 0);
-        lcl_lane_free(&lane);
-        lcl_source_close(&source);
+        assert_true(limited ? l.source.n_left_out >= 4 : l.source.n_left_out == 0);
+        tiny_lane_close(&l);
         c.model_max_length = shortest;
     }
     lcl_env_close(&e);
@@ -204,31 +176,25 @@ static void strategies_are_trained_on(void **state)
 {
     (void)state;
     struct lcl_config c;
-    struct lcl_env e = {0};
-    struct lcl_features unread = {0};
-    struct lcl_source source;
-    struct lcl_lane lane;
+    struct lcl_env e;
+    struct tiny_lane l;
     int refs = 0;
     config(&c, "data.strategy=mix data.shots=6 lanes=1 per_device_train_batch_size=2");
     snprintf(c.data_sources, sizeof c.data_sources, "ref=1,%s,2-way=1", rows_pack("one.h5", 12));
-    ASSERT_OK(lcl_env_start(&e, &c));
-    ASSERT_OK(lcl_env_open_data(&e, &c));
-    ASSERT_OK(lcl_env_make_model(&e, &c, false));
-    ASSERT_OK(lcl_source_open(&source, &e, &c, 0, &unread, NULL));
-    ASSERT_OK(lcl_lane_create(&lane, &source));
+    tiny_env_open(&e, &c);
+    tiny_lane_open(&l, &e, &c);
     for (int64_t step = 0; step < 100; step++) {
         char *said;
-        ASSERT_OK(lcl_lane_fill(&lane, &source, step, 100, 0));
-        bool ref = lcl_mixture_strategy(&source.mixture, (uint64_t)(2 * step)) == LCL_REF;
-        ASSERT_OK(
-            lcl_tokenizer_decode(e.tokenizer, lane.batch->target_S, lane.batch->S, false, &said));
+        ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 100, 0));
+        bool ref = lcl_mixture_strategy(&l.source.mixture, (uint64_t)(2 * step)) == LCL_REF;
+        ASSERT_OK(lcl_tokenizer_decode(e.tokenizer, l.lane.batch->target_S, l.lane.batch->S, false,
+                                       &said));
         assert_int_equal(strchr(said, '_') != NULL, ref);
         refs += ref;
         free(said);
     }
     assert_in_range(refs, 25, 75);
-    lcl_lane_free(&lane);
-    lcl_source_close(&source);
+    tiny_lane_close(&l);
     lcl_env_close(&e);
 }
 
