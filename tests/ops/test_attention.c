@@ -2,7 +2,6 @@
  * reference. */
 #include <math.h>
 
-#include "core/threads.h"
 #include "tests/support/attention.h"
 #include "tests/support/fd.h"
 
@@ -358,22 +357,7 @@ static void test_prefix_equals_separate(void **state)
 static void test_same_bits_for_any_threads(void **state)
 {
     (void)state;
-    (void)test_exec();
-    struct attn_problem p = {.H = 6, .G = 2, .D = 40, .causal = true};
-    attn_add_sequences(&p, (int32_t[]){300, 31}, 2);
-    attn_add_episode(&p, 200, (int32_t[]){33, 70}, 2);
-    attn_fill(&p, 12);
-    size_t out = (size_t)(p.T * p.H * p.D), qkv = (size_t)(p.T * attn_row_width(&p));
-    restart_threads(1);
-    struct attn_buffers one = attn_run(&p, LCL_F32, true);
-    restart_threads(2);
-    struct attn_buffers two = attn_run(&p, LCL_F32, true);
-    restart_threads(3);
-    struct attn_buffers three = attn_run(&p, LCL_F32, true);
-    assert_memory_equal(one.out, two.out, out * sizeof(float));
-    assert_memory_equal(one.d_qkv, two.d_qkv, qkv * sizeof(float));
-    assert_memory_equal(one.d_qkv, three.d_qkv, qkv * sizeof(float));
-    buf_end();
+    attn_check_threads(LCL_F32);
 }
 
 static void test_extreme_scores(void **state)

@@ -74,21 +74,7 @@ static void test_weights_sum_to_one(void **state)
 static void test_same_bits_for_any_threads(void **state)
 {
     (void)state;
-    (void)test_exec();
-    struct attn_problem p = {.H = 6, .G = 2, .D = 40, .causal = true};
-    attn_add_sequences(&p, (int32_t[]){300, 31}, 2);
-    attn_add_episode(&p, 200, (int32_t[]){33, 70}, 2);
-    attn_fill(&p, 42);
-    const size_t out = (size_t)(p.T * p.H * p.D), qkv = (size_t)(p.T * attn_row_width(&p));
-    restart_threads(1);
-    struct attn_buffers one = attn_run(&p, LCL_BF16, true);
-    for (int n = 2; n <= 3; n++) {
-        restart_threads(n);
-        struct attn_buffers more = attn_run(&p, LCL_BF16, true);
-        assert_memory_equal(one.out, more.out, out * sizeof(lcl_bf16));
-        assert_memory_equal(one.d_qkv, more.d_qkv, qkv * sizeof(lcl_bf16));
-    }
-    buf_end();
+    attn_check_threads(LCL_BF16);
 }
 
 /* A NaN in a query is in its row's answer, and an infinity in a value in those that see it. */

@@ -195,3 +195,22 @@ struct attn_buffers attn_run(struct attn_problem *p, lcl_dtype dtype, bool backw
     buf_check();
     return b;
 }
+
+void attn_check_threads(lcl_dtype dtype)
+{
+    (void)test_exec();
+    struct attn_problem p = {.H = 6, .G = 2, .D = 40, .causal = true};
+    attn_add_sequences(&p, (int32_t[]){300, 31}, 2);
+    attn_add_episode(&p, 200, (int32_t[]){33, 70}, 2);
+    attn_fill(&p, 12);
+    const size_t bytes = lcl_dtype_bytes(dtype), rows = (size_t)p.T;
+    restart_threads(1);
+    struct attn_buffers one = attn_run(&p, dtype, true);
+    for (int n = 2; n <= 3; n++) {
+        restart_threads(n);
+        struct attn_buffers more = attn_run(&p, dtype, true);
+        assert_memory_equal(one.out, more.out, rows * (size_t)(p.H * p.D) * bytes);
+        assert_memory_equal(one.d_qkv, more.d_qkv, rows * (size_t)attn_row_width(&p) * bytes);
+    }
+    buf_end();
+}

@@ -54,4 +54,8 @@ double attn_loss(void *ctx);
 /* Runs the op on the problem's numbers rounded to dtype (which rounds the problem too). */
 struct attn_buffers attn_run(struct attn_problem *p, lcl_dtype dtype, bool backward);
 
+/* Forward and backward of grouped heads over sequences and an episode: the same bits on one, two
+ * and three threads. */
+void attn_check_threads(lcl_dtype dtype);
+
 #endif
