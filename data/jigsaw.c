@@ -5,6 +5,7 @@
 #include "core/rng.h"
 #include "core/threads.h"
 #include "data/image_formats.h"
+#include "data/pack_internal.h"
 
 /* A view's bits: 30 says that it is one of these, 29 that it is a whole; 26 to 28 hold the grid,
  * the rest the tile or the shuffle. */
@@ -80,41 +81,28 @@ lcl_status lcl_jigsaw_cut(const struct lcl_image *in, int32_t view, struct lcl_i
 
 /* ---- of a pack ---- */
 
-struct job {
-    struct lcl_pack *pack;
-    const int64_t *images;
-    const int32_t *views;
-    int64_t n;
-    const struct lcl_preprocess *p;
-    float *out;
-};
-
 /* Of the first of a picture's views that stand side by side: all of them. */
 static lcl_status read_views(void *ctx, int64_t i)
 {
-    const struct job *j = ctx;
-    struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
+    const struct pack_pixels *j = ctx;
     struct lcl_image whole;
     lcl_status status = LCL_OK;
-    size_t one = 3 * (size_t)j->p->size * (size_t)j->p->size;
     if (i > 0 && j->images[i] == j->images[i - 1]) return LCL_OK;
-    memcpy(o.background, j->p->background, 3);
-    LCL_TRY(lcl_pack_read_image(j->pack, j->images[i], &o, &whole));
+    LCL_TRY(pack_picture(j, i, &whole));
     for (int64_t k = i; k < j->n && j->images[k] == j->images[i] && status == LCL_OK; k++) {
         struct lcl_image cut = {0};
         status = lcl_jigsaw_cut(&whole, j->views[k], &cut);
-        if (status == LCL_OK) status = lcl_preprocess_image(&cut, j->p, j->out + (size_t)k * one);
+        if (status == LCL_OK) status = pack_put(j, k, &cut);
         lcl_image_free(&cut);
     }
     lcl_image_free(&whole);
-    if (status == LCL_OK) return LCL_OK;
-    return lcl_fail_context(status, "%s: picture %lld", j->pack->path, (long long)j->images[i]);
+    return pack_about(j, i, status);
 }
 
 lcl_status lcl_jigsaw_read_pixels(struct lcl_pack *pack, const int64_t *images,
                                   const int32_t *views, int64_t n, const struct lcl_preprocess *p,
                                   float *out_n3SS)
 {
-    struct job j = {pack, images, views, n, p, out_n3SS};
+    struct pack_pixels j = {pack, images, views, n, p, out_n3SS};
     return lcl_parallel(n, read_views, &j);
 }

@@ -20,4 +20,21 @@ struct pack_impl {
     char *root; /* of a table: the folder its names begin in, "" without pictures; else NULL */
 };
 
+/* A call of lcl_pack_read_pixels, or of lcl_jigsaw_read_pixels, which has views. */
+struct pack_pixels {
+    struct lcl_pack *pack;
+    const int64_t *images;
+    const int32_t *views;
+    int64_t n;
+    const struct lcl_preprocess *p;
+    float *out; /* [n, 3, S, S] */
+};
+/* Picture images[k] over p's background; the caller frees. */
+LCL_CHECKED lcl_status pack_picture(const struct pack_pixels *j, int64_t k, struct lcl_image *out);
+/* Puts it, or a view of it, in place k of out. */
+LCL_CHECKED lcl_status pack_put(const struct pack_pixels *j, int64_t k,
+                                const struct lcl_image *image);
+/* Says of an error of either that it is about picture images[k]; LCL_OK stays. */
+LCL_CHECKED lcl_status pack_about(const struct pack_pixels *j, int64_t k, lcl_status status);
+
 #endif

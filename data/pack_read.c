@@ -438,29 +438,35 @@ lcl_status lcl_pack_read_image(struct lcl_pack *pack, int64_t i,
     return status;
 }
 
-struct pixel_job {
-    struct lcl_pack *pack;
-    const int64_t *images;
-    int64_t n;
-    const struct lcl_preprocess *p;
-    float *out;
-};
+lcl_status pack_picture(const struct pack_pixels *j, int64_t k, struct lcl_image *out)
+{
+    struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
+    memcpy(o.background, j->p->background, 3);
+    return lcl_pack_read_image(j->pack, j->images[k], &o, out);
+}
+
+lcl_status pack_put(const struct pack_pixels *j, int64_t k, const struct lcl_image *image)
+{
+    size_t one = 3 * (size_t)j->p->size * (size_t)j->p->size;
+    return lcl_preprocess_image(image, j->p, j->out + (size_t)k * one);
+}
+
+lcl_status pack_about(const struct pack_pixels *j, int64_t k, lcl_status status)
+{
+    if (status == LCL_OK) return LCL_OK;
+    return lcl_fail_context(status, "%s: picture %lld", j->pack->path, (long long)j->images[k]);
+}
 
 static lcl_status pixel_chunk(void *ctx, int64_t chunk)
 {
-    const struct pixel_job *j = ctx;
-    struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
-    memcpy(o.background, j->p->background, 3);
-    size_t one = 3 * (size_t)j->p->size * (size_t)j->p->size;
+    const struct pack_pixels *j = ctx;
     int64_t end = lcl_chunk_end(chunk, READ_GRAIN, j->n);
     for (int64_t k = lcl_chunk_begin(chunk, READ_GRAIN); k < end; k++) {
         struct lcl_image image;
-        LCL_TRY(lcl_pack_read_image(j->pack, j->images[k], &o, &image));
-        lcl_status status = lcl_preprocess_image(&image, j->p, j->out + (size_t)k * one);
+        LCL_TRY(pack_picture(j, k, &image));
+        lcl_status status = pack_put(j, k, &image);
         lcl_image_free(&image);
-        if (status != LCL_OK)
-            return lcl_fail_context(status, "%s: picture %lld", j->pack->path,
-                                    (long long)j->images[k]);
+        LCL_TRY(pack_about(j, k, status));
     }
     return LCL_OK;
 }
@@ -468,7 +474,7 @@ static lcl_status pixel_chunk(void *ctx, int64_t chunk)
 lcl_status lcl_pack_read_pixels(struct lcl_pack *pack, const int64_t *images, int64_t n,
                                 const struct lcl_preprocess *p, float *out_n3SS)
 {
-    struct pixel_job j = {pack, images, n, p, out_n3SS};
+    struct pack_pixels j = {pack, images, NULL, n, p, out_n3SS};
     return lcl_parallel(lcl_chunk_count(n, READ_GRAIN), pixel_chunk, &j);
 }
 
