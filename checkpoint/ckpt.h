@@ -23,11 +23,17 @@ struct lcl_run_state {
     double best_metric;      /* NAN: none yet */
     const char *config_yaml; /* resolved config; NULL: "" */
     const char *extra_json;  /* anything the trainer wants back; NULL: "" */
+    /* The neighbor table that training draws from, where it was made anew (lcl_neighbors.index);
+     * NULL: it is the data's. */
+    const int32_t *neighbors;
+    int64_t neighbor_classes, neighbor_width;
 };
-/* What a load gives back: `state`'s strings point at the two owned ones. */
+/* What a load gives back: `state`'s strings and table point at the owned ones. The table's shape
+ * fits its number of entries; what they are is for the caller to check. */
 struct lcl_run_state_loaded {
     struct lcl_run_state state;
     char *config_yaml, *extra_json;
+    int32_t *neighbors;
     bool has_optimizer;
 };
 void lcl_run_state_free(struct lcl_run_state_loaded *s);

@@ -9,6 +9,7 @@
 #include "core/log.h"
 
 enum { MAX_TEXT_BYTES = 64 << 20 };
+static const uint64_t MAX_NEIGHBOR_BYTES = (uint64_t)1 << 34;
 
 /* ---- small contents ---- */
 
@@ -38,6 +39,7 @@ void lcl_run_state_free(struct lcl_run_state_loaded *s)
 {
     free(s->config_yaml);
     free(s->extra_json);
+    free(s->neighbors);
     *s = (struct lcl_run_state_loaded){0};
 }
 
@@ -48,6 +50,26 @@ static lcl_status read_count(const struct lcl_h5 *f, const char *name, int64_t *
     if (x > INT64_MAX)
         return LCL_FAIL(LCL_FORMAT, "%s: %s is %" PRIu64 ", too large", f->path, name, x);
     *value = (int64_t)x;
+    return LCL_OK;
+}
+
+/* In checkpoints of runs that made their neighbor table anew. */
+static lcl_status read_neighbors(const struct lcl_h5 *f, struct lcl_run_state_loaded *s)
+{
+    static const char name[] = "/run/neighbors";
+    struct lcl_h5_set set;
+    uint64_t n = 0;
+    void *data;
+    if (!lcl_h5_exists(f, name)) return LCL_OK;
+    LCL_TRY(lcl_h5_set_open(f, name, &set));
+    lcl_h5_set_close(&set);
+    if (set.rank != 2 || set.dims[0] > INT32_MAX || set.dims[1] > INT32_MAX)
+        return LCL_FAIL(LCL_FORMAT, "%s: %s is no table of classes and their neighbors", f->path,
+                        name);
+    LCL_TRY(lcl_h5_read_alloc(f, name, LCL_H5_I32, MAX_NEIGHBOR_BYTES, &data, &n));
+    s->state.neighbors = s->neighbors = data;
+    s->state.neighbor_classes = (int64_t)set.dims[0];
+    s->state.neighbor_width = (int64_t)set.dims[1];
     return LCL_OK;
 }
 
@@ -68,7 +90,7 @@ static lcl_status read_run_state(const struct lcl_h5 *f, struct lcl_run_state_lo
     LCL_TRY(read_text(f, "/run/extra_json", &s->extra_json));
     s->state.config_yaml = s->config_yaml;
     s->state.extra_json = s->extra_json;
-    return LCL_OK;
+    return read_neighbors(f, s);
 }
 
 lcl_status lcl_checkpoint_load_state(const char *path, struct lcl_run_state_loaded *s)

@@ -26,8 +26,16 @@ static lcl_status write_text(struct lcl_h5 *f, const char *name, const char *tex
     return lcl_h5_write(f, name, LCL_H5_U8, 1, &n, s);
 }
 
+static lcl_status write_neighbors(struct lcl_h5 *f, const struct lcl_run_state *s)
+{
+    const uint64_t dims[] = {(uint64_t)s->neighbor_classes, (uint64_t)s->neighbor_width};
+    return s->neighbors ? lcl_h5_write(f, "/run/neighbors", LCL_H5_I32, 2, dims, s->neighbors)
+                        : LCL_OK;
+}
+
 static lcl_status write_run_state(struct lcl_h5 *f, const struct lcl_run_state *s)
 {
+    LCL_TRY(write_neighbors(f, s));
     LCL_TRY(write_text(f, "/run/config_yaml", s->config_yaml));
     LCL_TRY(write_text(f, "/run/extra_json", s->extra_json));
     LCL_TRY(lcl_h5_set_u64(f, "/run", "step", (uint64_t)s->step));

@@ -120,6 +120,9 @@
     K(INT, "data.ways", data_ways, 2, 2, 64, "classes in an n-way episode") \
     K(INT, "data.queries", data_queries, 1, 1, 4096, "query pictures that share one support set") \
     K(INT, "data.num_neighbors", data_num_neighbors, 100, 1, 100000, "J: length of the neighbor table used (fewer where there are fewer classes)") \
+    K(INT, "data.refresh_neighbors", data_refresh_neighbors, 0, 0, 100000000, "every so many steps of a stage in which the tower trains, training draws from a neighbor table made anew of the model's own features (docs/strategies.md); 0: never") \
+    K(INT, "data.refresh_images", data_refresh_images, 100, 0, 100000000, "pictures of a class, evenly spread over it, that such a table is made of; 0: all") \
+    E("data.refresh_cut", data_refresh_cut, "rank", "rank|intervals", "its neighbors of a class: the data.num_neighbors most similar, or one drawn of each of so many equal intervals of all others") \
     K(FLOAT, "data.hard_fraction", data_hard_fraction, 1, 0, 1, "share of episodes whose negatives come from the neighbor table; the rest are uniform") \
     K(FLOAT, "data.repeat_query_start", data_repeat_query_start, 0, 0, 1, "probability, at the stage's start, that the query repeats a support picture exactly") \
     K(FLOAT, "data.repeat_query_end", data_repeat_query_end, 0, 0, 1, "the same at the stage's end; linear between") \

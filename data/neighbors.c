@@ -336,7 +336,7 @@ static lcl_status check_entries(const struct lcl_neighbors *t, const struct lcl_
         bool ended = false;
         for (int32_t k = 0; k < t->width; k++) {
             int32_t o = t->index[(size_t)c * (size_t)t->width + (size_t)k];
-            float s = t->similarity[(size_t)c * (size_t)t->width + (size_t)k];
+            float s = t->similarity ? t->similarity[(size_t)c * (size_t)t->width + (size_t)k] : 0;
             bool good = o == -1 || (!ended && o >= 0 && o < t->n_classes && o != c &&
                                     pack->classes[o].split == pack->classes[c].split);
             if (!good || !isfinite(s))
@@ -385,4 +385,53 @@ lcl_status lcl_neighbors_load(const char *path, const struct lcl_pack *pack,
     if (status == LCL_OK) return LCL_OK;
     lcl_neighbors_free(out);
     return lcl_error_restore(&error);
+}
+
+lcl_status lcl_neighbors_from_index(const int32_t *index, int64_t n_classes, int64_t width,
+                                    const struct lcl_pack *pack, const char *from,
+                                    struct lcl_neighbors *out)
+{
+    *out = (struct lcl_neighbors){0};
+    if (n_classes != pack->n_classes || width < 1 || width > INT32_MAX)
+        return LCL_FAIL(LCL_FORMAT, "%s: a neighbor table of %lld classes for %s, which has %d",
+                        from, (long long)n_classes, pack->path, pack->n_classes);
+    size_t cells = (size_t)n_classes * (size_t)width;
+    out->n_classes = pack->n_classes;
+    out->width = (int32_t)width;
+    out->index = malloc(cells * sizeof *out->index);
+    if (!out->index)
+        return LCL_FAIL(LCL_MEMORY, "no memory for the neighbors of %d classes", pack->n_classes);
+    memcpy(out->index, index, cells * sizeof *out->index);
+    lcl_status status = check_entries(out, pack, from);
+    if (status != LCL_OK) lcl_neighbors_free(out);
+    return status;
+}
+
+/* ---- tables compared ---- */
+
+/* Entries of a row, at most n. */
+static int32_t row_length(const struct lcl_neighbors *t, int32_t c, int32_t n)
+{
+    int32_t k = 0;
+    while (k < n && k < t->width && t->index[(size_t)c * (size_t)t->width + (size_t)k] >= 0) k++;
+    return k;
+}
+
+double lcl_neighbors_new_share(const struct lcl_pack *pack, const struct lcl_neighbors *before,
+                               const struct lcl_neighbors *now, int32_t hardest)
+{
+    int64_t all = 0, fresh = 0;
+    for (int32_t c = 0; c < pack->n_classes; c++) {
+        const int32_t *old = before->index + (size_t)c * (size_t)before->width;
+        const int32_t *row = now->index + (size_t)c * (size_t)now->width;
+        int32_t n_old = row_length(before, c, hardest), n = row_length(now, c, hardest);
+        if (pack->classes[c].split != LCL_SPLIT_TRAIN) continue;
+        for (int32_t k = 0; k < n; k++) {
+            int32_t j = 0;
+            while (j < n_old && old[j] != row[k]) j++;
+            fresh += j == n_old;
+        }
+        all += n;
+    }
+    return all > 0 ? (double)fresh / (double)all : 0;
 }

@@ -59,6 +59,15 @@ LCL_CHECKED lcl_status lcl_neighbors_save(const struct lcl_neighbors *t,
 /* Checks that the table belongs to the pack (class ids). */
 LCL_CHECKED lcl_status lcl_neighbors_load(const char *path, const struct lcl_pack *pack,
                                           struct lcl_neighbors *out);
+/* A table that was kept apart: index [n_classes, width] is copied, its entries are checked as those
+ * of a file, which errors call `from`. It knows no similarities. */
+LCL_CHECKED lcl_status lcl_neighbors_from_index(const int32_t *index, int64_t n_classes,
+                                                int64_t width, const struct lcl_pack *pack,
+                                                const char *from, struct lcl_neighbors *out);
+/* Of the train classes' first `hardest` neighbors in `now`: the share that was not among the first
+ * `hardest` in `before`. Both are of the pack. */
+double lcl_neighbors_new_share(const struct lcl_pack *pack, const struct lcl_neighbors *before,
+                               const struct lcl_neighbors *now, int32_t hardest);
 void lcl_neighbors_free(struct lcl_neighbors *t);
 
 #endif

@@ -245,6 +245,11 @@ lcl_status inspect_episodes(const struct lcl_config *config, const struct inspec
     if (r->sheet) p.page.preprocess.size = (int)side;
     LCL_TRY_GOTO(lcl_batch_builder_for(config, env.tokenizer, slots, &p.builder));
     LCL_TRY_GOTO(open_draws(&p, &env));
+    if (config->data_refresh_neighbors > 0)
+        lcl_log_warn(
+            "data.refresh_neighbors: after %lld steps training draws negatives from tables "
+            "that it makes itself; these are drawn from the first one",
+            (long long)config->data_refresh_neighbors);
     int64_t first = r->from_step * lcl_step_samples(config);
     for (int64_t i = 0; i < r->n; i++) LCL_TRY_GOTO(print_one(&p, first + i));
     LCL_TRY_GOTO(inspect_page_save(&p.page));

@@ -77,7 +77,7 @@ static lcl_status compute_table(struct lcl_env *e, const struct lcl_config *c,
                                        r->by != LCL_BY_IMAGE, each,
                                        r->template ? r->template : "{name}", &v));
     else
-        LCL_TRY(r->model ? lcl_class_vectors_model(e, each, &v)
+        LCL_TRY(r->model ? lcl_class_vectors_model(e, each, false, &v)
                          : lcl_class_vectors_pixels(e, c, each, &v));
     lcl_status status =
         lcl_neighbors_from_classes(&e->pack, v.image_CF, v.text_CF, v.F, &options, table);

@@ -11,6 +11,7 @@
 #include "tools/cli.h"
 #include "train/device.h"
 #include "train/plan_gpus.h"
+#include "train/refresh.h"
 
 enum { BATCHES = 64 };
 
@@ -129,6 +130,25 @@ static void print_bytes(const char *title, double bytes)
     if (bytes > 0) printf("  %-32s %12s\n", title, lcl_format_bytes(bytes, text));
 }
 
+/* Steps, and the neighbor tables made between them; NAN: not known. */
+static double stage_seconds(const struct stage *s)
+{
+    const double steps = (double)s->config->max_steps;
+    return s->step_s * steps +
+           lcl_refresh_count(s->config, steps) * s->plan.refresh_flops / s->rates.flops;
+}
+
+static void print_refreshes(const struct stage *s)
+{
+    const double n = lcl_refresh_count(s->config, (double)s->config->max_steps);
+    if (n == 0) return;
+    printf("  %.0f new neighbor tables", n);
+    if (s->plan.refresh_flops > 0)
+        printf(": %.3g GFLOP each\n", s->plan.refresh_flops / 1e9);
+    else
+        printf(", of pictures that are not here\n");
+}
+
 static void print_time(const struct stage *s)
 {
     char took[24];
@@ -139,7 +159,7 @@ static void print_time(const struct stage *s)
     }
     printf("; about %.3g s at %.3g GFLOP/s\n  %lld steps: about %s%s\n\n", s->step_s,
            s->rates.flops / 1e9, (long long)c->max_steps,
-           lcl_format_duration(s->step_s * (double)c->max_steps, took),
+           lcl_format_duration(stage_seconds(s), took),
            c->stop_at_loss > 0 || c->stop_at_accuracy > 0
                ? ", less where stop_at_loss or stop_at_accuracy ends it"
                : "");
@@ -169,6 +189,7 @@ static void print_stage(const struct stage *s)
                p->drawn ? "of those drawn" : "the config's bound");
     else
         printf("  batch of a lane: %lld pictures\n", (long long)p->largest.images);
+    print_refreshes(s);
     printf("  a step: %.0f tokens, %.0f pictures, %.3g GFLOP", p->tokens, p->images,
            p->flops / 1e9);
     print_time(s);
@@ -199,10 +220,13 @@ static json_t *json_stage(const struct stage *s)
     json_object_set_new(root, "pictures_per_step", json_real(p->images));
     json_object_set_new(root, "flops_per_step", json_real(p->flops));
     json_object_set_new(root, "steps", json_integer(s->config->max_steps));
+    const double tables = lcl_refresh_count(s->config, (double)s->config->max_steps);
+    json_object_set_new(root, "neighbor_tables", json_real(tables));
+    json_object_set_new(root, "flops_per_neighbor_table", json_real(p->refresh_flops));
     if (isnan(s->step_s)) return root;
     json_object_set_new(root, "flops_per_second", json_real(s->rates.flops));
     json_object_set_new(root, "seconds_per_step", json_real(s->step_s));
-    json_object_set_new(root, "seconds", json_real(s->step_s * (double)s->config->max_steps));
+    json_object_set_new(root, "seconds", json_real(stage_seconds(s)));
     return root;
 }
 
@@ -277,7 +301,7 @@ static void print_sum(const struct planned *p)
     char took[24], most[24], has[24], kept[24], room[24];
     for (int i = 0; i < p->n; i++) {
         const struct stage *s = &p->stages[i];
-        seconds += s->step_s * (double)s->config->max_steps;
+        seconds += stage_seconds(s);
         memory = fmax(memory, s->plan.total);
         device = fmax(device, s->plan.device);
         disk = fmax(disk, s->plan.disk);

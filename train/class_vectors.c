@@ -8,12 +8,14 @@
 #include "core/log.h"
 #include "train/stop.h"
 
-enum { BATCH = 32, TEXTS = 64, PIXEL_SIDE = 16 };
+enum { BATCH = LCL_CLASS_VECTOR_PICTURES, TEXTS = 64, PIXEL_SIDE = 16 };
 
 /* ---- streaming ---- */
 
-static int64_t pictures_of(const struct lcl_class *class, int64_t per_class)
+static int64_t pictures_of(const struct lcl_class *class, const struct lcl_picture_features *f,
+                           int64_t per_class)
 {
+    if (f->in_training && class->split != LCL_SPLIT_TRAIN) return 0;
     return per_class > 0 && per_class < class->n_images ? per_class : class->n_images;
 }
 
@@ -22,13 +24,13 @@ struct place {
     int32_t class;
     int64_t k;
 };
-static int64_t next_batch(const struct lcl_pack *pack, int64_t per_class, struct place *at,
-                          int64_t *image)
+static int64_t next_batch(const struct lcl_pack *pack, const struct lcl_picture_features *f,
+                          int64_t per_class, struct place *at, int64_t *image)
 {
     int64_t n = 0;
     while (n < BATCH && at->class < pack->n_classes) {
         const struct lcl_class *class = &pack->classes[at->class];
-        int64_t m = pictures_of(class, per_class);
+        int64_t m = pictures_of(class, f, per_class);
         if (at->k == m) {
             *at = (struct place){at->class + 1, 0};
             continue;
@@ -46,14 +48,14 @@ lcl_status lcl_class_means_of(struct lcl_env *e, const struct lcl_picture_featur
     struct lcl_progress progress;
     int64_t image[BATCH], n, done = 0, total = 0, S = f->preprocess->size;
     for (int32_t c = 0; c < e->pack.n_classes; c++)
-        total += pictures_of(&e->pack.classes[c], per_class);
+        total += pictures_of(&e->pack.classes[c], f, per_class);
     LCL_TRY(lcl_class_means_init(&means, &e->pack, f->F));
     float *pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *pixels);
     float *row = malloc((size_t)(BATCH * f->F) * sizeof *row);
     lcl_status status =
         pixels && row ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
-    lcl_progress_begin(&progress, "class vectors", "pictures", total);
-    while (status == LCL_OK && (n = next_batch(&e->pack, per_class, &at, image)) > 0) {
+    if (!f->in_training) lcl_progress_begin(&progress, "class vectors", "pictures", total);
+    while (status == LCL_OK && (n = next_batch(&e->pack, f, per_class, &at, image)) > 0) {
         if (lcl_stop_signal) {
             status = LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
             break;
@@ -62,9 +64,10 @@ lcl_status lcl_class_means_of(struct lcl_env *e, const struct lcl_picture_featur
         if (status == LCL_OK) status = f->run(f->ctx, pixels, n, row);
         for (int64_t i = 0; i < n && status == LCL_OK; i++)
             status = lcl_class_means_add(&means, image[i], row + i * f->F);
-        lcl_progress_update(&progress, done += n, NULL);
+        done += n;
+        if (!f->in_training) lcl_progress_update(&progress, done, NULL);
     }
-    lcl_progress_end(&progress, NULL);
+    if (!f->in_training) lcl_progress_end(&progress, NULL);
     if (status == LCL_OK) lcl_class_means_finish(&means, mean_CF);
     lcl_class_means_free(&means);
     free(pixels);
@@ -140,14 +143,17 @@ static lcl_status run_tower(void *ctx, const float *pixels, int64_t n, float *ou
     return LCL_OK;
 }
 
-lcl_status lcl_class_vectors_model(struct lcl_env *e, int64_t per_class,
+lcl_status lcl_class_vectors_model(struct lcl_env *e, int64_t per_class, bool in_training,
                                    struct lcl_class_vectors *out)
 {
     struct tower t = {.pass = {.exec = &e->exec, .model = &e->model},
                       .rows = lcl_feature_rows(&e->model.config),
                       .C = e->model.config.vision.C};
-    const struct lcl_picture_features f = {
-        .run = run_tower, .ctx = &t, .F = t.C, .preprocess = &e->preprocess};
+    const struct lcl_picture_features f = {.run = run_tower,
+                                           .ctx = &t,
+                                           .F = t.C,
+                                           .preprocess = &e->preprocess,
+                                           .in_training = in_training};
     *out = (struct lcl_class_vectors){0};
     t.tokens = malloc((size_t)(BATCH * t.rows * t.C) * sizeof *t.tokens);
     lcl_status status = t.tokens ? image_vectors(e, &f, per_class, out)

@@ -11,6 +11,8 @@ struct lcl_picture_features {
     void *ctx;
     int64_t F;
     const struct lcl_preprocess *preprocess;
+    bool in_training; /* of a run under way: of train classes alone (the vectors of others are
+                         zeros), and without a line of progress */
 };
 /* The mean of each class over at most per_class of its pictures (0: all), evenly spread over them:
  * mean_CF [classes of e->pack, F], L2-normalised, the caller's. */
@@ -29,10 +31,13 @@ LCL_CHECKED lcl_status lcl_class_vectors_clip(struct lcl_env *e, const char *dir
                                               bool image, bool text, int64_t per_class,
                                               const char *text_template,
                                               struct lcl_class_vectors *out);
-/* By pictures at 16 x 16, centred on mid grey; by the mean token of e->model's tower. */
+/* By pictures at 16 x 16, centred on mid grey; by the mean token of e->model's tower (in_training:
+ * as above). */
 LCL_CHECKED lcl_status lcl_class_vectors_pixels(struct lcl_env *e, const struct lcl_config *c,
                                                 int64_t per_class, struct lcl_class_vectors *out);
 LCL_CHECKED lcl_status lcl_class_vectors_model(struct lcl_env *e, int64_t per_class,
-                                               struct lcl_class_vectors *out);
+                                               bool in_training, struct lcl_class_vectors *out);
+/* Pictures that the tower takes at once for them: what memory it needs. */
+enum { LCL_CLASS_VECTOR_PICTURES = 32 };
 
 #endif

@@ -456,11 +456,18 @@ void lcl_env_forget_missing(struct lcl_run_config *run)
     }
 }
 
+const struct lcl_neighbors *lcl_env_training_neighbors(const struct lcl_env *e)
+{
+    if (e->refreshed.n_classes) return &e->refreshed;
+    return e->has_neighbors ? &e->neighbors : NULL;
+}
+
 void lcl_env_close(struct lcl_env *e)
 {
     if (e->has_model) lcl_model_free(&e->model);
     lcl_tokenizer_free(e->tokenizer);
     if (e->has_neighbors) lcl_neighbors_free(&e->neighbors);
+    lcl_neighbors_free(&e->refreshed);
     if (e->has_pack) lcl_pack_close(&e->pack);
     lcl_row_sources_close(&e->sources);
     free(e->class_label);

@@ -12,6 +12,8 @@ struct lcl_env {
     bool one_at_a_time;   /* ops: exec is a GPU, or stands for one in a plan */
     struct lcl_pack pack; /* n_classes 0: none was opened */
     struct lcl_neighbors neighbors;
+    struct lcl_neighbors refreshed; /* data.refresh_neighbors: made of the model's own features;
+                                       n_classes 0: none was */
     bool has_pack, has_neighbors;
     struct lcl_row_sources sources; /* packs of data.sources, of the stage at work */
     struct lcl_tokenizer *tokenizer;
@@ -59,6 +61,9 @@ LCL_CHECKED lcl_status lcl_env_run_config(const char *path, const char *const *o
  * data.template and the folder data.images are taken out of all stages where they are not there,
  * with a notice. The config's own shapes and a small tokenizer stand for them. */
 void lcl_env_forget_missing(struct lcl_run_config *run);
+/* The table that training draws from: the refreshed one, else the data's; NULL: there is none.
+ * Evaluations draw from the data's. */
+const struct lcl_neighbors *lcl_env_training_neighbors(const struct lcl_env *e);
 void lcl_env_close(struct lcl_env *e);
 
 /* "R,G,B" to bytes; LCL_CONFIG. */

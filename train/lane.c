@@ -18,6 +18,28 @@ static lcl_status list_train_pictures(struct lcl_source *s)
     return LCL_OK;
 }
 
+static void close_draws(struct lcl_source *s)
+{
+    if (s->has_samplers) lcl_samplers_close(&s->samplers);
+    if (s->has_any_shot) lcl_any_shot_close(&s->any_shot);
+    s->has_samplers = s->has_any_shot = false;
+}
+
+static lcl_status open_draws(struct lcl_source *s)
+{
+    struct lcl_env *e = s->env;
+    const struct lcl_neighbors *neighbors = lcl_env_training_neighbors(e);
+    if (s->config->data_strategy == LCL_ANY_SHOT) {
+        LCL_TRY(lcl_row_sources_any_shot(&e->sources, s->config, &e->pack, neighbors,
+                                         LCL_SPLIT_TRAIN, 0, &s->any_shot));
+        s->has_any_shot = true;
+        return LCL_OK;
+    }
+    LCL_TRY(lcl_samplers_open(&s->samplers, s->config, &e->pack, neighbors, &e->sources, true));
+    s->has_samplers = true;
+    return LCL_OK;
+}
+
 lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct lcl_config *c,
                            uint32_t epoch, struct lcl_features *features,
                            struct lcl_pictures *pictures)
@@ -33,23 +55,19 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
         LCL_TRY(lcl_mixture_open(&s->mixture, c, &e->sources, epoch));
         s->has_mixture = true;
     }
-    const struct lcl_neighbors *neighbors = e->has_neighbors ? &e->neighbors : NULL;
-    if (c->data_strategy == LCL_ANY_SHOT) {
-        LCL_TRY(lcl_row_sources_any_shot(&e->sources, c, &e->pack, neighbors, LCL_SPLIT_TRAIN, 0,
-                                         &s->any_shot));
-        s->has_any_shot = true;
-        return LCL_OK;
-    }
-    LCL_TRY(lcl_samplers_open(&s->samplers, c, &e->pack, neighbors, &e->sources, true));
-    s->has_samplers = true;
-    return LCL_OK;
+    return open_draws(s);
+}
+
+lcl_status lcl_source_renew_draws(struct lcl_source *s)
+{
+    close_draws(s);
+    return open_draws(s);
 }
 
 void lcl_source_close(struct lcl_source *s)
 {
     if (s->has_mixture) lcl_mixture_close(&s->mixture);
-    if (s->has_samplers) lcl_samplers_close(&s->samplers);
-    if (s->has_any_shot) lcl_any_shot_close(&s->any_shot);
+    close_draws(s);
     lcl_language_free(s->language);
     free(s->order);
     *s = (struct lcl_source){0};

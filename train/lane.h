@@ -53,6 +53,9 @@ LCL_CHECKED lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e,
                                        const struct lcl_config *c, uint32_t epoch,
                                        struct lcl_features *features,
                                        struct lcl_pictures *pictures);
+/* After the table of lcl_env_training_neighbors has changed: samples are drawn from it from now on.
+ * link-context alone; no lane may be filled meanwhile. */
+LCL_CHECKED lcl_status lcl_source_renew_draws(struct lcl_source *s);
 void lcl_source_close(struct lcl_source *s);
 LCL_CHECKED lcl_status lcl_lane_create(struct lcl_lane *lane, const struct lcl_source *s);
 void lcl_lane_free(struct lcl_lane *lane);

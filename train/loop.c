@@ -16,6 +16,8 @@
 #include "train/output.h"
 #include "train/plan.h"
 #include "train/profile_run.h"
+#include "train/refresh.h"
+#include "train/stage_check.h"
 #include "train/stop.h"
 #include "train/summary.h"
 
@@ -46,10 +48,11 @@ struct loop {
     int lock;              /* held on output_dir; -1: not yet */
     char *yaml;
     int64_t stage, stage_step, step, adam_step, tokens;
-    double best;          /* metric of the best checkpoint; NAN: none */
-    double last_accuracy; /* of the last evaluation in training; NAN: none */
-    int64_t saved_step;   /* of the newest checkpoint; -1: none */
-    int64_t good_step;    /* of the newest one whose parameters gave a finite loss; -1: none */
+    double best;            /* metric of the best checkpoint; NAN: none */
+    double last_accuracy;   /* of the last evaluation in training; NAN: none */
+    int64_t saved_step;     /* of the newest checkpoint; -1: none */
+    int64_t refreshed_step; /* after which the neighbor table was made anew; -1: never */
+    int64_t good_step;      /* of the newest one whose parameters gave a finite loss; -1: none */
     struct interval interval;
     double stage_start_s;
     bool stage_done, ended_early;
@@ -92,10 +95,11 @@ static lcl_status save(struct loop *l, bool is_best)
     if (l->saved_step == l->step) return LCL_OK;
     char *extra = lcl_strdupf(
         "{\"adam_step\": %lld, \"loss\": \"%a\", \"weight\": \"%a\", \"label_correct\": %lld, "
-        "\"label_total\": %lld, \"stage_done\": %d}",
+        "\"label_total\": %lld, \"stage_done\": %d, \"refreshed_step\": %lld}",
         (long long)l->adam_step, l->interval.loss, l->interval.weight,
         (long long)l->interval.label_correct, (long long)l->interval.label_total,
-        l->stage_done + l->ended_early + (l->evaluation_due ? EVALUATION_DUE : 0));
+        l->stage_done + l->ended_early + (l->evaluation_due ? EVALUATION_DUE : 0),
+        (long long)l->refreshed_step);
     if (!extra) return LCL_FAIL(LCL_MEMORY, "no memory for a checkpoint's state");
     struct lcl_run_state s = {.step = l->step,
                               .stage = l->stage,
@@ -106,7 +110,10 @@ static lcl_status save(struct loop *l, bool is_best)
                               .seed = (uint64_t)config_of(l)->seed,
                               .best_metric = l->best,
                               .config_yaml = l->yaml,
-                              .extra_json = extra};
+                              .extra_json = extra,
+                              .neighbors = l->env.refreshed.index,
+                              .neighbor_classes = l->env.refreshed.n_classes,
+                              .neighbor_width = l->env.refreshed.width};
     struct lcl_checkpoint_options o = {
         .keep = config_of(l)->save_total_limit, .is_best = is_best, .with_optimizer = true};
     lcl_status status = lcl_metrics_sync(l->metrics);
@@ -124,13 +131,14 @@ static lcl_status restore(struct loop *l, const char *from)
     struct lcl_run_state_loaded s;
     LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
     LCL_TRY(lcl_checkpoint_load(path, &l->env.model.params, true, &s));
-    long long adam = 0, correct = 0, total = 0;
+    long long adam = 0, correct = 0, total = 0, refreshed = -1;
     int done = 0;
     bool read = sscanf(s.state.extra_json,
                        "{\"adam_step\": %lld, \"loss\": \"%la\", \"weight\": \"%la\", "
                        "\"label_correct\": %lld, "
-                       "\"label_total\": %lld, \"stage_done\": %d}",
-                       &adam, &l->interval.loss, &l->interval.weight, &correct, &total, &done) == 6;
+                       "\"label_total\": %lld, \"stage_done\": %d, \"refreshed_step\": %lld}",
+                       &adam, &l->interval.loss, &l->interval.weight, &correct, &total, &done,
+                       &refreshed) >= 6; /* older checkpoints lack the last */
     bool fits = s.state.stage < l->run->n_stages && s.state.stage >= 0;
     l->step = l->saved_step = s.state.step;
     l->stage = fits ? s.state.stage : 0;
@@ -138,6 +146,7 @@ static lcl_status restore(struct loop *l, const char *from)
     l->tokens = s.state.tokens;
     l->best = s.state.best_metric;
     l->adam_step = adam;
+    l->refreshed_step = refreshed;
     l->interval.label_correct = correct;
     l->interval.label_total = total;
     l->evaluation_due = done & EVALUATION_DUE;
@@ -146,7 +155,9 @@ static lcl_status restore(struct loop *l, const char *from)
     /* Steps may have been added to a stage that had run all of its own. */
     l->stage_done = l->ended_early || (done == 1 && l->stage_step >= config_of(l)->max_steps);
     bool same = strcmp(s.state.config_yaml, l->yaml) == 0;
+    lcl_status status = lcl_refresh_restore(&l->env, &s.state, path);
     lcl_run_state_free(&s);
+    LCL_TRY(status);
     if (!read || !fits)
         return LCL_FAIL_HINT(LCL_FORMAT, "use --force to begin anew",
                              "%s was not written by this config", path);
@@ -390,6 +401,25 @@ static void progress_note(const struct loop *l, const struct lcl_step_result *r,
         snprintf(note + used, n - (size_t)used, "  %.1fk tokens/s", rate / 1000);
 }
 
+/* Before the step that first draws from the new table, whose number its line of metrics has: a run
+ * resumed from the checkpoint of the step before makes table and line again. */
+static lcl_status refresh(struct loop *l, struct lcl_trainer *t)
+{
+    struct lcl_refresh r;
+    if (!lcl_refresh_is_due(config_of(l), l->stage_step) || l->refreshed_step == l->step)
+        return LCL_OK;
+    lcl_status status = lcl_refresh_neighbors(&l->env, config_of(l), &r);
+    if (status == LCL_INTERRUPTED) return save(l, false);
+    LCL_TRY(status);
+    l->refreshed_step = l->step;
+    LCL_TRY(lcl_source_renew_draws(&t->source));
+    struct lcl_metric values[] = {{"new_share", r.new_share}, {"seconds", r.seconds}};
+    lcl_log_info(
+        "neighbors from step %lld on: %.0f %% of the %d hardest of a class are new; %.1f s",
+        (long long)(l->step + 1), 100 * r.new_share, LCL_REFRESH_HARDEST, r.seconds);
+    return lcl_metrics_log(l->metrics, "neighbors", stage_name(l), l->step + 1, values, 2);
+}
+
 static lcl_status run_stage(struct loop *l)
 {
     const struct lcl_config *c = config_of(l);
@@ -410,6 +440,8 @@ static lcl_status run_stage(struct loop *l)
     progress.base = l->stage_step;
     if (status == LCL_OK && l->evaluation_due) status = finish_step(l);
     while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
+        status = refresh(l, &trainer);
+        if (status != LCL_OK || lcl_stop_signal) break;
         status = one_step(l, &trainer, &r);
         if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
         if (status == LCL_OK) status = after_step(l, &r);
@@ -477,51 +509,6 @@ static bool run_has_task(const struct lcl_run_config *run, int task)
     return false;
 }
 
-/* What a later stage or an evaluation would refuse is refused before the first step. */
-static lcl_status check_stages(const struct loop *l)
-{
-    const struct lcl_neighbors *neighbors = l->env.has_neighbors ? &l->env.neighbors : NULL;
-    for (int i = 0; i < l->run->n_stages; i++) {
-        const struct lcl_config *c = &l->run->stages[i], *first = &l->run->stages[0];
-        struct lcl_config eval = *c;
-        struct lcl_sampler sampler;
-        eval.data_queries = 1;
-        if (c->optim != first->optim || c->master_weights != first->master_weights ||
-            c->lora_rank != first->lora_rank || c->lora_alpha != first->lora_alpha ||
-            strcmp(c->lora_targets, first->lora_targets) != 0 ||
-            strcmp(c->lora_adapter, first->lora_adapter) != 0 || c->lora_base != first->lora_base)
-            return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
-                                 "stage %s has optim, master_weights or lora.* of its own",
-                                 c->stage_name);
-        if (strcmp(c->data_table, first->data_table) != 0 ||
-            strcmp(c->data_images, first->data_images) != 0 ||
-            c->data_reading != first->data_reading)
-            return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
-                                 "stage %s has data.table, data.images or data.reading of its own",
-                                 c->stage_name);
-        if (c->task != LCL_TASK_LANGUAGE && strcmp(c->data_images, "none") == 0)
-            return LCL_FAIL_HINT(LCL_CONFIG,
-                                 "set data.images: pack, or the folder of data.table's "
-                                 "pictures; without them, lcl inspect CONFIG --episodes N prints "
-                                 "what training would draw",
-                                 "data.images: none leaves no pictures to train on");
-        if (c->task != LCL_TASK_LINK_CONTEXT) continue;
-        if (c->data_strategy == LCL_ANY_SHOT) {
-            struct lcl_row_sources sources;
-            LCL_TRY(lcl_row_sources_parse(&sources, c));
-            lcl_row_sources_close(&sources);
-            LCL_TRY(lcl_any_shot_check_eval(c, &l->env.pack, neighbors));
-            continue;
-        }
-        LCL_TRY(lcl_samplers_check(c, &l->env.pack, neighbors));
-        if (c->eval_steps == 0) continue;
-        LCL_TRY(lcl_sampler_init_capped(&sampler, &eval, &l->env.pack, neighbors,
-                                        (enum lcl_split)c->eval_split));
-        lcl_sampler_free(&sampler);
-    }
-    return LCL_OK;
-}
-
 static lcl_status open_all(struct loop *l, const char *resume)
 {
     const struct lcl_config *c = &l->run->stages[0];
@@ -529,8 +516,9 @@ static lcl_status open_all(struct loop *l, const char *resume)
     if (run_has_task(l->run, LCL_TASK_VISION) || run_has_task(l->run, LCL_TASK_LINK_CONTEXT))
         LCL_TRY(lcl_env_open_data(&l->env, c));
     lcl_env_count_epochs(&l->env, l->run);
-    LCL_TRY(check_stages(l));
+    LCL_TRY(lcl_stages_check(&l->env, l->run));
     LCL_TRY(lcl_env_make_model(&l->env, c, run_has_task(l->run, LCL_TASK_VISION)));
+    LCL_TRY(lcl_refresh_check(&l->env, l->run));
     for (int i = 0; i < l->run->n_stages; i++)
         LCL_TRY(lcl_plan_check(&l->env, &l->run->stages[i], (uint32_t)i));
     LCL_TRY(resolve_yaml(l));
@@ -564,7 +552,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     l->env = (struct lcl_env){.stages = l->run->stages, .n_stages = l->run->n_stages};
     l->lock = -1;
     l->profile_steps = options->profile;
-    l->best = l->last_accuracy = NAN, l->saved_step = l->good_step = -1;
+    l->best = l->last_accuracy = NAN, l->saved_step = l->good_step = l->refreshed_step = -1;
     lcl_stop_signal = 0;
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);

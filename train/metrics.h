@@ -15,6 +15,9 @@
  *       accuracies on held-out classes, one line a shot count
  *   {"kind":"stage","stage":...,"step":...,"time":...,"steps":850,"seconds":70.1}
  *       one line at the end of a stage; step: the last of it
+ *   {"kind":"neighbors","stage":...,"step":...,"time":...,"new_share":0.3,"seconds":4.2}
+ *       a table made by data.refresh_neighbors; step: the first that draws from it; new_share: of
+ *       the five hardest neighbors of the train classes, those that were not among them
  *
  * TensorBoard gets KIND/NAME, and KIND/NAME_Nshot for lines with shots. */
 #ifndef LCL_TRAIN_METRICS_H
@@ -63,6 +66,7 @@ void lcl_metrics_close(struct lcl_metrics *m); /* NULL is fine */
     X(greedy)                 \
     X(likelihood)             \
     X(episodes)               \
+    X(new_share)              \
     X(steps)
 
 struct lcl_metrics_row {

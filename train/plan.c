@@ -9,6 +9,7 @@
 #include "data/jigsaw.h"
 #include "data/policy.h"
 #include "train/rates.h"
+#include "train/refresh.h"
 #include "train/step.h"
 
 enum { EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
@@ -288,6 +289,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     plan_pictures(e, c, p);
     p->program = e->program_bytes;
     LCL_TRY(plan_evaluation(e, c, p));
+    p->evaluation = fmax(p->evaluation, lcl_refresh_bytes(e, c)); /* not at once */
     sum_up(e, c, p);
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
     return LCL_OK;
@@ -431,6 +433,17 @@ static struct work step_work(struct lcl_env *e, const struct lcl_config *c, cons
     return w;
 }
 
+/* Forwards of the tower for one new neighbor table. */
+static double refresh_work(const struct lcl_env *e, const struct lcl_config *c)
+{
+    if (!e->has_pack || lcl_refresh_count(c, (double)c->max_steps) == 0) return 0;
+    const struct lcl_model_config *m = &e->model.config;
+    double I = (double)lcl_refresh_pictures(&e->pack, c);
+    double rows = I * (double)lcl_vision_tokens(&m->vision);
+    double adapters = adapter_work(&e->model, LCL_PART_VISION, rows, 0) / 3; /* they train */
+    return tower_work(m, c, I, (struct training){0}).model + adapters;
+}
+
 static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
                       struct lcl_plan *p)
 {
@@ -446,6 +459,7 @@ static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struc
     mean.images = (int64_t)(s->images / n);
     mean.S = (int64_t)(s->supervised / n);
     p->pass_bytes = (double)lcl_pass_bytes(&pass, &mean) * lanes;
+    p->refresh_flops = refresh_work(e, c);
 }
 
 double lcl_plan_step_flops(struct lcl_env *e, const struct lcl_config *c,

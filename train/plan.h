@@ -16,7 +16,7 @@
     X(gradients, "gradients", true)                    \
     X(moments, "AdamW moments", true)                  \
     X(activations, "activations", true)                \
-    X(evaluation, "evaluation during training", true)  \
+    X(evaluation, "evaluation, new neighbors", true)   \
     X(batches, "pictures of a step's batches", false)  \
     X(features, "cached features", false)              \
     X(pictures, "decoded pictures of the pack", false) \
@@ -36,6 +36,7 @@ struct lcl_plan {
     struct lcl_pass_limits largest; /* batch of a lane */
     double tokens, images, flops;   /* a step, in the mean */
     double pass_bytes;       /* activations written a step, in the mean: for the estimate of time */
+    double refresh_flops;    /* of one table of data.refresh_neighbors, where pictures are known */
     double checkpoint, disk; /* bytes of a checkpoint; of all kept ones and the feature cache */
 };
 

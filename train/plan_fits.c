@@ -89,7 +89,7 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
         c->optim == LCL_STATES_8BIT ? "set freeze_text or freeze_vision_tower: true"
                                     : "set optim: adamw_8bit",
         batch,
-        "lower eval.shots, or set eval_steps: 0",
+        "lower eval.shots, or set eval_steps: 0, and data.refresh_neighbors: 0",
         "lower per_device_train_batch_size or gradient_accumulation_steps",
         "lower data.augment_views, or set cache_features: false",
         "lower vision.image_size",

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "train/refresh.h"
+
 /* H100: NVIDIA H100 data sheet, SXM; A100 80 GB SXM; H200; B200 (of HGX B200); GeForce RTX 4090
  * (Ada whitepaper, appendix A). Links: NVLink 3, 4, 5; PCIe 4.0 x16. Networks: InfiniBand of 200
  * and 400 Gbit/s a GPU; 100 Gbit/s. */
@@ -66,6 +68,6 @@ struct lcl_projection lcl_plan_project(const struct lcl_plan *p, const struct lc
     r.sums_s = ring_seconds(kind, 4.0 * (double)p->n_trainable, (double)gpus);
     r.step_s = r.compute_s + fmax(0, r.sums_s - BACKWARD_SHARE * r.compute_s);
     r.tokens_per_s = p->tokens * grown / r.step_s;
-    r.stage_s = r.steps * r.step_s;
+    r.stage_s = r.steps * r.step_s + lcl_refresh_count(c, r.steps) * p->refresh_flops / rate;
     return r;
 }

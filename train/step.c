@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/refresh.h"
 
 static lcl_status clear(struct lcl_trainer *t, float *grad)
 {
@@ -278,9 +279,10 @@ static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, dou
 }
 
 /* While a GPU works on this step. What fails is drawn again when its own step comes, which then
- * fails of it. */
+ * fails of it. A step before which the neighbor table is made anew is drawn from the new one. */
 static void draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
 {
+    if (lcl_refresh_is_due(t->config, step)) return;
     if (t->next && step < n_steps && fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
 }
 

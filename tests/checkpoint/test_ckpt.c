@@ -93,6 +93,8 @@ static struct lcl_model_config small_config(void)
                                      .head_std = 0.1};
 }
 
+static const int32_t neighbors[] = {1, 2, 2, 0, 0, -1};
+
 static lcl_status save_step(const char *dir, int64_t step, const struct table *t, int64_t keep,
                             bool best)
 {
@@ -108,7 +110,10 @@ static lcl_status save_step(const char *dir, int64_t step, const struct table *t
                                 .seed = 0xfedcba9876543210u,
                                 .best_metric = NAN,
                                 .config_yaml = "seed: 1\n",
-                                .extra_json = "{\"a\": \"\u00e9\"}"},
+                                .extra_json = "{\"a\": \"\u00e9\"}",
+                                .neighbors = neighbors,
+                                .neighbor_classes = 3,
+                                .neighbor_width = 2},
         &t->params, &m,
         &(struct lcl_checkpoint_options){.keep = keep, .is_best = best, .with_optimizer = true});
 }
@@ -170,6 +175,9 @@ static void round_trip_is_bit_exact(void **state)
     assert_int_equal(run.state.tokens, 99);
     assert_true(run.state.seed == 0xfedcba9876543210u && isnan(run.state.best_metric));
     assert_string_equal(run.state.config_yaml, "seed: 1\n");
+    assert_int_equal(run.state.neighbor_classes, 3);
+    assert_int_equal(run.state.neighbor_width, 2);
+    assert_memory_equal(run.state.neighbors, neighbors, sizeof neighbors);
     assert_string_equal(run.state.extra_json, "{\"a\": \"\u00e9\"}");
     ASSERT_OK(lcl_checkpoint_load_config(path, &m));
     char *x, *y;

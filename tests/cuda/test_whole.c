@@ -6,10 +6,12 @@
 #include "cuda/cuda.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny.h"
+#include "train/class_vectors.h"
 #include "train/device.h"
 #include "train/features.h"
 #include "train/generate.h"
 #include "train/plan.h"
+#include "train/refresh.h"
 #include "train/step.h"
 
 enum { MOST_STEPS = 20 };
@@ -32,6 +34,27 @@ static void check_scratch(struct lcl_env *e, const struct lcl_config *c)
 
 static const char *on_gpu = ""; /* overrides for the GPU alone */
 
+/* The table of the pictures at 16 x 16, where a recipe draws from one. */
+static void rank_classes(struct lcl_env *e, const struct lcl_config *c)
+{
+    const struct lcl_neighbors_options all = {.by = LCL_BY_IMAGE};
+    struct lcl_class_vectors v;
+    if (c->data_hard_fraction == 0) return;
+    ASSERT_OK(lcl_class_vectors_pixels(e, c, 0, &v));
+    ASSERT_OK(lcl_neighbors_from_classes(&e->pack, v.image_CF, NULL, v.F, &all, &e->neighbors));
+    e->has_neighbors = true;
+    lcl_class_vectors_free(&v);
+}
+
+/* data.refresh_neighbors, as a run does it. */
+static void refresh(struct lcl_env *e, struct lcl_trainer *t, int64_t step)
+{
+    struct lcl_refresh r;
+    if (!lcl_refresh_is_due(t->config, step)) return;
+    ASSERT_OK(lcl_refresh_neighbors(e, t->config, &r));
+    ASSERT_OK(lcl_source_renew_draws(&t->source));
+}
+
 /* Losses and gradient norms of some steps on a device. */
 static void train(const char *device, const char *overrides, int n, bool cached, struct course *out)
 {
@@ -47,6 +70,7 @@ static void train(const char *device, const char *overrides, int n, bool cached,
     ASSERT_OK(lcl_env_start(&e, &c));
     assert_string_equal(e.exec.ops->backend, device);
     ASSERT_OK(lcl_env_open_data(&e, &c));
+    rank_classes(&e, &c);
     ASSERT_OK(lcl_env_make_model(&e, &c, c.task == LCL_TASK_VISION));
     if (cached) ASSERT_OK(lcl_features_open(&features, &e, &c, c.data_augment_views, NULL));
     ASSERT_OK(lcl_pictures_open(&pictures, &e.pack, &e.preprocess, &c));
@@ -54,6 +78,7 @@ static void train(const char *device, const char *overrides, int n, bool cached,
     out->correct = 0;
     for (int64_t i = 0; i < n; i++) {
         struct lcl_step_result r;
+        refresh(&e, &t, i);
         ASSERT_OK(lcl_trainer_step(&t, i, n, i + 1, &r));
         out->loss[i] = r.loss;
         out->norm[i] = r.grad_norm;
@@ -94,6 +119,15 @@ static void link_context_with_the_tower(void **state)
     (void)state;
     compare("freeze_vision_tower=false mm_image_pool=2x2 gradient_accumulation_steps=2", 3, false,
             1e-4);
+}
+
+/* A step that begins with a new table was not drawn ahead from the old one. */
+static void tables_made_anew(void **state)
+{
+    (void)state;
+    compare("freeze_vision_tower=false mm_image_pool=mean data.hard_fraction=1 "
+            "data.num_neighbors=1 data.refresh_neighbors=2",
+            7, false, 1e-4);
 }
 
 static void patches_and_checkpointing(void **state)
@@ -400,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(link_context_with_cached_features),
         cmocka_unit_test(link_context_with_the_tower),
+        cmocka_unit_test(tables_made_anew),
         cmocka_unit_test(patches_and_checkpointing),
         cmocka_unit_test(vision_warm_up),
         cmocka_unit_test(language),

@@ -234,10 +234,31 @@ static void test_intervals(void **state)
     free_pack(&m);
 }
 
+/* Of 5 train classes with two hardest neighbors each, one has one new and one has two. */
+static void test_new_share(void **state)
+{
+    (void)state;
+    enum { C = 6, W = 3 };
+    const int32_t before[C * W] = {1, 2, 3, 0, 2, 3, 0, 1, 3, 0, 1, 2, -1, -1, -1, 0, 1, 2};
+    const int32_t after[C * W] = {2, 1, 3, 0, 3, 5, 3, 5, 0, 1, 0, 2, -1, -1, -1, 0, 1, 3};
+    struct made_up m = make_pack(C, 1);
+    struct lcl_neighbors a, b;
+    ASSERT_OK(lcl_neighbors_from_index(before, C, W, &m.pack, "a", &a));
+    ASSERT_OK(lcl_neighbors_from_index(after, C, W, &m.pack, "b", &b));
+    assert_true(lcl_neighbors_new_share(&m.pack, &a, &b, 2) == 3.0 / 10);
+    assert_true(lcl_neighbors_new_share(&m.pack, &a, &a, 2) == 0);
+    lcl_neighbors_free(&a);
+    lcl_neighbors_free(&b);
+    assert_int_equal(lcl_neighbors_from_index(before, C, 0, &m.pack, "c", &a), LCL_FORMAT);
+    assert_int_equal(lcl_neighbors_from_index(before, C - 1, W, &m.pack, "c", &a), LCL_FORMAT);
+    free_pack(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranking), cmocka_unit_test(test_threads), cmocka_unit_test(test_file),
-        cmocka_unit_test(test_similarities), cmocka_unit_test(test_intervals)};
+        cmocka_unit_test(test_ranking),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_file),      cmocka_unit_test(test_similarities),
+        cmocka_unit_test(test_intervals), cmocka_unit_test(test_new_share)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

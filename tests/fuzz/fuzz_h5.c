@@ -47,9 +47,16 @@ static void write_checkpoint(void)
     ASSERT_OK(lcl_model_reserve(&model, false, false, false));
     snprintf(dir, sizeof dir, "%s/run", fuzz_dir());
     ASSERT_OK(lcl_fs_remove_tree(dir));
-    ASSERT_OK(lcl_checkpoint_save(
-        dir, &(struct lcl_run_state){.step = 1, .best_metric = NAN, .config_yaml = "seed: 1\n"},
-        &model.params, &model.config, &(struct lcl_checkpoint_options){.keep = 1}));
+    const int32_t neighbors[] = {1, 2, 0, 2, 0, 1};
+    ASSERT_OK(lcl_checkpoint_save(dir,
+                                  &(struct lcl_run_state){.step = 1,
+                                                          .best_metric = NAN,
+                                                          .config_yaml = "seed: 1\n",
+                                                          .neighbors = neighbors,
+                                                          .neighbor_classes = 3,
+                                                          .neighbor_width = 2},
+                                  &model.params, &model.config,
+                                  &(struct lcl_checkpoint_options){.keep = 1}));
 }
 
 static size_t manifest_seeds(struct fuzz_file *seeds)

@@ -159,7 +159,7 @@ static void test_model(void **state)
             square += (double)feature[i * C + k] * (double)feature[i * C + k];
         for (int64_t k = 0; k < C; k++) feature[i * C + k] /= (float)sqrt(square);
     }
-    ASSERT_OK(lcl_class_vectors_model(&e, 0, &v));
+    ASSERT_OK(lcl_class_vectors_model(&e, 0, false, &v));
     assert_vectors(&e, v.image_CF, feature, 1, C);
     lcl_class_vectors_free(&v);
     ASSERT_OK(lcl_class_vectors_pixels(&e, &c, 2, &v));
