@@ -18,6 +18,7 @@ struct pack_impl {
     uint64_t *row_offset; /* [rows + 1] */
     int32_t *row_crc;     /* [rows] bits of the checksums */
     char *root; /* of a table: the folder its names begin in, "" without pictures; else NULL */
+    struct lcl_archived *archived; /* of a table: pictures that lie in archives; NULL: none does */
 };
 
 /* A call of lcl_pack_read_pixels, or of lcl_jigsaw_read_pixels, which has views. */

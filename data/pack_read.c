@@ -12,6 +12,7 @@
 #include "core/fs.h"
 #include "core/h5.h"
 #include "core/threads.h"
+#include "data/archived.h"
 #include "data/image_formats.h"
 #include "data/pack.h"
 #include "data/pack_format.h"
@@ -272,6 +273,8 @@ void lcl_pack_close(struct lcl_pack *pack)
         free(m->row_offset);
         free(m->row_crc);
         free(m->root);
+        if (m->archived) lcl_archived_free(m->archived);
+        free(m->archived);
         free(m);
     }
     free(pack->classes);
@@ -399,7 +402,7 @@ out:
     return status;
 }
 
-/* A picture of a table: a file of its own. */
+/* A picture of a table: a file of its own, or a member of an archive. */
 static lcl_status read_file(const struct lcl_pack *p, int64_t i,
                             const struct lcl_decode_options *options, struct lcl_image *out)
 {
@@ -408,6 +411,8 @@ static lcl_status read_file(const struct lcl_pack *p, int64_t i,
     if (m->root[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "set data.images to the folder that its paths begin in",
                              "%s: %s cannot be read: data.images is none", p->path, name);
+    if (m->archived && m->archived->place[i].archive >= 0)
+        return lcl_archived_read(m->archived, i, name, options, out);
     char *path = lcl_strdupf("%s/%s", m->root, name);
     if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     lcl_status status = lcl_image_load(path, options, out);

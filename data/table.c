@@ -9,9 +9,11 @@
 
 #include "core/fs.h"
 #include "core/rng.h"
+#include "data/archived.h"
 #include "data/episode.h"
 #include "data/md5.h"
 #include "data/pack_internal.h"
+#include "data/shards.h"
 #include "data/table_rows.h"
 
 static const size_t MAX_TABLE_ENTRIES = (size_t)1 << 32;
@@ -277,32 +279,103 @@ static lcl_status resolve_neighbors(struct table *t)
 
 /* ---- content ---- */
 
-/* Sizes and times of the files stand for their contents; a missing one is an error. */
-static lcl_status add_files(struct table *t, struct lcl_md5 *md5)
+/* Marks pictures that are no files of their own in the folder; sizes and times of those that are
+ * stand for their contents. */
+static lcl_status look_in_folder(const struct table *t, struct lcl_md5 *md5, bool *missing,
+                                 int64_t *n_missing)
 {
     const struct pack_impl *m = t->pack->impl;
-    int64_t n_missing = 0, first = 0;
-    if (m->root[0] == '\0') return LCL_OK;
-    if (!lcl_fs_is_dir(m->root))
-        return LCL_FAIL_HINT(LCL_NOT_FOUND, "the folder that the table's paths begin in, or none",
-                             "data.images: there is no folder %s", m->root);
+    const bool folder = lcl_fs_is_dir(m->root);
+    *n_missing = 0;
     for (int64_t i = 0; i < t->pack->n_images; i++) {
         struct stat s = {0};
         char *path = lcl_strdupf("%s/%s", m->root, text_at(t, m->name_at[i]));
         if (!path) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        bool found = stat(path, &s) == 0 && S_ISREG(s.st_mode);
+        missing[i] = !folder || stat(path, &s) != 0 || !S_ISREG(s.st_mode);
         free(path);
-        if (!found && n_missing++ == 0) first = i;
+        *n_missing += missing[i];
         int64_t of_file[3] = {(int64_t)s.st_size, (int64_t)s.st_mtim.tv_sec,
                               (int64_t)s.st_mtim.tv_nsec};
         lcl_md5_update(md5, of_file, sizeof of_file);
     }
-    if (n_missing == 0) return LCL_OK;
-    return LCL_FAIL_HINT(LCL_NOT_FOUND, "data.images is the folder that the table's paths begin in",
-                         "%s:%lld: there is no picture %s/%s; of %lld pictures %lld are missing",
-                         t->rows.path, (long long)t->rows.row[t->pack->image_class[first]].line,
-                         m->root, text_at(t, m->name_at[first]), (long long)t->pack->n_images,
+    return LCL_OK;
+}
+
+static int64_t line_of(const struct table *t, int64_t picture)
+{
+    return t->rows.row[t->pack->image_class[picture]].line;
+}
+
+/* Those of missing pictures that lie in the archives that data.images means; none where it means
+ * none. */
+static lcl_status look_in_archives(struct table *t, struct lcl_md5 *md5, bool *missing,
+                                   int64_t *n_missing)
+{
+    struct pack_impl *m = t->pack->impl;
+    int64_t n = t->pack->n_images, which;
+    const char **paths = malloc((size_t)n * sizeof *paths);
+    char *cache = lcl_strdupf("%s.archives", t->o->table);
+    struct lcl_archived *a = calloc(1, sizeof *a);
+    lcl_status status = paths && cache && a ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for paths");
+    for (int64_t i = 0; i < n && status == LCL_OK; i++) paths[i] = text_at(t, m->name_at[i]);
+    if (status == LCL_OK) {
+        status = lcl_archived_find(m->root, paths, missing, n, cache, a, &which);
+        if (status == LCL_OK)
+            m->archived = a;
+        else if (which >= 0)
+            status =
+                lcl_fail_context(status, "%s:%lld", t->rows.path, (long long)line_of(t, which));
+        if (status == LCL_NOT_FOUND && lcl_fs_is_dir(m->root)) status = LCL_OK; /* no archives */
+    }
+    if (!m->archived) free(a);
+    for (int64_t i = 0; i < n && m->archived; i++) {
+        const struct lcl_archived_place *p = &a->place[i];
+        if (!missing[i] || p->archive < 0) continue;
+        missing[i] = false;
+        --*n_missing;
+        int64_t place[3] = {p->offset, p->size_bytes, a->mtime_ns[p->archive]};
+        lcl_md5_update(md5, place, sizeof place);
+    }
+    free(paths);
+    free(cache);
+    return status;
+}
+
+static lcl_status fail_missing(const struct table *t, const bool *missing, int64_t n_missing)
+{
+    const struct pack_impl *m = t->pack->impl;
+    char archives[64] = "";
+    int64_t first = 0;
+    while (!missing[first]) first++;
+    if (m->archived)
+        snprintf(archives, sizeof archives, " nor in archives (%d) there",
+                 (int)m->archived->n_archives);
+    return LCL_FAIL_HINT(LCL_NOT_FOUND,
+                         "data.images is the folder that the table's paths begin in, or what "
+                         "holds the archives of its pictures",
+                         "%s:%lld: there is no picture %s/%s%s; of %lld pictures %lld are missing",
+                         t->rows.path, (long long)line_of(t, first), m->root,
+                         text_at(t, m->name_at[first]), archives, (long long)t->pack->n_images,
                          (long long)n_missing);
+}
+
+/* Where each picture is, into the content's hash; a missing one is an error. */
+static lcl_status find_pictures(struct table *t, struct lcl_md5 *md5)
+{
+    const struct pack_impl *m = t->pack->impl;
+    int64_t n_missing;
+    if (m->root[0] == '\0') return LCL_OK;
+    if (!lcl_shards_exist(m->root))
+        return LCL_FAIL_HINT(LCL_NOT_FOUND,
+                             "the folder that the table's paths begin in, archives, or none",
+                             "data.images: there is no folder %s", m->root);
+    bool *missing = malloc((size_t)t->pack->n_images + 1);
+    if (!missing) return LCL_FAIL(LCL_MEMORY, "no memory to look for pictures");
+    lcl_status status = look_in_folder(t, md5, missing, &n_missing);
+    if (status == LCL_OK && n_missing) status = look_in_archives(t, md5, missing, &n_missing);
+    if (status == LCL_OK && n_missing) status = fail_missing(t, missing, n_missing);
+    free(missing);
+    return status;
 }
 
 static lcl_status hash_content(struct table *t)
@@ -321,7 +394,7 @@ static lcl_status hash_content(struct table *t)
         lcl_md5_update(&md5, name, strlen(name) + 1);
         lcl_md5_update(&md5, &t->pack->image_class[i], sizeof t->pack->image_class[i]);
     }
-    LCL_TRY(add_files(t, &md5));
+    LCL_TRY(find_pictures(t, &md5));
     lcl_md5_end(&md5, digest);
     memcpy(&t->pack->content_hash, digest, sizeof t->pack->content_hash);
     return LCL_OK;

@@ -11,7 +11,8 @@ enum { LCL_TABLE_NAMES_BYTES = 256 };
 
 struct lcl_table_options {
     const char *table;      /* the file */
-    const char *images;     /* folder that its paths begin in; "none": they are not read */
+    const char *images;     /* folder that its paths begin in, archives that hold its pictures
+                               (archived.h), or a folder with some of both; "none": not read */
     bool neighbor_pictures; /* the pictures that rows show of their neighbors are pictures too */
 };
 
@@ -30,7 +31,8 @@ struct lcl_table_flaws {
 
 /* Opens a table as a pack of train classes in its order, and its neighbors (width 0 where no row
  * has any). Pictures are numbered row by row, those of neighbors after all samples; the content
- * hash covers names, and sizes and times of the pictures. A missing picture is LCL_NOT_FOUND.
+ * hash covers names, and sizes and times of the pictures or of their archives. Where pictures lie
+ * in archives is kept beside the table (TABLE.archives). A missing picture is LCL_NOT_FOUND.
  * lcl_pack_close and lcl_neighbors_free. LCL_FORMAT and LCL_RANGE name file, row and key. */
 LCL_CHECKED lcl_status lcl_pack_open_table(const struct lcl_table_options *o, struct lcl_pack *pack,
                                            struct lcl_neighbors *neighbors,

@@ -11,6 +11,7 @@
 #include "core/fs.h"
 #include "core/log.h"
 #include "core/threads.h"
+#include "data/shards.h"
 #include "data/table.h"
 #include "train/device.h"
 #include "train/hf_folder.h"
@@ -445,7 +446,8 @@ void lcl_env_forget_missing(struct lcl_run_config *run)
         for (int k = 0; k < 5; k++) {
             bool word = k == 4 &&
                         (strcmp(files[k].path, "pack") == 0 || strcmp(files[k].path, "none") == 0);
-            if (!files[k].path[0] || word || lcl_fs_exists(files[k].path)) continue;
+            bool there = k == 4 ? lcl_shards_exist(files[k].path) : lcl_fs_exists(files[k].path);
+            if (!files[k].path[0] || word || there) continue;
             if (i == 0)
                 lcl_log_warn("there is no %s (%s) yet: %s", files[k].path, files[k].key,
                              files[k].instead);

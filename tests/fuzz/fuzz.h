@@ -29,9 +29,9 @@ struct fuzz_target {
 #define FUZZ_TARGETS(X)                                                                         \
     X(safetensors) X(index) X(gguf) X(torch) X(pickle) X(delta) X(tokenizer_json)               \
     X(tokenizer_model) X(template) X(python) X(tasks) X(official_table) X(train_table) X(rows)  \
-    X(tar) X(class_names) X(hf_config) X(preprocessor) X(adapter_config) X(adapter_model)       \
-    X(model_config) X(config) X(sweep) X(metrics) X(unfinished) X(questions) X(png) X(jpeg)     \
-    X(webp) X(gif) X(pack) X(manifest) X(state)
+    X(tar) X(places) X(class_names) X(hf_config) X(preprocessor) X(adapter_config)              \
+    X(adapter_model) X(model_config) X(config) X(sweep) X(metrics) X(unfinished) X(questions)   \
+    X(png) X(jpeg) X(webp) X(gif) X(pack) X(manifest) X(state)
 // clang-format on
 
 #define FUZZ_DECLARE(name) extern const struct fuzz_target fuzz_##name;

@@ -1,6 +1,8 @@
 /* Tar archives as sources of pictures, and the files that name their classes. */
 #include "tests/fuzz/fuzz.h"
 
+#include "core/fs.h"
+#include "data/archived.h"
 #include "data/class_names.h"
 #include "data/pack_source.h"
 #include "data/tar.h"
@@ -70,11 +72,33 @@ static lcl_status list_sources(const char *path)
     return taken ? LCL_OK : status;
 }
 
+/* A table's pictures among the members, and each that is found. */
+static void find_pictures(const char *path)
+{
+    static const char *const paths[] = {"n01440764/n01440764_1.JPEG", "train/long.JPEG", "a/1.jpg",
+                                        "2.png", "a/1.jpg"};
+    enum { N = sizeof paths / sizeof *paths };
+    const struct lcl_decode_options o = {0};
+    struct lcl_archived a;
+    struct lcl_image image;
+    int64_t which;
+    lcl_status status = lcl_archived_find(path, paths, NULL, N, NULL, &a, &which);
+    if (status != LCL_OK) {
+        assert_true(which >= -1 && which < N && lcl_error_message()[0]);
+        return;
+    }
+    for (int i = 0; i < N; i++)
+        if (a.place[i].archive >= 0 && lcl_archived_read(&a, i, paths[i], &o, &image) == LCL_OK)
+            lcl_image_free(&image);
+    lcl_archived_free(&a);
+}
+
 static lcl_status read_once(const char *path, const struct fuzz_file *f)
 {
     struct lcl_tar t;
     fuzz_write(path, f);
     lcl_status listed = list_sources(path);
+    find_pictures(path);
     LCL_TRY(lcl_tar_open(path, &t));
     lcl_status status = walk(&t, (int64_t)f->size, 0);
     lcl_tar_close(&t);
@@ -121,6 +145,69 @@ static size_t tar_seeds(struct fuzz_file *seeds)
 
 const struct fuzz_target fuzz_tar = {
     .name = "tar", .file = "a.tar", .seeds = tar_seeds, .read = read_tar, .words = tar_words};
+
+/* The index of what was found in archives, in the place where it is looked for. */
+static const char *const table_paths[] = {"a/1.jpg", "a/2.png", "none.gif"};
+static char index_path[200];
+
+static size_t place_seeds(struct fuzz_file *seeds)
+{
+    struct tar_file t = {0};
+    struct lcl_archived a;
+    char **names;
+    size_t n;
+    int64_t which;
+    tar_add_text(&t, "a/1.jpg", "a");
+    tar_add_text(&t, "a/2.png", "b");
+    tar_end(&t);
+    tar_write(&t, fuzz_path("pictures.tar"));
+    tar_free(&t);
+    char *archive = lcl_strdupf("%s", fuzz_path("pictures.tar"));
+    char *cache = lcl_strdupf("%s", fuzz_path("kept"));
+    ASSERT_OK(lcl_fs_remove_tree(cache));
+    ASSERT_OK(lcl_archived_find(archive, table_paths, NULL, 3, cache, &a, &which));
+    lcl_archived_free(&a);
+    ASSERT_OK(lcl_fs_list(cache, &names, &n));
+    assert_int_equal(n, 1);
+    snprintf(index_path, sizeof index_path, "%s/%s", cache, names[0]);
+    lcl_fs_list_free(names, n);
+    free(archive);
+    free(cache);
+    seeds[0] = fuzz_whole(index_path);
+    return 1;
+}
+
+/* One that says nothing of use is made again; what it says lies in the archives' list. */
+static lcl_status read_places(const char *path, const struct fuzz_file *f)
+{
+    const struct lcl_decode_options o = {0};
+    struct lcl_archived a;
+    struct lcl_image image;
+    int64_t which;
+    (void)path;
+    fuzz_write(index_path, f);
+    char *archive = lcl_strdupf("%s", fuzz_path("pictures.tar"));
+    char *cache = lcl_strdupf("%s", fuzz_path("kept"));
+    lcl_status status = lcl_archived_find(archive, table_paths, NULL, 3, cache, &a, &which);
+    for (int i = 0; status == LCL_OK && i < 3; i++) {
+        assert_true(a.place[i].archive >= -1 && a.place[i].archive < a.n_archives);
+        if (a.place[i].archive >= 0)
+            if (lcl_archived_read(&a, i, table_paths[i], &o, &image) == LCL_OK)
+                lcl_image_free(&image);
+    }
+    if (status == LCL_OK) lcl_archived_free(&a);
+    free(archive);
+    free(cache);
+    return status;
+}
+
+static const char *const place_words[] = {"\211HDF\r\n\032\n", "OHDR", "BTHD", "TREE",
+                                          "\xff\xff\xff\xff",  "\x7f", NULL};
+const struct fuzz_target fuzz_places = {.name = "places",
+                                        .file = "places.h5",
+                                        .seeds = place_seeds,
+                                        .read = read_places,
+                                        .words = place_words};
 
 static lcl_status read_names(const char *path, const struct fuzz_file *f)
 {
