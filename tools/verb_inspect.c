@@ -18,6 +18,7 @@
 #include "tools/inspect_episodes.h"
 #include "tools/inspect_leaks.h"
 #include "tools/inspect_model.h"
+#include "tools/inspect_pictures.h"
 #include "tools/inspect_rows.h"
 #include "train/env.h"
 
@@ -289,7 +290,7 @@ struct arguments {
     struct inspect_request request; /* of episodes; n 0: none */
     int64_t rows;                   /* 0: none */
     const char *stage;
-    bool json;
+    bool json, pictures;
     struct cli_list sets;
 };
 
@@ -332,6 +333,8 @@ static lcl_status inspect_one(const char *path, const struct arguments *a)
         status = inspect_config(path, a, out);
     else if (a->rows > 0)
         status = inspect_pack_rows(path, a);
+    else if (a->pictures)
+        status = inspect_pictures(path, a->json);
     else
         status = inspect_path(path, out);
     if (status == LCL_OK && json_object_size(out) > 0) {
@@ -364,6 +367,9 @@ static lcl_status run(int argc, char **argv)
          .doc =
              "of a pack of rows: print its first N rows, what is learned between [[ and ]]; of a "
              "CONFIG: its first N samples of data.sources"},
+        {"--pictures", CLI_FLAG, &a.pictures,
+         .doc = "of a pack: print its pictures, a line each: name, split, class, and what the "
+                "class is called, with tabs between"},
         {"--sheet", CLI_STR, &a.request.sheet, .value = "FILE.html",
          .doc =
              "with --episodes or --rows: also a page of them with their pictures as the model is "
@@ -390,6 +396,9 @@ static lcl_status run(int argc, char **argv)
     if (args.help) return LCL_OK;
     if (a.request.sheet && a.rows == 0 && a.request.n == 0)
         return LCL_FAIL(LCL_CONFIG, "--sheet shows --episodes N or --rows N; neither is there");
+    if (a.pictures && (a.rows > 0 || a.request.n > 0 || is_yaml(args.v[0])))
+        return LCL_FAIL(LCL_CONFIG, "--pictures lists what a pack holds: without a config, --rows "
+                                    "or --episodes");
     lcl_hf_use_tower(tower);
     return inspect_one(args.v[0], &a);
 }

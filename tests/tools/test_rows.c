@@ -34,6 +34,23 @@ static void packed_and_shown(void **state)
     says("rows               1\n");
 }
 
+/* Lines that a script makes rows of. */
+static void pictures_of_a_pack(void **state)
+{
+    (void)state;
+    int lines = 0;
+    PRINTS("inspect %s --pictures", tiny_pack());
+    says("train/a-thing/0.png\ttrain\ttrain/a-thing\ta thing\n");
+    for (const char *p = output; (p = strchr(p, '\n')); p++) lines++;
+    assert_int_equal(lines, (TINY_TRAIN_CLASSES + TINY_TEST_CLASSES) * TINY_PICTURES);
+    PRINTS("inspect %s --pictures --json", tiny_pack());
+    says("{\"image\":\"train/a-thing/0.png\",\"split\":\"train\",\"class\":\"train/a-thing\","
+         "\"name\":\"a thing\"}\n");
+    says("\"split\":\"test\"");
+    FAILS("--pictures lists what a pack holds", "inspect %s --pictures --rows 1", tiny_pack());
+    FAILS("nowhere.h5", "inspect %s --pictures", at("nowhere.h5"));
+}
+
 static void what_is_refused(void **state)
 {
     (void)state;
@@ -56,6 +73,7 @@ static void what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(packed_and_shown),
+                                       cmocka_unit_test(pictures_of_a_pack),
                                        cmocka_unit_test(what_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
