@@ -27,15 +27,18 @@ out:
 
 static lcl_status run(int argc, char **argv)
 {
-    const char *out = NULL, *svg = NULL;
+    const char *out = NULL, *svg = NULL, *figures = NULL;
     const struct cli_option options[] = {
         {"--out", CLI_STR, &out, .value = "FILE",
          .doc = "the page (default: report.html in that folder)"},
         {"--svg", CLI_STR, &svg, .value = "FILE",
          .doc = "also draw accuracy by shots, from results.json, as a picture of its own"},
+        {"--figures", CLI_STR, &figures, .value = "DIR",
+         .doc = "of a sweep: also write each figure as a picture, and figures.md with their "
+                "tables, into this folder"},
         CLI_END};
     const struct cli_spec spec = {
-        .usage = "RUN_OR_DEMO_DIR [--out report.html] [--svg accuracy.svg]",
+        .usage = "RUN_OR_DEMO_DIR [--out report.html] [--svg accuracy.svg] [--figures DIR]",
         .about =
             "Writes one self-contained HTML file about a run, or a folder of runs: accuracy by "
             "shots, episodes, training curves, neighbors, time and config. Prints its path.",
@@ -51,6 +54,8 @@ static lcl_status run(int argc, char **argv)
     if (status == LCL_OK) printf("%s\n", out ? out : standard);
     free(standard);
     if (status == LCL_OK && svg) status = write_svg(args.v[0], svg);
+    if (status == LCL_OK && figures) status = lcl_report_figures(args.v[0], figures);
+    if (status == LCL_OK && figures) printf("%s/figures.md\n", figures);
     return status;
 }
 

@@ -17,6 +17,11 @@ enum { LCL_REPORT_EPISODES = 12 };
  * is neither a result nor a metrics.jsonl. */
 LCL_CHECKED lcl_status lcl_report_write(const char *dir, const char *html_path);
 
+/* The figures of a sweep (DIR/sweep.json) for a document: in the folder `out`, made where it is
+ * not there, a NAME.svg each, by its title, and figures.md with their notes and tables.
+ * LCL_NOT_FOUND when there are none. */
+LCL_CHECKED lcl_status lcl_report_figures(const char *dir, const char *out);
+
 /* A standalone SVG of accuracy by shots with 95 % intervals: greedy answers and likelihood side by
  * side (one panel where only one was measured). LCL_NOT_FOUND when the results hold no accuracy. */
 LCL_CHECKED lcl_status lcl_plot_accuracy(const struct lcl_results *results, struct lcl_text *svg);

@@ -8,7 +8,8 @@
 #include "train/text.h"
 
 enum { REPORT_MAX_RUNS = 32, REPORT_MAX_STAGES = 64 };
-#define REPORT_CHANCE 0.5 /* two labels in every evaluation episode */
+#define REPORT_CHANCE \
+    0.5 /* two labels in every evaluation episode; a figure of a sweep may differ */
 
 struct report_run {
     char name[128]; /* folder; "" for the reported folder itself */
@@ -49,6 +50,9 @@ void report_html_episodes(struct lcl_text *t, struct report *r);
 LCL_CHECKED lcl_status report_load_sweep(struct report *r);
 void report_free_sweep(struct report *r);
 void report_html_sweep(struct lcl_text *t, struct report *r);
+/* The results of a figure of sweep.json, with its axis and chance and which rows are printed; they
+ * hold while `figure` does. */
+LCL_CHECKED lcl_status report_read_figure(const struct json_t *figure, struct lcl_results *r);
 /* "91.2 %"; "n/a" for NaN. */
 void report_percent(struct lcl_text *t, double share);
 
@@ -59,7 +63,8 @@ int report_all_shots(const struct lcl_results *r, double out[LCL_RESULTS_MAX_CEL
 enum lcl_result_measure report_measure_of(const struct lcl_result_cell *c);
 /* What a row of results.json is called for people; the row's own name where it is not known. */
 const char *report_row_title(const char *row);
-/* Colour, dash and marker of a row, 0..: by its name, or by its place in a figure of a sweep. */
+/* Colour, dash and marker of a row, 0..: by its name, or in a figure of a sweep by its place among
+ * those that were measured; a printed row has those of the run that its name ends with. */
 int report_row_series(const struct lcl_results *r, int row);
 /* One panel of accuracy by shots in its own <svg>; false, nothing written, when no row has that
  * measure. */

@@ -144,9 +144,26 @@ static int known_row(const char *row)
     return N_TITLES;
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n > m && name[n - m - 1] == ' ' && strcmp(name + n - m, end) == 0;
+}
+
 int report_row_series(const struct lcl_results *r, int row)
 {
-    return r->axis ? row % N_SERIES : known_row(r->rows[row].name);
+    int measured = 0, printed = 0, of = -1;
+    if (!r->axis) return known_row(r->rows[row].name);
+    for (int i = 0; i < r->n_rows; i++) {
+        if (r->rows[i].printed) {
+            printed += i < row;
+            continue;
+        }
+        if (i == row || (r->rows[row].printed && ends_with(r->rows[row].name, r->rows[i].name)))
+            of = measured;
+        measured++;
+    }
+    return (of >= 0 ? of : measured + printed) % N_SERIES;
 }
 
 const char *report_row_title(const char *row)
@@ -205,17 +222,24 @@ static double best_of(const struct lcl_result_row *row, enum lcl_result_measure 
     return best;
 }
 
-static bool is_drawn(const struct lcl_result_row *row, enum lcl_result_measure measure)
+/* In figures of sweeps all are: what stays at none is a finding there. */
+static bool is_drawn(const struct lcl_results *r, int row, enum lcl_result_measure measure)
 {
-    return has_measure(row, measure) && best_of(row, measure) >= FAR_BELOW;
+    const struct lcl_result_row *of = &r->rows[row];
+    return has_measure(of, measure) && (r->axis || best_of(of, measure) >= FAR_BELOW);
+}
+
+static double chance_of(const struct lcl_results *r)
+{
+    return r->chance > 0 ? r->chance : REPORT_CHANCE;
 }
 
 static struct frame accuracy_frame(const struct lcl_results *r, enum lcl_result_measure measure,
                                    double x0, double y0, const double *shots, int n_shots)
 {
-    double low = REPORT_CHANCE, interval[2];
+    double low = chance_of(r), interval[2];
     for (int i = 0; i < r->n_rows; i++) {
-        if (!is_drawn(&r->rows[i], measure)) continue;
+        if (!is_drawn(r, i, measure)) continue;
         for (int k = 0; k < r->rows[i].n; k++) {
             double v = lcl_result_value(&r->rows[i].cells[k], measure, interval);
             low = fmin(low, fmin(v, interval[0])); /* fmin ignores NaN */
@@ -236,7 +260,7 @@ static void note_rows_below(struct lcl_text *t, const struct lcl_results *r,
                             enum lcl_result_measure measure, double x, double y)
 {
     for (int i = 0; i < r->n_rows; i++) {
-        if (!has_measure(&r->rows[i], measure) || is_drawn(&r->rows[i], measure)) continue;
+        if (!has_measure(&r->rows[i], measure) || is_drawn(r, i, measure)) continue;
         lcl_text_printf(t, "<text class=\"tk\" x=\"%.1f\" y=\"%.1f\">", x, y);
         lcl_text_html(t, report_row_title(r->rows[i].name));
         lcl_text_printf(t, ": at most %.1f %%, below the axis</text>\n",
@@ -269,7 +293,7 @@ static void draw_row(struct lcl_text *t, const struct frame *f, const struct lcl
     int series = report_row_series(r, index);
     double interval[2];
     bool drawn = false;
-    lcl_text_printf(t, "<g class=\"s%d\">", series);
+    lcl_text_printf(t, row->printed ? "<g class=\"s%d pr\">" : "<g class=\"s%d\">", series);
     open_line(t, series);
     for (int k = 0; k < row->n; k++) {
         double v = lcl_result_value(&row->cells[k], measure, interval);
@@ -301,16 +325,16 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
                     measure_titles[measure]);
     draw_frame(t, &f, shots, n_shots, r->axis ? r->axis : "support pictures (shots)");
     lcl_text_printf(t,
-                    "<path class=\"chance\" d=\"M%.1f %.1fh%.1f\"><title>chance: 50 %%</title>"
+                    "<path class=\"chance\" d=\"M%.1f %.1fh%.1f\"><title>chance: %g %%</title>"
                     "</path>\n",
-                    x0, at_y(&f, REPORT_CHANCE), f.width);
-    for (int i = 0; i < r->n_rows; i++) shown += is_drawn(&r->rows[i], measure);
+                    x0, at_y(&f, chance_of(r)), f.width, 100 * chance_of(r));
+    for (int i = 0; i < r->n_rows; i++) shown += is_drawn(r, i, measure);
     double apart =
         10; /* sideways between rows of one shot count; less where shot counts lie close */
     for (int i = 1; i < n_shots; i++)
         apart = fmin(apart, 0.7 * (at_x(&f, shots[i]) - at_x(&f, shots[i - 1])) / (shown + 1));
     for (int i = r->n_rows - 1; i >= 0; i--)
-        if (is_drawn(&r->rows[i], measure))
+        if (is_drawn(r, i, measure))
             draw_row(t, &f, r, i, measure, apart * ((shown - 1) / 2.0 - k++));
     note_rows_below(t, r, measure, x0, y0 + f.height + 62);
 }
@@ -323,7 +347,7 @@ static int count_below(const struct lcl_results *r)
         int n = 0;
         for (int i = 0; i < r->n_rows; i++)
             n += has_measure(&r->rows[i], (enum lcl_result_measure)m) &&
-                 !is_drawn(&r->rows[i], (enum lcl_result_measure)m);
+                 !is_drawn(r, i, (enum lcl_result_measure)m);
         most = n > most ? n : most;
     }
     return most;
@@ -343,9 +367,10 @@ bool report_svg_accuracy(struct lcl_text *t, const struct lcl_results *r,
 }
 
 /* A line with its marker, 34 wide, centred on y. */
-static void draw_key(struct lcl_text *t, int series, double x, double y)
+static void draw_key(struct lcl_text *t, const struct lcl_results *r, int row, double x, double y)
 {
-    lcl_text_printf(t, "<g class=\"s%d\">", series);
+    int series = report_row_series(r, row);
+    lcl_text_printf(t, r->rows[row].printed ? "<g class=\"s%d pr\">" : "<g class=\"s%d\">", series);
     open_line(t, series);
     lcl_text_printf(t, "M%.1f %.1fh34\"/>", x, y);
     report_svg_marker(t, series, x + 17, y);
@@ -358,7 +383,7 @@ void report_html_legend(struct lcl_text *t, const struct lcl_results *r)
     for (int i = 0; i < r->n_rows; i++) {
         lcl_text_puts(t,
                       "<li><svg class=\"chart key\" viewBox=\"0 0 34 14\" aria-hidden=\"true\">");
-        draw_key(t, report_row_series(r, i), 0, 7);
+        draw_key(t, r, i, 0, 7);
         lcl_text_puts(t, "</svg>");
         lcl_text_html(t, report_row_title(r->rows[i].name));
         lcl_text_puts(t, "</li>\n");
@@ -392,7 +417,7 @@ lcl_status lcl_plot_accuracy(const struct lcl_results *results, struct lcl_text 
         if (chance)
             lcl_text_printf(svg, "<path class=\"chance\" d=\"M%.1f %.1fh34\"/>", x, y);
         else
-            draw_key(svg, report_row_series(results, i), x, y);
+            draw_key(svg, results, i, x, y);
         lcl_text_printf(svg, "<text x=\"%.1f\" y=\"%.1f\">", x + 44, y + 4.5);
         lcl_text_html(svg, chance ? "chance" : report_row_title(results->rows[i].name));
         lcl_text_puts(svg, "</text>\n");

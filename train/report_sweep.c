@@ -26,6 +26,18 @@ static bool is_printed(const json_t *figure, const char *line)
     return false;
 }
 
+lcl_status report_read_figure(const json_t *figure, struct lcl_results *r)
+{
+    LCL_TRY(lcl_results_read(json_object_get(figure, "results"), LCL_SWEEP_SUMMARY, r));
+    r->axis = text_at(figure, "axis");
+    if (!r->axis) r->axis = "support pictures (shots)";
+    r->chance = json_number_value(json_object_get(figure, "chance"));
+    if (!(r->chance >= 0 && r->chance <= 1))
+        return LCL_FAIL(LCL_FORMAT, LCL_SWEEP_SUMMARY ": a chance of %g", r->chance);
+    for (int i = 0; i < r->n_rows; i++) r->rows[i].printed = is_printed(figure, r->rows[i].name);
+    return LCL_OK;
+}
+
 static double value_of(const struct lcl_result_cell *c, double interval[2])
 {
     interval[0] = interval[1] = (double)NAN;
@@ -35,12 +47,11 @@ static double value_of(const struct lcl_result_cell *c, double interval[2])
 
 /* ---- the table of a figure ---- */
 
-/* The best of those that were measured here. */
-static double best_at(const json_t *figure, const struct lcl_results *r, int64_t x)
+static double best_at(const struct lcl_results *r, int64_t x)
 {
     double best = (double)NAN, interval[2];
     for (int i = 0; i < r->n_rows; i++)
-        if (!is_printed(figure, r->rows[i].name))
+        if (!r->rows[i].printed)
             best = fmax(best, value_of(lcl_results_find(r, r->rows[i].name, x), interval));
     return best;
 }
@@ -67,7 +78,7 @@ static double seeds_of(const struct lcl_result_row *row)
     return seeds;
 }
 
-static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl_results *r)
+static void put_table(struct lcl_text *t, const struct lcl_results *r)
 {
     double x[LCL_RESULTS_MAX_CELLS];
     int n = report_all_shots(r, x);
@@ -76,7 +87,7 @@ static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl
     for (int k = 0; k < n; k++) lcl_text_printf(t, "<th scope=\"col\">%.0f</th>", x[k]);
     lcl_text_puts(t, "</tr></thead><tbody>\n");
     for (int i = 0; i < r->n_rows; i++) {
-        const bool printed = is_printed(figure, r->rows[i].name);
+        const bool printed = r->rows[i].printed;
         const double seeds = seeds_of(&r->rows[i]);
         lcl_text_puts(t, "<tr><th scope=\"row\">");
         lcl_text_html(t, r->rows[i].name);
@@ -87,7 +98,7 @@ static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl
         for (int k = 0; k < n; k++) {
             const struct lcl_result_cell *c = lcl_results_find(r, r->rows[i].name, (int64_t)x[k]);
             double interval[2];
-            put_value(t, c, !printed && value_of(c, interval) >= best_at(figure, r, (int64_t)x[k]));
+            put_value(t, c, !printed && value_of(c, interval) >= best_at(r, (int64_t)x[k]));
         }
         lcl_text_puts(t, "</tr>\n");
     }
@@ -96,7 +107,7 @@ static void put_table(struct lcl_text *t, const json_t *figure, const struct lcl
 
 /* ---- the section ---- */
 
-static void put_figure(struct lcl_text *t, const json_t *figure, struct lcl_results *r)
+static void put_figure(struct lcl_text *t, const json_t *figure, const struct lcl_results *r)
 {
     const char *title = text_at(figure, "title"), *note = text_at(figure, "note");
     lcl_text_puts(t, "<div class=\"card\"><h3>");
@@ -107,14 +118,12 @@ static void put_figure(struct lcl_text *t, const json_t *figure, struct lcl_resu
         lcl_text_html(t, note);
         lcl_text_puts(t, "</p>\n");
     }
-    r->axis = text_at(figure, "axis");
-    if (!r->axis) r->axis = "support pictures (shots)";
     lcl_text_puts(t, "<div class=\"pair\">\n");
     report_svg_accuracy(t, r, LCL_BY_GREEDY);
     report_svg_accuracy(t, r, LCL_BY_LIKELIHOOD);
     lcl_text_puts(t, "</div>\n");
     report_html_legend(t, r);
-    put_table(t, figure, r);
+    put_table(t, r);
     lcl_text_puts(t, "</div>\n");
 }
 
@@ -180,8 +189,7 @@ void report_html_sweep(struct lcl_text *t, struct report *r)
                   "printed numbers are the paper&#8217;s, on other data and another model.</p>\n");
     for (size_t i = 0; i < json_array_size(figures); i++) {
         const json_t *figure = json_array_get(figures, i);
-        if (lcl_results_read(json_object_get(figure, "results"), LCL_SWEEP_SUMMARY, results) ==
-            LCL_OK)
+        if (report_read_figure(figure, results) == LCL_OK)
             put_figure(t, figure, results);
         else
             report_note(r, "Left out, as it could not be read: %s", lcl_error_message());

@@ -51,13 +51,15 @@ struct lcl_result_cell {
 
 struct lcl_result_row {
     char name[LCL_RESULTS_NAME_BYTES];
-    int n; /* cells in ascending order of shots */
+    bool printed; /* of a paper, in figures of a sweep: not kept in files */
+    int n;        /* cells in ascending order of shots */
     struct lcl_result_cell cells[LCL_RESULTS_MAX_CELLS];
 };
 
 struct lcl_results {
     const char *axis; /* what the cells' numbers are where they are no shots (figures of a sweep):
                          not kept in files; NULL: shots */
+    double chance;    /* what guessing gives, as `axis`; 0: a half */
     int n_rows;
     struct lcl_result_row rows[LCL_RESULTS_MAX_ROWS];
     int n_seconds;

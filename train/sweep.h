@@ -55,6 +55,7 @@ struct lcl_sweep_line {
 
 struct lcl_sweep_figure {
     char *title, *axis, *note; /* note NULL: none */
+    double chance;             /* what guessing gives; 0: not said */
     int64_t shots;             /* of every point; 0: the shots are the axis, of the row `row` */
     char row[LCL_SWEEP_NAME_BYTES];
     int n_points; /* where shots > 0: rows by place on the axis */

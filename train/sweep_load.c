@@ -305,21 +305,26 @@ static lcl_status place_of(struct reader *r, node n, const char *key, int64_t *x
     return parse_whole(r, n, "a place on the axis", key, MAX_PLACE, x);
 }
 
+static lcl_status share_of(struct reader *r, node n, const char *what, double *share)
+{
+    const char *text;
+    char *end;
+    LCL_TRY(text_of(r, n, what, &text));
+    *share = strtod(text, &end);
+    if (*end || !(*share >= 0 && *share <= 1))
+        return LCL_FAIL(LCL_CONFIG, "%s:%d: %s \"%.80s\" is not a number in 0..1", r->path,
+                        line_of(n), what, text);
+    return LCL_OK;
+}
+
 static lcl_status read_printed(struct reader *r, void *to, const char *key, node value)
 {
     struct lcl_sweep_line *line = to;
-    const char *text;
-    char *end;
     if (line->n == LCL_RESULTS_MAX_CELLS)
         return LCL_FAIL(LCL_RANGE, "%s:%d: more than %d numbers", r->path, line_of(value),
                         LCL_RESULTS_MAX_CELLS);
     LCL_TRY(place_of(r, value, key, &line->x[line->n]));
-    LCL_TRY(text_of(r, value, "an accuracy", &text));
-    double y = line->y[line->n++] = strtod(text, &end);
-    if (*end || !(y >= 0 && y <= 1))
-        return LCL_FAIL(LCL_CONFIG, "%s:%d: an accuracy \"%.80s\" is not a number in 0..1", r->path,
-                        line_of(value), text);
-    return LCL_OK;
+    return share_of(r, value, "an accuracy", &line->y[line->n++]);
 }
 
 static lcl_status read_paper(struct reader *r, void *to, const char *key, node value)
@@ -342,18 +347,19 @@ static lcl_status read_point(struct reader *r, void *to, const char *key, node v
 
 static lcl_status read_figure_key(struct reader *r, void *to, const char *key, node value)
 {
-    static const char *const known[] = {"title", "axis",   "note", "shots",
+    static const char *const known[] = {"title", "axis",   "note", "chance", "shots",
                                         "row",   "points", "runs", "paper"};
     struct lcl_sweep_figure *f = to;
     if (strcmp(key, "title") == 0) return copy_text(r, value, key, &f->title);
     if (strcmp(key, "axis") == 0) return copy_text(r, value, key, &f->axis);
     if (strcmp(key, "note") == 0) return copy_text(r, value, key, &f->note);
+    if (strcmp(key, "chance") == 0) return share_of(r, value, "a chance", &f->chance);
     if (strcmp(key, "shots") == 0) return whole_of(r, value, key, MAX_PLACE, &f->shots);
     if (strcmp(key, "row") == 0) return name_of(r, value, key, false, f->row);
     if (strcmp(key, "points") == 0) return each_pair(r, value, key, read_point, f);
     if (strcmp(key, "runs") == 0) return read_lines(r, value, f);
     if (strcmp(key, "paper") == 0) return each_pair(r, value, key, read_paper, f);
-    return unknown(r, value, "a figure", key, known, 8);
+    return unknown(r, value, "a figure", key, known, 9);
 }
 
 /* The row is one that a run of the figure evaluates. */

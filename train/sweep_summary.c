@@ -144,6 +144,7 @@ static lcl_status put_figures(struct summary *m, struct lcl_text *t)
         put_field(t, "title", f->title);
         put_field(t, "axis", f->axis);
         put_field(t, "note", f->note);
+        if (f->chance > 0) lcl_text_printf(t, "\"chance\": %.6g, ", f->chance);
         lcl_text_puts(t, "\"printed\": [");
         for (int l = 0, n = 0; l < f->n_lines; l++) {
             if (f->lines[l].run >= 0) continue;

@@ -13,31 +13,31 @@ static const char *sweep_file(const char *shots)
 {
     static char text[2048];
     tiny_file("base.yaml", tiny_yaml());
-    snprintf(
-        text, sizeof text,
-        "output_dir: %s/sweep\n"
-        "seeds: [1, 2]\n"
-        "set: {max_steps: 2, eval.episodes: 4, eval.shots: %s}\n"
-        "runs:\n"
-        "  emerged: {config: %s/base.yaml, seeds: [1]}\n"
-        "  2-way:\n"
-        "    config: %s/base.yaml\n"
-        "    set: {init_from: \"{emerged}\", data: {strategy: 2-way}}\n"
-        "    eval: {lcl: {}, few: {eval.shots: [2]}}\n"
-        "  weight:\n"
-        "    config: %s/base.yaml\n"
-        "    set: {init_from: \"{emerged}\", data: {strategy: 2-way-weight}}\n"
-        "    eval: {lcl: {}, few: {eval.shots: [2]}}\n"
-        "  before:\n"
-        "    model: \"{emerged}\"\n"
-        "    seeds: [1]\n"
-        "    eval: {lcl: {}}\n"
-        "figures:\n"
-        "  - title: Strategies <here>\n"
-        "    runs: [2-way, weight, before]\n"
-        "    paper: {Printed: {2: 0.5, 4: 0.75}}\n"
-        "  - {title: One row, axis: rows, shots: 2, points: {0: lcl, 1: few}, runs: [2-way]}\n",
-        temp_dir(), shots, temp_dir(), temp_dir(), temp_dir());
+    snprintf(text, sizeof text,
+             "output_dir: %s/sweep\n"
+             "seeds: [1, 2]\n"
+             "set: {max_steps: 2, eval.episodes: 4, eval.shots: %s}\n"
+             "runs:\n"
+             "  emerged: {config: %s/base.yaml, seeds: [1]}\n"
+             "  2-way:\n"
+             "    config: %s/base.yaml\n"
+             "    set: {init_from: \"{emerged}\", data: {strategy: 2-way}}\n"
+             "    eval: {lcl: {}, few: {eval.shots: [2]}}\n"
+             "  weight:\n"
+             "    config: %s/base.yaml\n"
+             "    set: {init_from: \"{emerged}\", data: {strategy: 2-way-weight}}\n"
+             "    eval: {lcl: {}, few: {eval.shots: [2]}}\n"
+             "  before:\n"
+             "    model: \"{emerged}\"\n"
+             "    seeds: [1]\n"
+             "    eval: {lcl: {}}\n"
+             "figures:\n"
+             "  - title: Strategies <here>\n"
+             "    runs: [2-way, weight, before]\n"
+             "    paper: {Printed: {2: 0.5, 4: 0.75}}\n"
+             "  - {title: One row, axis: rows, shots: 2, points: {0: lcl, 1: few}, runs: [2-way], "
+             "paper: {\"paper: 2-way\": {1: 0.25}}, chance: 0.125}\n",
+             temp_dir(), shots, temp_dir(), temp_dir(), temp_dir());
     return tiny_file("sweep.yaml", text);
 }
 
@@ -111,6 +111,32 @@ static void test_runs_what_is_not_done(void **state)
     free(page);
 }
 
+static bool file_has(const char *name, const char *text)
+{
+    char *data;
+    size_t size;
+    ASSERT_OK(lcl_fs_read(at(name), 1 << 24, &data, &size));
+    bool has = strstr(data, text) != NULL;
+    free(data);
+    return has;
+}
+
+/* Each figure as a picture of its own, and their tables in Markdown. */
+static void test_figures_as_files(void **state)
+{
+    (void)state;
+    SUCCEEDS("report %s --figures %s/drawn", at("sweep"), temp_dir());
+    says("drawn/figures.md");
+    assert_true(file_has("drawn/strategies-here.svg", "chance: 50 %"));
+    assert_true(file_has("drawn/one-row.svg", "chance: 12.5 %"));
+    assert_true(file_has("drawn/one-row.svg", "<g class=\"s0 pr\">")); /* the run's colour */
+    assert_true(file_has("drawn/figures.md", "## Strategies \\<here\\>"));
+    assert_true(file_has("drawn/figures.md", "](one-row.svg)"));
+    assert_true(file_has("drawn/figures.md", "| Printed | 0.500 | 0.750 |"));
+    FAILS("has no sweep.json with figures", "report %s --figures %s/drawn",
+          at("sweep/2-way/seed-1"), temp_dir());
+}
+
 static void test_other_settings_are_noticed(void **state)
 {
     (void)state;
@@ -162,6 +188,8 @@ static void test_refusals(void **state)
             "output_dir: o\nruns: {a: {config: b}}\nfigures: [{title: t, runs: [b]}]\n");
     refuses("has an evaluation \"lcl\"",
             "output_dir: o\nruns: {a: {config: b}}\nfigures: [{title: t, runs: [a]}]\n");
+    refuses("a chance \"2\" is not a number in 0..1",
+            "output_dir: o\nruns: {a: {config: b}}\nfigures: [{title: t, chance: 2}]\n");
     refuses("a figure is not whole",
             "output_dir: o\nruns: {a: {config: b}}\nfigures: [{shots: 2}]");
     refuses("nowhere.yaml", "output_dir: o\nruns: {a: {config: nowhere.yaml}}\n");
@@ -182,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_what_is_not_done),
+        cmocka_unit_test(test_figures_as_files),
         cmocka_unit_test(test_other_settings_are_noticed),
         cmocka_unit_test(test_slurm),
         cmocka_unit_test(test_refusals),
