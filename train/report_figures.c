@@ -39,14 +39,19 @@ static void put_plain(struct lcl_text *t, const char *text)
     }
 }
 
+/* The best measured number of a column; NaN where there are not two to compare. */
 static double best_at(const struct lcl_results *r, enum lcl_result_measure measure, int64_t x)
 {
     double best = (double)NAN, interval[2];
+    int n = 0;
     for (int i = 0; i < r->n_rows; i++) {
         const struct lcl_result_cell *c = lcl_results_find(r, r->rows[i].name, x);
-        if (c && !r->rows[i].printed) best = fmax(best, lcl_result_value(c, measure, interval));
+        const double v =
+            c && !r->rows[i].printed ? lcl_result_value(c, measure, interval) : (double)NAN;
+        n += !isnan(v);
+        best = fmax(best, v);
     }
-    return best;
+    return n > 1 ? best : (double)NAN;
 }
 
 static void put_cell(struct lcl_text *t, const struct lcl_results *r, int row,
