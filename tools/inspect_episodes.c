@@ -11,7 +11,9 @@
 #include "core/log.h"
 #include "data/any_shot.h"
 #include "data/episode.h"
+#include "data/policy.h"
 #include "tools/inspect_page.h"
+#include "tools/inspect_rows.h"
 #include "train/env.h"
 
 /* Slots of a picture in the text, and its side in pixels: by the model that the run begins with, or
@@ -69,10 +71,20 @@ struct printer {
     struct inspect_page page;
     bool with_tokens;
     int64_t n_printed, n_coinciding;
-    struct lcl_any_shot any_shot; /* with data.strategy: any-shot, instead of the samplers */
-    struct lcl_row_sources *rows; /* its packs, open */
+    struct lcl_any_shot any_shot;  /* with data.strategy: any-shot, instead of the samplers */
+    struct lcl_row_sources *rows;  /* with packs open, for any-shot and for pages; NULL: none are */
+    struct lcl_mixture rows_drawn; /* of a page: whose, and which row */
     struct lcl_conversation_rules rules;
 };
+
+/* What an episode is called among samples of several kinds. */
+static const char *kind_of(const struct printer *p, const struct lcl_episode *e)
+{
+    const char *drawn = inspect_strategy(p->config, &p->mixture, e->sample);
+    if (e->policy == LCL_POLICY_REF) return lcl_strategy_name(LCL_REF);
+    return strcmp(drawn, lcl_strategy_name(LCL_REF_OR_WEIGHT)) == 0 ? lcl_strategy_name(LCL_2WAY)
+                                                                    : drawn;
+}
 
 static lcl_status add_to_page(struct printer *p, const struct lcl_episode *e)
 {
@@ -92,7 +104,10 @@ static lcl_status add_to_page(struct printer *p, const struct lcl_episode *e)
     }
     LCL_TRY_GOTO(lcl_episode_learned_text(p->builder, e,
                                           (enum lcl_supervise)p->config->data_supervise, &text));
-    heading = lcl_strdupf("episode %llu: %d shots", (unsigned long long)e->sample, e->n_shots);
+    heading = p->sources.n ? lcl_strdupf("sample %llu: %s, %d shots", (unsigned long long)e->sample,
+                                         kind_of(p, e), e->n_shots)
+                           : lcl_strdupf("episode %llu: %d shots", (unsigned long long)e->sample,
+                                         e->n_shots);
     if (!heading) status = LCL_FAIL(LCL_MEMORY, "no memory for a page");
     LCL_TRY_GOTO(status);
     LCL_TRY_GOTO(inspect_page_add(&p->page, &(struct inspect_sample){.heading = heading,
@@ -168,6 +183,19 @@ out:
     return status;
 }
 
+/* A sample that is a row: as a line, and on the page. */
+static lcl_status print_row(struct printer *p, int64_t n, const struct lcl_episode_place *place)
+{
+    int source;
+    int64_t row;
+    printf(p->r->json ? "{\"sample\":%lld,\"step\":%lld,\"lane\":%lld,\"row\":true}\n"
+                      : "sample %lld, step %lld, lane %lld: a row\n\n",
+           (long long)n, (long long)place->step, (long long)place->lane);
+    if (!p->page.path) return LCL_OK;
+    lcl_mixture_draw(&p->rows_drawn, (uint64_t)n, &source, &row);
+    return inspect_row_on_page(&p->page, &p->rules, &p->rows->source[source].pack, row, n);
+}
+
 /* Sample n of the run, counted from step 0, unless it is another rank's. */
 static lcl_status print_one(struct printer *p, int64_t n)
 {
@@ -180,12 +208,8 @@ static lcl_status print_one(struct printer *p, int64_t n)
     struct lcl_episode e;
     char *line = NULL;
     if (lcl_lane_rank(c, place.lane, p->r->world) != p->r->rank) return LCL_OK;
-    if (p->sources.n && lcl_mixture_is_row(&p->mixture, (uint64_t)n)) {
-        printf(p->r->json ? "{\"sample\":%lld,\"step\":%lld,\"lane\":%lld,\"row\":true}\n"
-                          : "sample %lld, step %lld, lane %lld: a row\n\n",
-               (long long)n, (long long)place.step, (long long)place.lane);
-        return LCL_OK;
-    }
+    if (p->sources.n && lcl_mixture_is_row(&p->mixture, (uint64_t)n))
+        return print_row(p, n, &place);
     if (progress > 1) progress = 1;
     if (c->data_strategy == LCL_ANY_SHOT) return print_any_shot(p, n, progress);
     const struct lcl_sampler *sampler =
@@ -219,10 +243,13 @@ static lcl_status open_draws(struct printer *p, struct lcl_env *e)
     const struct lcl_neighbors *neighbors = e->has_neighbors ? &e->neighbors : NULL;
     LCL_TRY(lcl_row_sources_parse(&p->sources, c));
     p->mixture = (struct lcl_mixture){.config = c, .sources = &p->sources, .epoch = p->r->epoch};
-    if (c->data_strategy == LCL_ANY_SHOT) {
-        p->rules = lcl_conversation_rules_of(c, e->tokenizer);
+    p->rules = lcl_conversation_rules_of(c, e->tokenizer);
+    if (c->data_strategy == LCL_ANY_SHOT || (p->page.path && p->sources.n)) {
         LCL_TRY(lcl_env_open_sources(e, c));
         p->rows = &e->sources;
+        LCL_TRY(lcl_mixture_open(&p->rows_drawn, c, &e->sources, p->r->epoch));
+    }
+    if (c->data_strategy == LCL_ANY_SHOT) {
         return lcl_row_sources_any_shot(&e->sources, c, &e->pack, neighbors, LCL_SPLIT_TRAIN, 0,
                                         &p->any_shot);
     }
@@ -262,6 +289,7 @@ out:
     inspect_page_free(&p.page);
     lcl_samplers_close(&p.samplers);
     lcl_row_sources_close(&p.sources);
+    lcl_mixture_close(&p.rows_drawn);
     lcl_any_shot_close(&p.any_shot);
     lcl_batch_builder_free(p.builder);
     lcl_env_close(&env);

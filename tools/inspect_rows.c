@@ -6,8 +6,6 @@
 #include "core/fs.h"
 #include "data/pack_rows.h"
 #include "data/policy.h"
-#include "tools/inspect_page.h"
-#include "train/mixture.h"
 
 /* Chat formats that follow the tokenizer's tokens need one; vicuna else. */
 static struct lcl_conversation_rules rules_of(const struct lcl_config *c)
@@ -107,6 +105,21 @@ static lcl_status print_row(struct output *o, struct lcl_pack *pack, int64_t row
     return status;
 }
 
+lcl_status inspect_row_on_page(struct inspect_page *page,
+                               const struct lcl_conversation_rules *rules, struct lcl_pack *pack,
+                               int64_t row, int64_t sample)
+{
+    struct lcl_conversation c;
+    json_t *stored;
+    char *text;
+    LCL_TRY(lcl_pack_conversation(pack, row, 0, &c, &stored));
+    lcl_status status = lcl_conversation_text(&c, rules, &text);
+    if (status == LCL_OK) status = add_to_page(page, pack, row, sample, &c, text);
+    free(text);
+    lcl_pack_conversation_free(&c, stored);
+    return status;
+}
+
 lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n, bool json,
                         const char *sheet)
 {
@@ -127,12 +140,18 @@ lcl_status inspect_rows(const char *path, const struct lcl_config *c, int64_t n,
     return status;
 }
 
+const char *inspect_strategy(const struct lcl_config *c, const struct lcl_mixture *m,
+                             uint64_t sample)
+{
+    int named = lcl_mixture_strategy(m, sample), own = c->data_strategy;
+    if (own == LCL_MIX) own = LCL_2WAY;
+    return lcl_strategy_name((enum lcl_strategy)(named >= 0 ? named : own));
+}
+
 static void print_episode(const struct lcl_config *c, const struct lcl_mixture *m, int64_t sample,
                           bool json)
 {
-    int named = lcl_mixture_strategy(m, (uint64_t)sample), own = c->data_strategy;
-    if (own == LCL_MIX) own = LCL_2WAY;
-    const char *word = lcl_strategy_name((enum lcl_strategy)(named >= 0 ? named : own));
+    const char *word = inspect_strategy(c, m, (uint64_t)sample);
     if (json)
         printf("{\"sample\":%lld,\"episode\":true,\"strategy\":\"%s\"}\n", (long long)sample, word);
     else

@@ -373,7 +373,9 @@ static lcl_status run(int argc, char **argv)
         {"--sheet", CLI_STR, &a.request.sheet, .value = "FILE.html",
          .doc =
              "with --episodes or --rows: also a page of them with their pictures as the model is "
-             "given them, boxes and points drawn in, and what is learned marked"},
+             "given them, boxes and points drawn in, and what is learned marked; with --episodes "
+             "of a "
+             "CONFIG with data.sources its rows too, each sample with what it is"},
         {"--stage", CLI_STR, &a.stage, .value = "NAME",
          .doc = "of a CONFIG: the stage whose episodes are printed (else the first that has any)"},
         CLI_TOWER_OPTION(&tower),

@@ -180,6 +180,37 @@ static void conversations(void **state)
     says("sample 0, step 0, lane 0: a row");
 }
 
+/* Samples of several kinds, each as its own. */
+static void mixtures(void **state)
+{
+    (void)state;
+    char yaml[4096];
+    snprintf(yaml, sizeof yaml,
+             "%s\noutput_dir: %s\ndata.strategy: mix\n"
+             "data.sources: \"2-way=1,jigsaw=1,%s=1\"\ndata.mixing: even\n",
+             tiny_yaml(), at("run"), at("f.h5"));
+    const char *file = tiny_file("mix.yaml", yaml);
+    SUCCEEDS("inspect %s --episodes 4 --sheet %s --set data.shots=4 --set data.queries=1", file,
+             at("m.html"));
+    says("sample 1, step 0, lane 0: a row");
+    char *html = page_of(at("m.html"));
+    has(html, "<h2>sample 0: 2-way, 4 shots</h2>");
+    has(html, "<h2>sample 2: jigsaw, ");
+    assert_int_equal(count(html, "f.h5, row 0</h2>"), 2);
+    assert_int_equal(count(html, ": 1.png</figcaption>"), 2);
+    assert_int_equal(count(html, "<b class=m "), 2 * 3); /* the boxes of its sentence */
+    assert_int_equal(count(html, "<h2>"), 4);
+    free(html);
+    /* Without rows among the sources, or any source at all, episodes are called what they were. */
+    SUCCEEDS("inspect %s --episodes 2 --sheet %s --set data.strategy=2-way --set data.sources=",
+             file, at("m.html"));
+    html = page_of(at("m.html"));
+    has(html, "<h2>episode 1: 4 shots</h2>");
+    free(html);
+    FAILS("holds no rows", "inspect %s --episodes 2 --sheet %s --set data.sources=%s", file,
+          at("m.html"), tiny_pack());
+}
+
 static void what_is_refused(void **state)
 {
     (void)state;
@@ -191,9 +222,9 @@ static void what_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(boxes_of_rows),
-                                       cmocka_unit_test(points_of_rows), cmocka_unit_test(episodes),
-                                       cmocka_unit_test(conversations),
-                                       cmocka_unit_test(what_is_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(boxes_of_rows), cmocka_unit_test(points_of_rows),
+        cmocka_unit_test(episodes),      cmocka_unit_test(conversations),
+        cmocka_unit_test(mixtures),      cmocka_unit_test(what_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
