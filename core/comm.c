@@ -71,13 +71,13 @@ static lcl_status send_pulse(struct lcl_comm *c, struct link *l, enum pulse_kind
     snprintf(l->out.text, sizeof l->out.text, "%s", text);
     l->sent_s = lcl_time_s();
     l->sent_bye = kind == BYE;
-    const struct lcl_message m = {l->peer, false, &l->out, sizeof l->out};
+    const struct lcl_parcel m = {l->peer, false, &l->out, sizeof l->out};
     return c->pulse->begin(c->pulse_state, LCL_CHANNEL_PULSE, &m, 1, &l->sending);
 }
 
 static lcl_status await_pulse(struct lcl_comm *c, struct link *l)
 {
-    const struct lcl_message m = {l->peer, true, &l->in, sizeof l->in};
+    const struct lcl_parcel m = {l->peer, true, &l->in, sizeof l->in};
     return c->pulse->begin(c->pulse_state, LCL_CHANNEL_PULSE, &m, 1, &l->receiving);
 }
 
@@ -195,7 +195,7 @@ static lcl_status say_bye(struct lcl_comm *c)
 /* ---- the courier ---- */
 
 static lcl_status wait_for(struct lcl_comm *c, const struct lcl_filling *f, void *state,
-                           void **request, const struct lcl_message *m, int n)
+                           void **request, const struct lcl_parcel *m, int n, bool patient)
 {
     double begin = lcl_time_s();
     int turns = 0;
@@ -203,7 +203,7 @@ static lcl_status wait_for(struct lcl_comm *c, const struct lcl_filling *f, void
         LCL_TRY(f->test(state, request));
         if (!*request) return LCL_OK;
         LCL_TRY(idle(c, &turns));
-        if (turns % 1024 == 0 && lcl_time_s() - begin > c->timeout_s)
+        if (!patient && turns % 1024 == 0 && lcl_time_s() - begin > c->timeout_s)
             return LCL_FAIL_HINT(LCL_IO, "raise comm_timeout_s where one rank works so long alone",
                                  "rank %d has waited %.0f s for rank %d%s", c->rank,
                                  lcl_time_s() - begin, m[0].peer, n > 1 ? " or others" : "");
@@ -212,7 +212,7 @@ static lcl_status wait_for(struct lcl_comm *c, const struct lcl_filling *f, void
 }
 
 lcl_status lcl_comm_exchange(struct lcl_comm *c, enum lcl_traffic traffic,
-                             const struct lcl_message *m, int n)
+                             const struct lcl_parcel *m, int n)
 {
     bool bulk = traffic == LCL_TRAFFIC_GRADIENTS || traffic == LCL_TRAFFIC_VALUES;
     const struct lcl_filling *f = bulk ? c->work : c->pulse;
@@ -221,7 +221,7 @@ lcl_status lcl_comm_exchange(struct lcl_comm *c, enum lcl_traffic traffic,
         if (!m[i].receive) c->sent_bytes[traffic] += m[i].bytes;
     if (n == 0) return LCL_OK;
     LCL_TRY(f->begin(state, LCL_CHANNEL_WORK, m, n, &request));
-    return wait_for(c, f, state, &request, m, n);
+    return wait_for(c, f, state, &request, m, n, traffic == LCL_TRAFFIC_CONTROL);
 }
 
 static void finish(struct lcl_comm *c, struct lcl_comm_job *job, lcl_status status)
@@ -320,7 +320,7 @@ static lcl_status tell_hosts(struct lcl_comm *c)
 lcl_status lcl_comm_open(struct lcl_comm *c, const struct lcl_filling *filling)
 {
     *c = (struct lcl_comm){
-        .timeout_s = 1800, .pulse_timeout_s = 40, .work = filling, .pulse = filling, .size = 1};
+        .timeout_s = 600, .pulse_timeout_s = 40, .work = filling, .pulse = filling, .size = 1};
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     struct opening o = {.c = c, .job = {.what = filling->name}};
@@ -412,19 +412,19 @@ static size_t bytes_of(const struct gather *g, int r)
 static lcl_status run_gather(struct lcl_comm *c, void *ctx)
 {
     struct gather *g = ctx;
-    struct lcl_message *m = calloc(2 * (size_t)c->size, sizeof *m);
+    struct lcl_parcel *m = calloc(2 * (size_t)c->size, sizeof *m);
     int n = 0;
     size_t at = 0;
     if (!m) return LCL_FAIL(LCL_MEMORY, "no memory for a list of messages");
     for (int r = 0; r < c->size; r++) {
         size_t bytes = bytes_of(g, r);
-        if (r != c->rank && bytes) m[n++] = (struct lcl_message){r, true, g->all + at, bytes};
+        if (r != c->rank && bytes) m[n++] = (struct lcl_parcel){r, true, g->all + at, bytes};
         if (r == c->rank && bytes && g->all + at != g->mine) memcpy(g->all + at, g->mine, bytes);
         at += bytes;
     }
     for (int r = 0; r < c->size; r++)
         if (r != c->rank && bytes_of(g, c->rank))
-            m[n++] = (struct lcl_message){r, false, (void *)g->mine, bytes_of(g, c->rank)};
+            m[n++] = (struct lcl_parcel){r, false, (void *)g->mine, bytes_of(g, c->rank)};
     lcl_status status = lcl_comm_exchange(c, LCL_TRAFFIC_CONTROL, m, n);
     free(m);
     return status;
@@ -433,12 +433,12 @@ static lcl_status run_gather(struct lcl_comm *c, void *ctx)
 static lcl_status run_broadcast(struct lcl_comm *c, void *ctx)
 {
     struct gather *g = ctx;
-    struct lcl_message *m = calloc((size_t)c->size, sizeof *m);
+    struct lcl_parcel *m = calloc((size_t)c->size, sizeof *m);
     int n = 0;
     if (!m) return LCL_FAIL(LCL_MEMORY, "no memory for a list of messages");
     for (int r = 0; r < c->size && g->bytes; r++)
         if (c->rank == g->root ? r != g->root : r == g->root)
-            m[n++] = (struct lcl_message){r, c->rank != g->root, g->all, g->bytes};
+            m[n++] = (struct lcl_parcel){r, c->rank != g->root, g->all, g->bytes};
     lcl_status status = lcl_comm_exchange(c, LCL_TRAFFIC_CONTROL, m, n);
     free(m);
     return status;

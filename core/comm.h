@@ -15,7 +15,7 @@
 
 /* Bytes to, or from, one peer. Messages between two ranks on one channel arrive in the order in
  * which they were begun. */
-struct lcl_message {
+struct lcl_parcel {
     int peer;
     bool receive;
     void *data;
@@ -30,7 +30,7 @@ struct lcl_filling {
     LCL_CHECKED lcl_status (*open)(void **state, int *rank, int *size);
     /* Begins all n at once; data stay where they are until the request is done. */
     LCL_CHECKED lcl_status (*begin)(void *state, enum lcl_channel channel,
-                                    const struct lcl_message *m, int n, void **request);
+                                    const struct lcl_parcel *m, int n, void **request);
     /* *request becomes NULL once all of it is done. */
     LCL_CHECKED lcl_status (*test)(void *state, void **request);
     void (*abort)(void *state); /* ends all ranks of the job, as far as it can; does not return */
@@ -66,8 +66,8 @@ struct lcl_comm {
     int local_rank, local_size;             /* among the ranks of this host */
     char (*host)[LCL_HOST_BYTES];           /* [size] */
     uint64_t sent_bytes[LCL_TRAFFIC_COUNT]; /* by this rank; read after lcl_comm_wait() */
-    double timeout_s;                       /* of one exchange, all ranks being alive */
-    double pulse_timeout_s;                 /* without a sign of life */
+    double timeout_s;       /* of gradients or values on their way, all ranks being alive */
+    double pulse_timeout_s; /* without a sign of life */
 
     /* private: of the courier and its queue */
     const struct lcl_filling *work, *pulse; /* pulse moves control messages too */
@@ -101,7 +101,7 @@ bool lcl_comm_is_done(struct lcl_comm *c, struct lcl_comm_job *job);
 
 /* Within a job: all n messages at once, and waits for them. */
 LCL_CHECKED lcl_status lcl_comm_exchange(struct lcl_comm *c, enum lcl_traffic traffic,
-                                         const struct lcl_message *m, int n);
+                                         const struct lcl_parcel *m, int n);
 
 /* As jobs of their own, from any other thread; c NULL or one rank: at once. */
 LCL_CHECKED lcl_status lcl_comm_barrier(struct lcl_comm *c, const char *what);

@@ -55,6 +55,12 @@
     K(INT, "eval_episodes", eval_episodes, 100, 1, 1000000, "episodes a shot count of an evaluation during training") \
     K(INT, "save_steps", save_steps, 500, 0, 1000000000, "steps between checkpoints; 0: only at the end of a stage") \
     K(INT, "save_total_limit", save_total_limit, 2, 1, 1000, "checkpoints kept, the best one besides") \
+    S("Ranks", "Several processes that train one model, started by mpirun or srun: docs/scale.md.") \
+    K(INT, "zero", zero, 0, 0, 3, "what ranks keep a share of alone: 0 nothing; 1 optimizer states; 2 gradients too; 3 parameters too; the same for all stages") \
+    K(BOOL, "deterministic", deterministic, false, 0, 1, "losses are the same, bit for bit, for any number of ranks: gradients of lanes are sent apart where the ranks' lanes are no nodes of their tree, and norms are summed in 192 pieces a tensor") \
+    K(INT, "bucket_mb", bucket_mb, 25, 1, 65536, "MiB of gradients that ranks exchange at once, whole layers") \
+    K(INT, "comm_timeout_s", comm_timeout_s, 600, 1, 1000000, "seconds that a rank waits for the gradients or values of another that is alive, before the job ends with an error") \
+    K(INT, "rank_timeout_s", rank_timeout_s, 40, 2, 100000, "seconds without a sign of life of a rank, after which the job ends with an error") \
     S("Adapters", "LoRA: low-rank changes of linear layers, the rest as it is.")                         \
     K(INT, "lora.rank", lora_rank, 0, 0, 4096, "rank of the adapters, which alone train in link-context stages (those of a part that a freeze_ key names stay as they are); other tasks train the base, as ever; 0: none; this and the two keys below are the same for all stages") \
     K(FLOAT, "lora.alpha", lora_alpha, 16, 0, 1e6, "what an adapter adds is scaled by alpha / rank") \

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/code8.h"
+#include "core/comm.h"
 #include "core/rng.h"
 
 void lcl_params_init(struct lcl_params *t) { *t = (struct lcl_params){0}; }
@@ -38,6 +39,12 @@ static size_t align(size_t n)
     return (n + LCL_PARAM_ALIGN - 1) / LCL_PARAM_ALIGN * LCL_PARAM_ALIGN;
 }
 
+static int layer_of(const char *name)
+{
+    const char *at = strstr(name, ".layers.");
+    return at ? atoi(at + strlen(".layers.")) : -1;
+}
+
 lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, const int64_t *shape,
                           struct lcl_param_spec spec, int *index)
 {
@@ -50,6 +57,7 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
     struct lcl_param *p = &t->rows[t->n_rows];
     *p = (struct lcl_param){.n_dims = n_dims,
                             .count = 1,
+                            .layer = layer_of(name),
                             .part = spec.part,
                             .init = spec.init,
                             .init_std = spec.init_std,
@@ -71,6 +79,7 @@ lcl_status lcl_params_add(struct lcl_params *t, const char *name, int n_dims, co
     if (p->count > SIZE_MAX / 64 - begin)
         return LCL_FAIL(LCL_RANGE, "parameter %s: the table grows past 2^58 elements", name);
     p->offset = begin;
+    p->own_count = p->count;
     t->n_elements = begin + p->count;
     *index = t->n_rows++;
     return LCL_OK;
@@ -84,13 +93,14 @@ static lcl_dtype moment_dtype(const struct lcl_params *t, const struct lcl_param
 
 static size_t scales_of(const struct lcl_params *t, const struct lcl_param *p)
 {
-    return moment_dtype(t, p) == LCL_U8 ? (size_t)lcl_code8_blocks((int64_t)p->count) : 0;
+    return moment_dtype(t, p) == LCL_U8 ? (size_t)lcl_code8_blocks((int64_t)p->own_count) : 0;
 }
 
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p)
 {
     if (!lcl_param_has_moments(p)) return 0;
-    return 2 * (p->count * lcl_dtype_bytes(moment_dtype(t, p)) + scales_of(t, p) * sizeof(float));
+    return 2 *
+           (p->own_count * lcl_dtype_bytes(moment_dtype(t, p)) + scales_of(t, p) * sizeof(float));
 }
 
 /* Codes and scales. */
@@ -114,8 +124,17 @@ size_t lcl_params_values_bytes(const struct lcl_params *t)
            coded_bytes(t->blocks, t->n_coded);
 }
 
+static void take_share(const struct lcl_params *t, struct lcl_param *p)
+{
+    const int n = t->share_ranks > 1 ? t->share_ranks : 1;
+    const int64_t count = (int64_t)p->count;
+    p->own_first = (size_t)lcl_comm_cut(count, t->share_rank, n);
+    p->own_count = (size_t)lcl_comm_cut(count, t->share_rank + 1, n) - p->own_first;
+}
+
 static void place_row(struct lcl_params *t, struct lcl_param *p)
 {
+    take_share(t, p);
     size_t *flat = p->in_blocks ? &t->n_coded : &t->n_elements;
     p->offset = p->follows ? *flat : align(*flat);
     *flat = p->offset + p->count;
@@ -128,7 +147,7 @@ static void place_row(struct lcl_params *t, struct lcl_param *p)
     if (p->still) return;
     p->state_at = t->state_bytes;
     p->scale_at = t->n_scales;
-    t->state_bytes = align(t->state_bytes + p->count * lcl_dtype_bytes(moment_dtype(t, p)));
+    t->state_bytes = align(t->state_bytes + p->own_count * lcl_dtype_bytes(moment_dtype(t, p)));
     t->n_scales += scales_of(t, p);
 }
 
@@ -213,7 +232,7 @@ struct lcl_moment lcl_param_moment(const struct lcl_params *t, const struct lcl_
     return (struct lcl_moment){.dtype = moment_dtype(t, p),
                                .x = (second ? t->v : t->m) + p->state_at,
                                .scale_B = (second ? t->v_scale_B : t->m_scale_B) + p->scale_at,
-                               .count = (int64_t)p->count,
+                               .count = (int64_t)p->own_count,
                                .B = (int64_t)scales_of(t, p)};
 }
 

@@ -26,6 +26,7 @@ struct lcl_param {
     size_t offset; /* elements, in every flat array; of rows in blocks: elements among these */
     size_t count;  /* elements */
     enum lcl_part part;
+    int layer; /* of its part, by its name; -1: of none */
     enum lcl_init init;
     float init_std; /* of LCL_INIT_NORMAL; LCL_INIT_UNIFORM: within -init_std .. init_std */
     bool decay;     /* weight decay applies (matrices; not norms, not biases) */
@@ -37,10 +38,11 @@ struct lcl_param {
     bool linear;  /* a matrix that linear layers alone read: it may be in blocks */
     bool still;   /* no stage of the run moves it: set before lcl_params_place() */
     /* of lcl_params_place(): */
-    bool in_blocks;            /* `linear`, and its rows are whole blocks */
-    size_t value_at;           /* elements in `value`, of rows that have f32 values */
-    size_t grad_at;            /* elements in a gradient buffer, of rows that move */
-    size_t state_at, scale_at; /* bytes in m and v; elements in their scales */
+    bool in_blocks;              /* `linear`, and its rows are whole blocks */
+    size_t value_at;             /* elements in `value`, of rows that have f32 values */
+    size_t grad_at;              /* elements in a gradient buffer, of rows that move */
+    size_t state_at, scale_at;   /* bytes in m and v; elements in their scales */
+    size_t own_first, own_count; /* elements whose moments this rank keeps: all, or its share */
 };
 
 /* There are moments of it. */
@@ -67,6 +69,7 @@ struct lcl_params {
                        * halves that values are split in (core/dtype.h) */
     bool no_master;   /* where bf16: there is no second half, the first is all */
     lcl_dtype blocks; /* of `linear` rows: q8_0 or q4_0; f32: as the others */
+    int share_rank, share_ranks; /* moments are of this rank's share of each row; 0 ranks: of all */
     /* of lcl_params_place(), and the arrays of lcl_params_layout() */
     size_t n_values, n_scales, state_bytes;
     size_t n_grads;               /* elements of a gradient buffer */
@@ -121,7 +124,7 @@ void lcl_param_get(const struct lcl_params *t, const struct lcl_param *p, size_t
 void lcl_param_put(struct lcl_params *t, const struct lcl_param *p, size_t first, size_t n,
                    const float *x);
 
-/* First or second moments of a row; nothing where it has none. */
+/* First or second moments of a row's own elements; nothing where it has none. */
 struct lcl_moment {
     lcl_dtype dtype; /* f32, bf16, or u8 with scales */
     void *x;
@@ -160,7 +163,7 @@ struct lcl_param *lcl_params_find(struct lcl_params *t, const char *name);
 void lcl_params_place(struct lcl_params *t);
 /* Gradients of the rows that move alone; lcl_params_place() makes room for all. */
 void lcl_params_place_grads(struct lcl_params *t);
-/* Bytes of both moments of a row, and of its value in a file. */
+/* Bytes of both moments of a row's own elements, and of its value in a file. */
 size_t lcl_param_moment_bytes(const struct lcl_params *t, const struct lcl_param *p);
 size_t lcl_param_value_bytes(const struct lcl_params *t, const struct lcl_param *p);
 /* Bytes of all values as lcl_params_layout() lays them out. */

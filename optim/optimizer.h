@@ -2,6 +2,7 @@
 #ifndef LCL_OPTIM_OPTIMIZER_H
 #define LCL_OPTIM_OPTIMIZER_H
 
+#include "core/comm.h"
 #include "core/config.h"
 #include "core/ops.h"
 #include "core/param.h"
@@ -25,16 +26,25 @@ struct lcl_update {
 /* The rows that move, as the backend gets them. */
 struct lcl_optimizer {
     const struct lcl_params *params;
+    struct lcl_comm *comm; /* NULL: a single rank */
+    bool shares;           /* ranks update their own elements of each row */
+    int pieces;            /* that rows are cut in, for the norm */
+    int bad_row;           /* the first with a gradient that is not finite, on any rank; -1: none */
     int64_t n;
-    struct lcl_segment *segment; /* [n], as are the others */
+    struct lcl_segment *segment; /* [n], as are the others: rows, or parts of them */
     int *row;
-    double *sum; /* of squares of the gradient */
+    int64_t *first; /* element of its row that a segment begins with */
+    double *sum;    /* of squares of the gradient */
     int64_t *non_finite;
     struct lcl_arena arena;
     struct lcl_grad_norm *norm; /* the backend's */
 };
-/* For the rows that are trainable and used now. */
-LCL_CHECKED lcl_status lcl_optimizer_open(struct lcl_optimizer *o, const struct lcl_params *t);
+/* For the rows that are trainable and used now. Ranks that share the table (share_ranks) update
+ * their own elements. `pieces`: rows are cut in as many for the norm, so that its rounding does not
+ * depend on the number of ranks (that divides them); 1: they are not. */
+enum { LCL_OPTIMIZER_PIECES = 192 };
+LCL_CHECKED lcl_status lcl_optimizer_open(struct lcl_optimizer *o, const struct lcl_params *t,
+                                          struct lcl_comm *comm, int pieces);
 void lcl_optimizer_close(struct lcl_optimizer *o);
 /* One update of all these rows from the table's grad, without waiting for it. The clip multiplies
  * gradients by min(1, max_norm / (norm + 1e-6)). Where a gradient is not finite the table stays as

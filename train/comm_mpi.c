@@ -41,7 +41,7 @@ static lcl_status open_mpi(void **state, int *rank, int *size)
 
 static int parts_of(size_t bytes) { return bytes == 0 ? 1 : (int)((bytes + PART - 1) / PART); }
 
-static lcl_status begin_mpi(void *state, enum lcl_channel channel, const struct lcl_message *m,
+static lcl_status begin_mpi(void *state, enum lcl_channel channel, const struct lcl_parcel *m,
                             int n, void **request)
 {
     struct mpi *mpi = state;

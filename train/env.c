@@ -16,10 +16,12 @@
 #include "train/device.h"
 #include "train/hf_folder.h"
 #include "train/plan.h"
+#include "train/ranks.h"
 #include "train/step.h"
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
+    e->comm = lcl_ranks();
     LCL_TRY(lcl_threads_start((int)c->threads));
     LCL_TRY(lcl_device_open(&e->exec, c));
     e->one_at_a_time = e->exec.device != NULL;
@@ -204,6 +206,10 @@ static lcl_status shape_model(struct lcl_env *e, const struct lcl_config *c,
     e->model.params.blocks = c->lora_base == LCL_BASE_Q8_0   ? LCL_Q8_0
                              : c->lora_base == LCL_BASE_Q4_0 ? LCL_Q4_0
                                                              : LCL_F32;
+    if (e->comm && c->zero > 0) {
+        e->model.params.share_rank = e->comm->rank;
+        e->model.params.share_ranks = e->comm->size;
+    }
     if (e->n_stages) lcl_step_mark_still(&e->model.params, e->stages, e->n_stages);
     lcl_params_place(&e->model.params);
     lcl_preprocess_defaults(&e->preprocess, (int)m->vision.image_size);

@@ -8,6 +8,7 @@
 #include "train/mixture.h"
 
 struct lcl_env {
+    struct lcl_comm *comm; /* the ranks', of which this is one; NULL: a single one */
     struct lcl_exec exec;
     bool one_at_a_time;   /* ops: exec is a GPU, or stands for one in a plan */
     struct lcl_pack pack; /* n_classes 0: none was opened */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +15,12 @@
 #include "train/output.h"
 #include "train/plan.h"
 #include "train/profile_run.h"
+#include "train/ranks.h"
+#include "train/ranks_save.h"
 #include "train/refresh.h"
 #include "train/stage_check.h"
 #include "train/stop.h"
 #include "train/summary.h"
-
-volatile sig_atomic_t lcl_stop_signal;
-
-static void on_signal(int sig) { lcl_stop_signal = sig; }
 
 /* Sums since the last line of metrics: they are part of a checkpoint, so that early ends fall on
  * the same step after a resume. */
@@ -69,6 +66,8 @@ static const char *stage_name(const struct loop *l)
     const char *name = config_of(l)->stage_name;
     return name[0] ? name : "train";
 }
+
+static bool is_first_rank(const struct loop *l) { return lcl_comm_rank(l->env.comm) == 0; }
 
 static char *features_dir(const struct lcl_config *c)
 {
@@ -118,8 +117,7 @@ static lcl_status save(struct loop *l, bool is_best)
         .keep = config_of(l)->save_total_limit, .is_best = is_best, .with_optimizer = true};
     lcl_status status = lcl_metrics_sync(l->metrics);
     if (status == LCL_OK)
-        status = lcl_checkpoint_save(config_of(l)->output_dir, &s, &l->env.model.params,
-                                     &l->env.model.config, &o);
+        status = lcl_ranks_save(l->env.comm, config_of(l)->output_dir, &s, &l->env.model, &o);
     free(extra);
     if (status == LCL_OK) l->saved_step = l->step;
     return status;
@@ -129,8 +127,9 @@ static lcl_status restore(struct loop *l, const char *from)
 {
     char path[LCL_CHECKPOINT_PATH_BYTES];
     struct lcl_run_state_loaded s;
-    LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
-    LCL_TRY(lcl_checkpoint_load(path, &l->env.model.params, true, &s));
+    if (is_first_rank(l)) LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
+    LCL_TRY(lcl_comm_broadcast(l->env.comm, "the checkpoint's name", 0, path, sizeof path));
+    LCL_TRY(lcl_ranks_load(path, &l->env.model.params, &s));
     long long adam = 0, correct = 0, total = 0, refreshed = -1;
     int done = 0;
     bool read = sscanf(s.state.extra_json,
@@ -192,7 +191,13 @@ static lcl_status open_features(struct loop *l)
     close_pictures(l);
     char *dir = features_dir(c);
     if (!dir) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
+    /* The first rank makes the cache, the others read it. */
+    lcl_status status = LCL_OK;
+    if (!is_first_rank(l)) status = lcl_comm_barrier(l->env.comm, "the cache of features");
+    if (status == LCL_OK)
+        status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
+    if (status == LCL_OK && is_first_rank(l))
+        status = lcl_comm_barrier(l->env.comm, "the cache of features");
     free(dir);
     l->has_features = status == LCL_OK;
     return status;
@@ -317,13 +322,24 @@ static void name_good_checkpoint(const struct loop *l, char *text, size_t n)
                  " (checkpoint-%lld holds the parameters that failed)", (long long)l->saved_step);
 }
 
+static void note_step(const struct loop *l)
+{
+    char good[160];
+    if (!l->env.comm) return;
+    name_good_checkpoint(l, good, sizeof good);
+    lcl_comm_note(l->env.comm, "step %lld of stage %s, last good checkpoint: %s",
+                  (long long)(l->step + 1), stage_name(l), good);
+}
+
 static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_step_result *r)
 {
+    note_step(l);
     LCL_TRY(lcl_profile_run_before(&l->profile, l->step + 1));
     lcl_status status =
         lcl_trainer_step(t, l->stage_step, config_of(l)->max_steps, l->adam_step + 1, r);
     if (status == LCL_OK) status = lcl_profile_run_after(&l->profile, r->tokens);
-    if (status == LCL_NUMERIC) {
+    if (r->stop_signal) lcl_stop_signal = r->stop_signal;
+    if (status == LCL_NUMERIC && !l->env.comm) { /* ranks have it in their note */
         char good[160];
         name_good_checkpoint(l, good, sizeof good);
         return lcl_fail_context(status, "step %lld of stage %s, last good checkpoint: %s",
@@ -492,6 +508,7 @@ static lcl_status run_stages(struct loop *l)
 static lcl_status prepare_output(struct loop *l, const struct lcl_train_options *o, bool resuming)
 {
     const struct lcl_config *c = &l->run->stages[0];
+    if (lcl_comm_rank(lcl_ranks()) != 0) return LCL_OK;
     if (c->output_dir[0] == '\0')
         return LCL_FAIL_HINT(LCL_CONFIG, "set output_dir: to a new folder",
                              "output_dir is not set");
@@ -528,8 +545,10 @@ static lcl_status open_all(struct loop *l, const char *resume)
         resuming = false;
     }
     if (resuming) LCL_TRY(restore(l, from));
+    LCL_TRY(lcl_comm_barrier(l->env.comm, "the beginning of the run"));
     LCL_TRY(lcl_profile_run_check(stage_name(l), l->profile_steps,
                                   l->stage_done ? 0 : config_of(l)->max_steps - l->stage_step));
+    if (!is_first_rank(l)) return LCL_OK;
     if (!resuming) LCL_TRY(lcl_output_empty(c->output_dir));
     LCL_TRY(lcl_output_set_finished(c->output_dir, false));
     LCL_TRY(lcl_fs_write_text(c->output_dir, "config.yaml", l->yaml));
@@ -553,15 +572,15 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     l->lock = -1;
     l->profile_steps = options->profile;
     l->best = l->last_accuracy = NAN, l->saved_step = l->good_step = l->refreshed_step = -1;
-    lcl_stop_signal = 0;
-    struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old_int, old_term;
-    sigaction(SIGINT, &act, &old_int);
-    sigaction(SIGTERM, &act, &old_term);
+    lcl_ranks_configure(c);
+    if (lcl_comm_rank(lcl_ranks()) != 0) l->profile_steps = 0;
+    struct lcl_stop_handlers before;
+    lcl_stop_begin(&before, lcl_ranks() != NULL);
     lcl_status status = prepare_output(l, options, resume[0] != '\0');
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
-    if (status == LCL_OK && !lcl_stop_signal) /* a run that was stopped has no such file */
+    if (status == LCL_OK && !lcl_stop_signal && is_first_rank(l)) /* stopped runs lack the file */
         status = lcl_output_set_finished(c->output_dir, true);
     if (status == LCL_INTERRUPTED) status = LCL_OK;
     *interrupted = lcl_stop_signal != 0 && status == LCL_OK;
@@ -576,7 +595,6 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     free(l->yaml);
     free(l->run);
     free(l);
-    sigaction(SIGINT, &old_int, NULL);
-    sigaction(SIGTERM, &old_term, NULL);
+    lcl_stop_end(&before);
     return status;
 }

@@ -41,7 +41,8 @@ struct lcl_metrics;
  * it comes anew. */
 LCL_CHECKED lcl_status lcl_metrics_open(const char *output_dir, int64_t resume_step,
                                         bool evaluation_due, struct lcl_metrics **out);
-/* One line and one event; n <= LCL_METRICS_PER_LINE. */
+/* One line and one event; n <= LCL_METRICS_PER_LINE. m NULL: nothing is logged (ranks but the
+ * first), here and below. */
 LCL_CHECKED lcl_status lcl_metrics_log(struct lcl_metrics *m, const char *kind, const char *stage,
                                        int64_t step, const struct lcl_metric *values, size_t n);
 /* fsync of both files: before a checkpoint that relies on them. */

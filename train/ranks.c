@@ -115,6 +115,13 @@ void lcl_ranks_close(struct lcl_comm *comm)
     free(comm);
 }
 
+void lcl_ranks_configure(const struct lcl_config *c)
+{
+    if (!ours) return;
+    ours->timeout_s = (double)c->comm_timeout_s;
+    ours->pulse_timeout_s = (double)c->rank_timeout_s;
+}
+
 /* A launcher that binds ranks to processors has shared them out already. */
 int lcl_ranks_threads(const struct lcl_comm *comm)
 {

@@ -39,6 +39,9 @@ void lcl_ranks_close(struct lcl_comm *comm);
 /* For this process, between lcl_ranks_open() and _close(); NULL: none. */
 struct lcl_comm *lcl_ranks(void);
 
+/* Takes over the run's timeouts. */
+void lcl_ranks_configure(const struct lcl_config *c);
+
 /* Threads of this rank where the config leaves the number to us: the host's processors, shared by
  * the ranks on it, at least 1. */
 int lcl_ranks_threads(const struct lcl_comm *comm);

@@ -11,11 +11,12 @@ lcl_status lcl_stages_check(const struct lcl_env *e, const struct lcl_run_config
         struct lcl_sampler sampler;
         eval.data_queries = 1;
         if (c->optim != first->optim || c->master_weights != first->master_weights ||
-            c->lora_rank != first->lora_rank || c->lora_alpha != first->lora_alpha ||
+            c->zero != first->zero || c->lora_rank != first->lora_rank ||
+            c->lora_alpha != first->lora_alpha ||
             strcmp(c->lora_targets, first->lora_targets) != 0 ||
             strcmp(c->lora_adapter, first->lora_adapter) != 0 || c->lora_base != first->lora_base)
             return LCL_FAIL_HINT(LCL_CONFIG, "set them outside of stages",
-                                 "stage %s has optim, master_weights or lora.* of its own",
+                                 "stage %s has optim, master_weights, zero or lora.* of its own",
                                  c->stage_name);
         if (strcmp(c->data_table, first->data_table) != 0 ||
             strcmp(c->data_images, first->data_images) != 0 ||

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/threads.h"
 #include "train/refresh.h"
+#include "train/stop.h"
 
 static lcl_status clear(struct lcl_trainer *t, float *grad)
 {
@@ -53,21 +54,17 @@ static bool part_trains(const struct lcl_params *t, enum lcl_part part)
     return false;
 }
 
-/* Several rounds of several lanes need a buffer for their sum; rounds of a single lane add up in
- * its own. */
-static bool sums_rounds(const struct lcl_config *c)
-{
-    return c->gradient_accumulation_steps > 1 && c->lanes > 1;
-}
-
 struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl_config *c)
 {
-    int64_t L = c->lanes;
-    int levels = 1;
-    while ((int64_t)1 << (levels - 1) < L) levels++;
-    struct lcl_step_layout s = {.parallel = lcl_env_lanes_in_parallel(e, L)};
-    s.n_passes = s.parallel ? (int)L : 1;
-    s.n_grads = (s.parallel ? (int)L : levels) + sums_rounds(c);
+    const int n = lcl_comm_size(e->comm), r = lcl_comm_rank(e->comm);
+    struct lcl_sum_node node[LCL_SUM_TREE_DEPTH];
+    struct lcl_step_layout s = {.first_lane = lcl_lanes_begin(c->lanes, r, n)};
+    int depth = 1;
+    s.own_lanes = lcl_lanes_begin(c->lanes, r + 1, n) - s.first_lane;
+    s.parallel = lcl_env_lanes_in_parallel(e, s.own_lanes) && c->zero < 2;
+    (void)lcl_sum_tree_nodes(c->lanes, s.first_lane, s.first_lane + s.own_lanes, node, &depth);
+    s.n_passes = s.parallel ? (int)s.own_lanes : 1;
+    s.n_grads = s.parallel ? (int)s.own_lanes : depth;
     return s;
 }
 
@@ -102,6 +99,9 @@ static lcl_status reserve(struct lcl_trainer *t)
 {
     struct lcl_params *params = &t->env->model.params;
     struct lcl_step_layout layout = lcl_step_layout(t->env, t->config);
+    t->first_lane = layout.first_lane;
+    t->own_lanes = layout.own_lanes;
+    t->n_lanes = layout.own_lanes * t->config->gradient_accumulation_steps;
     t->parallel = layout.parallel;
     t->n_passes = layout.n_passes;
     t->n_grads = layout.n_grads;
@@ -122,19 +122,35 @@ static lcl_status reserve(struct lcl_trainer *t)
     return LCL_OK;
 }
 
+static lcl_status open_zero(struct lcl_trainer *t)
+{
+    const struct lcl_config *c = t->config;
+    struct lcl_zero *z = calloc(1, sizeof *z);
+    if (!z) return LCL_FAIL(LCL_MEMORY, "no memory for what ranks exchange");
+    lcl_status status = lcl_zero_open(z, t->env->comm, &t->env->exec, &t->env->model.params,
+                                      (int)c->zero, c->deterministic, c->lanes, c->bucket_mb << 20);
+    if (status == LCL_OK)
+        t->zero = z;
+    else
+        free(z);
+    return status;
+}
+
 lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const struct lcl_config *c,
                             uint32_t epoch, struct lcl_features *features,
                             struct lcl_pictures *pictures)
 {
-    *t = (struct lcl_trainer){
-        .env = e, .config = c, .n_lanes = c->lanes * c->gradient_accumulation_steps};
+    *t = (struct lcl_trainer){.env = e, .config = c};
     lcl_step_set_trainable(&e->model.params, c);
     if (lcl_params_trainable_count(&e->model.params) == 0)
         return LCL_FAIL_HINT(LCL_CONFIG, "set one of the freeze_ keys to false",
                              "nothing trains: every part is frozen");
     lcl_status status = lcl_source_open(&t->source, e, c, epoch, features, pictures);
     if (status == LCL_OK) status = reserve(t);
-    if (status == LCL_OK) status = lcl_optimizer_open(&t->optimizer, &e->model.params);
+    if (status == LCL_OK && e->comm) status = open_zero(t);
+    if (status == LCL_OK)
+        status = lcl_optimizer_open(&t->optimizer, &e->model.params, e->comm,
+                                    c->deterministic ? LCL_OPTIMIZER_PIECES : 1);
     if (status != LCL_OK) lcl_trainer_close(t);
     return status;
 }
@@ -148,6 +164,8 @@ void lcl_trainer_close(struct lcl_trainer *t)
     free(t->grad);
     lcl_arena_free(&t->grads);
     lcl_optimizer_close(&t->optimizer);
+    if (t->zero) lcl_zero_close(t->zero);
+    free(t->zero);
     if (t->source.n_shortened + t->source.n_left_out > 0)
         lcl_log_info("data.too_long: %lld rows were shortened, %lld left out",
                      (long long)t->source.n_shortened, (long long)t->source.n_left_out);
@@ -171,13 +189,11 @@ static void count_labels(struct lcl_lane *lane)
     }
 }
 
-/* Forward and backward of one lane into the gradient buffer; its results come with the step's one
- * wait. */
+/* Forward and backward of one lane of one round, added to the gradient buffer; its results come
+ * with the step's one wait. */
 static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct lcl_pass *p,
-                            float *grad, float grad_scale)
+                            float grad_scale)
 {
-    p->grad = grad;
-    if (lane == t->lane || t->config->lanes > 1) LCL_TRY(clear(t, grad));
     if (t->config->task == LCL_TASK_VISION)
         return lcl_model_classify_step(p, &lane->images, lane->label, lane->n_pictures,
                                        (float)t->config->classifier_scale, grad_scale,
@@ -186,65 +202,118 @@ static lcl_status lane_work(struct lcl_trainer *t, struct lcl_lane *lane, struct
     return lcl_model_step(p, lane->batch, &lane->images, grad_scale, &lane->loss_sum, lane->argmax);
 }
 
-static lcl_status run_lane(struct lcl_trainer *t, int64_t i, struct lcl_pass *p, float *grad,
+/* The number, among all lanes of a step, of this rank's lane k. */
+static int64_t number_of(const struct lcl_trainer *t, int64_t k)
+{
+    const int64_t rounds = t->config->gradient_accumulation_steps;
+    return k % rounds * t->config->lanes + t->first_lane + k / rounds;
+}
+
+/* A lane of this rank, its rounds one after another: their gradients add up in one buffer. */
+static lcl_status run_lane(struct lcl_trainer *t, int64_t own, struct lcl_pass *p, float *grad,
                            float grad_scale)
 {
+    const int64_t rounds = t->config->gradient_accumulation_steps;
+    lcl_status status = clear(t, grad);
+    p->grad = grad;
     p->dropout.epoch = t->source.epoch;
-    p->dropout.lane = (uint64_t)(t->step * t->n_lanes + i);
-    lcl_profile_begin(t->profile, "lane", i);
-    lcl_status status = lane_work(t, &t->lane[i], p, grad, grad_scale);
-    lcl_profile_end(t->profile);
+    for (int64_t k = own * rounds; k < (own + 1) * rounds && status == LCL_OK; k++) {
+        p->dropout.lane = (uint64_t)(t->step * t->config->lanes * rounds + number_of(t, k));
+        lcl_profile_begin(t->profile, "lane", number_of(t, k));
+        status = lane_work(t, &t->lane[k], p, grad_scale);
+        lcl_profile_end(t->profile);
+    }
     return status;
 }
 
-struct round_ctx {
+struct lanes_ctx {
     struct lcl_trainer *t;
-    int64_t first;
     float grad_scale;
 };
 
 static lcl_status run_parallel_lane(void *arg, int64_t i)
 {
-    struct round_ctx *r = arg;
-    return run_lane(r->t, r->first + i, &r->t->pass[i], r->t->grad[i], r->grad_scale);
+    struct lanes_ctx *r = arg;
+    return run_lane(r->t, i, &r->t->pass[i], r->t->grad[i], r->grad_scale);
 }
 
-/* A round of lanes; their gradients are summed in grad[0] by the tree ((0 1) (2 3)) ((4 5) ...),
- * however they run. */
-static lcl_status run_round(struct lcl_trainer *t, int64_t round, float grad_scale)
+/* This rank's lanes; their gradients are summed as far as the tree goes, in the places of its
+ * nodes, however the lanes run. */
+static lcl_status run_lanes(struct lcl_trainer *t, float grad_scale, struct lcl_sum_tree *tree)
 {
-    int64_t L = t->config->lanes;
-    struct round_ctx ctx = {t, round * L, grad_scale};
-    if (t->parallel) {
-        LCL_TRY(lcl_parallel(L, run_parallel_lane, &ctx));
-        for (int64_t stride = 1; stride < L; stride *= 2)
-            for (int64_t i = 0; i + stride < L; i += 2 * stride)
-                LCL_TRY(add_grads(t, (int)i, (int)(i + stride)));
-        return LCL_OK;
+    struct lanes_ctx ctx = {t, grad_scale};
+    int into, from;
+    *tree = (struct lcl_sum_tree){.lanes = t->config->lanes};
+    if (t->parallel) LCL_TRY(lcl_parallel(t->own_lanes, run_parallel_lane, &ctx));
+    for (int64_t i = 0; i < t->own_lanes; i++) {
+        int place = t->parallel ? (int)i : tree->n;
+        if (!t->parallel) LCL_TRY(run_lane(t, i, &t->pass[0], t->grad[place], grad_scale));
+        lcl_sum_tree_push(tree, t->first_lane + i, 1, place);
+        while (lcl_sum_tree_merges(tree, &into, &from)) LCL_TRY(add_grads(t, into, from));
     }
-    int depth = 0; /* a stack of sums, as a binary counter holds them */
-    for (int64_t i = 0; i < L; i++) {
-        LCL_TRY(run_lane(t, ctx.first + i, &t->pass[0], t->grad[depth], grad_scale));
-        depth++;
-        for (int64_t bits = i; bits & 1; bits >>= 1, depth--)
-            LCL_TRY(add_grads(t, depth - 2, depth - 1));
-    }
-    for (; depth > 1; depth--) LCL_TRY(add_grads(t, depth - 2, depth - 1));
+    while (!t->config->deterministic && lcl_sum_tree_collapses(tree, &into, &from))
+        LCL_TRY(add_grads(t, into, from));
     return LCL_OK;
 }
+
+/* ---- what ranks tell each other of a step ---- */
+
+/* values[k] of this rank's lanes, to all[] of all lanes by their number. */
+static lcl_status gather_lanes(struct lcl_trainer *t, const char *what, const double *values,
+                               double *all)
+{
+    const int64_t rounds = t->config->gradient_accumulation_steps, L = t->config->lanes;
+    const int n = lcl_comm_size(t->env->comm);
+    size_t bytes_R[LCL_COMM_MOST];
+    double *by_rank = malloc((size_t)(L * rounds) * sizeof *by_rank);
+    if (!by_rank) return LCL_FAIL(LCL_MEMORY, "no memory for numbers of %lld lanes", (long long)L);
+    for (int r = 0; r < n; r++)
+        bytes_R[r] = (size_t)((lcl_lanes_begin(L, r + 1, n) - lcl_lanes_begin(L, r, n)) * rounds) *
+                     sizeof *all;
+    lcl_status status = lcl_comm_all_gather_v(t->env->comm, what, values, bytes_R, by_rank);
+    for (int64_t i = 0; i < L * rounds; i++) all[i % rounds * L + i / rounds] = by_rank[i];
+    free(by_rank);
+    return status;
+}
+
+/* The sum over all lanes in their order, whoever has them. */
+static lcl_status sum_lanes(struct lcl_trainer *t, const char *what,
+                            double (*of)(const struct lcl_lane *), double *sum)
+{
+    const int64_t n = t->config->lanes * t->config->gradient_accumulation_steps;
+    double *own = malloc((size_t)(t->n_lanes + n) * sizeof *own), *all = own + t->n_lanes;
+    if (!own) return LCL_FAIL(LCL_MEMORY, "no memory for numbers of %lld lanes", (long long)n);
+    for (int64_t k = 0; k < t->n_lanes; k++) own[k] = of(&t->lane[k]);
+    lcl_status status = gather_lanes(t, what, own, all);
+    *sum = 0;
+    for (int64_t i = 0; i < n && status == LCL_OK; i++) *sum += all[i];
+    free(own);
+    return status;
+}
+
+static double weight_of(const struct lcl_lane *lane) { return lane->weight; }
+static double loss_of(const struct lcl_lane *lane) { return lane->loss_sum; }
 
 /* What the lanes' results come to. */
 static lcl_status add_up(struct lcl_trainer *t, struct lcl_step_result *r)
 {
-    double loss_sum = 0;
-    for (int64_t i = 0; i < t->n_lanes; i++) {
-        struct lcl_lane *lane = &t->lane[i];
+    double loss_sum;
+    int64_t own[4] = {0}, all[4 * LCL_COMM_MOST];
+    for (int64_t k = 0; k < t->n_lanes; k++) {
+        struct lcl_lane *lane = &t->lane[k];
         count_labels(lane);
-        loss_sum += lane->loss_sum;
-        r->label_correct += lane->label_correct;
-        r->label_total += lane->label_total;
-        r->tokens += lane->tokens;
-        r->samples += lane->samples;
+        own[0] += lane->label_correct;
+        own[1] += lane->label_total;
+        own[2] += lane->tokens;
+        own[3] += lane->samples;
+    }
+    LCL_TRY(lcl_comm_all_gather(t->env->comm, "counts of a step", own, sizeof own, all));
+    LCL_TRY(sum_lanes(t, "losses", loss_of, &loss_sum));
+    for (int k = 0; k < lcl_comm_size(t->env->comm); k++) {
+        r->label_correct += all[4 * k];
+        r->label_total += all[4 * k + 1];
+        r->tokens += all[4 * k + 2];
+        r->samples += all[4 * k + 3];
     }
     r->loss = loss_sum / r->weight;
     if (isfinite(r->loss)) return LCL_OK;
@@ -256,8 +325,8 @@ static lcl_status fill(struct lcl_trainer *t, struct lcl_lane *lanes, int64_t st
 {
     lcl_status status = LCL_OK;
     lcl_profile_begin(t->profile, "draw", -1);
-    for (int64_t i = 0; i < t->n_lanes && status == LCL_OK; i++)
-        status = lcl_lane_fill(&lanes[i], &t->source, step, n_steps, i);
+    for (int64_t k = 0; k < t->n_lanes && status == LCL_OK; k++)
+        status = lcl_lane_fill(&lanes[k], &t->source, step, n_steps, number_of(t, k));
     lcl_profile_end(t->profile);
     return status;
 }
@@ -273,33 +342,42 @@ static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, dou
         LCL_TRY(fill(t, t->lane, step, n_steps));
     }
     t->next_step = -1;
-    *weight = 0;
-    for (int64_t i = 0; i < t->n_lanes; i++) *weight += t->lane[i].weight;
-    return LCL_OK;
+    return sum_lanes(t, "weights", weight_of, weight);
 }
 
 /* While a GPU works on this step. What fails is drawn again when its own step comes, which then
- * fails of it. A step before which the neighbor table is made anew is drawn from the new one. */
+ * fails of it. */
 static void draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
 {
-    if (lcl_refresh_is_due(t->config, step)) return;
     if (t->next && step < n_steps && fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
 }
 
-static lcl_status run_rounds(struct lcl_trainer *t, double weight)
+/* Whether any rank was sent a signal: all of them end after the same step. */
+static lcl_status agree_to_stop(struct lcl_trainer *t, int *stop_signal)
 {
-    const int64_t rounds = t->config->gradient_accumulation_steps;
-    const int sum = sums_rounds(t->config) ? t->n_grads - 1 : 0; /* the buffer */
-    lcl_profile_begin(t->profile, "forward and backward", -1);
-    for (int64_t round = 0; round < rounds; round++) {
-        LCL_TRY(run_round(t, round, (float)(1 / weight)));
-        if (sum == 0) continue;
-        if (round == 0) LCL_TRY(clear(t, t->grad[sum]));
-        LCL_TRY(add_grads(t, sum, 0));
-    }
-    t->env->model.params.grad = t->grad[sum];
-    lcl_profile_end(t->profile);
+    int32_t mine = (int32_t)lcl_stop_asked, all[LCL_COMM_MOST];
+    *stop_signal = 0;
+    LCL_TRY(lcl_comm_all_gather(t->env->comm, "signals", &mine, sizeof mine, all));
+    for (int r = 0; r < lcl_comm_size(t->env->comm); r++)
+        if (all[r]) *stop_signal = all[r];
     return LCL_OK;
+}
+
+static lcl_status make_gradients(struct lcl_trainer *t, double weight)
+{
+    struct lcl_sum_tree tree;
+    float *node[LCL_SUM_TREE_DEPTH];
+    lcl_profile_begin(t->profile, "forward and backward", -1);
+    lcl_status status = run_lanes(t, (float)(1 / weight), &tree);
+    lcl_profile_end(t->profile);
+    LCL_TRY(status);
+    for (int i = 0; i < tree.n; i++) node[i] = t->grad[tree.node[i].place];
+    t->env->model.params.grad = node[0];
+    if (!t->zero) return LCL_OK;
+    lcl_profile_begin(t->profile, "reduce", -1);
+    status = lcl_zero_reduce(t->zero, node, node[0]);
+    lcl_profile_end(t->profile);
+    return status;
 }
 
 static lcl_status update(struct lcl_trainer *t, struct lcl_update *u)
@@ -317,7 +395,8 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     *r = (struct lcl_step_result){0};
     t->step = step;
     LCL_TRY(draw(t, step, n_steps, &r->weight));
-    lcl_status status = run_rounds(t, r->weight);
+    LCL_TRY(agree_to_stop(t, &r->stop_signal));
+    lcl_status status = make_gradients(t, r->weight);
     if (status == LCL_OK) status = update(t, &u);
     if (status == LCL_OK) draw_ahead(t, step + 1, n_steps);
     /* in any case: results are on their way to the lanes */
@@ -326,6 +405,7 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     LCL_TRY(waited);
     LCL_TRY(add_up(t, r));
     LCL_TRY(lcl_optimizer_finish(&t->optimizer, &t->env->model.params, &u));
+    if (t->zero) LCL_TRY(lcl_zero_gather(t->zero));
     r->grad_norm = u.grad_norm;
     r->lr = u.lr;
     return LCL_OK;

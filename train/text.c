@@ -126,6 +126,18 @@ void lcl_text_json_string(struct lcl_text *t, const char *s)
     lcl_text_puts(t, "\"");
 }
 
+/* As few as give the same number back. */
+static int digits_of(double value)
+{
+    char text[40];
+    int digits = 9;
+    for (; digits < 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    return digits;
+}
+
 void lcl_text_json_number(struct lcl_text *t, double value)
 {
     if (!isfinite(value))
@@ -133,7 +145,7 @@ void lcl_text_json_number(struct lcl_text *t, double value)
     else if (floor(value) == value && fabs(value) < 9007199254740992.0)
         lcl_text_printf(t, "%lld", (long long)value);
     else
-        lcl_text_printf(t, "%.9g", value);
+        lcl_text_printf(t, "%.*g", digits_of(value), value);
 }
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

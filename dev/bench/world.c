@@ -135,7 +135,7 @@ lcl_status world_step_open(struct world *w, struct world_step *s)
     LCL_TRY(lcl_arena_reserve(&m->grads, "gradients", measure.used_bytes));
     m->params.grad = LCL_ARENA_NEW(&m->grads, float, m->params.n_grads);
     s->pass = lcl_step_pass(&w->env.exec, m, &w->config, m->params.grad);
-    LCL_TRY(lcl_optimizer_open(&s->optimizer, &m->params));
+    LCL_TRY(lcl_optimizer_open(&s->optimizer, &m->params, NULL, 1));
     LCL_TRY(draw_episode(w, s));
     s->batch = lcl_batch_builder_get(s->builder);
     int64_t side = m->config.vision.image_size;

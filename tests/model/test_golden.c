@@ -195,7 +195,7 @@ static void take_steps(struct golden *g, const char *run, bool train_vision)
     snprintf(name, sizeof name, "%s.grad_norm", run);
     double *norm = read_all(&g->st, name, &n), worst_loss = 0, worst_norm = 0;
     struct lcl_optimizer optimizer;
-    ASSERT_OK(lcl_optimizer_open(&optimizer, &g->model.params));
+    ASSERT_OK(lcl_optimizer_open(&optimizer, &g->model.params, NULL, 1));
     struct lcl_pass p = {.exec = test_exec(),
                          .model = &g->model,
                          .grad = g->model.params.grad,

@@ -75,7 +75,7 @@ static void test_non_finite(void **state)
     lcl_config_defaults(&c);
     c.warmup_ratio = 0;
     table_open(&t, LCL_STATES_F32, F32);
-    ASSERT_OK(lcl_optimizer_open(&o, &t.params));
+    ASSERT_OK(lcl_optimizer_open(&o, &t.params, NULL, 1));
     size_t n = t.params.n_elements, bytes = n * sizeof(float), size = t.params.state_bytes;
     unsigned char *before = malloc(bytes + 2 * size), *m = before + bytes, *v = m + size;
     assert_non_null(before);
@@ -147,7 +147,7 @@ static double descend(enum lcl_states states, enum kept kept, bool to_nearest, d
     c.max_grad_norm = 0;
     table_open(&t, states, kept);
     start_at_one(&t);
-    ASSERT_OK(lcl_optimizer_open(&o, &t.params));
+    ASSERT_OK(lcl_optimizer_open(&o, &t.params, NULL, 1));
     double first = quadratic(&t);
     for (int step = 0; step < steps; step++) {
         struct lcl_update u = {.step = step, .n_steps = steps, .adam_step = step + 1};

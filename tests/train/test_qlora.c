@@ -169,7 +169,7 @@ static void refuses_what_would_train(void **state)
     ASSERT_FAILS(train("no", "q8_0", "lora.rank=0", ""), LCL_CONFIG, "there are no adapters");
     ASSERT_FAILS(
         train("no", "q8_0", "", "stages:\n  - {name: one}\n  - {name: two, lora.base: q4_0}\n"),
-        LCL_CONFIG, "stage two has optim, master_weights or lora.* of its own");
+        LCL_CONFIG, "stage two has optim, master_weights, zero or lora.* of its own");
 }
 
 int main(void)

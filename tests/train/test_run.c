@@ -252,13 +252,13 @@ static void stages_share_a_precision(void **state)
         tiny_yaml(), temp_dir());
     ASSERT_OK(lcl_config_load(tiny_file("shared.yaml", yaml), NULL, 0, run));
     ASSERT_FAILS(lcl_train_run(run, &(struct lcl_train_options){0}, &interrupted), LCL_CONFIG,
-                 "stage two has optim, master_weights or lora.* of its own");
+                 "stage two has optim, master_weights, zero or lora.* of its own");
     snprintf(yaml, sizeof yaml,
              "%soutput_dir: %s/shared\nstages:\n  - {name: one}\n  - {name: two, lora.rank: 2}\n",
              tiny_yaml(), temp_dir());
     ASSERT_OK(lcl_config_load(tiny_file("shared.yaml", yaml), NULL, 0, run));
     ASSERT_FAILS(lcl_train_run(run, &(struct lcl_train_options){0}, &interrupted), LCL_CONFIG,
-                 "stage two has optim, master_weights or lora.* of its own");
+                 "stage two has optim, master_weights, zero or lora.* of its own");
     free(run);
 }
 
