@@ -438,3 +438,79 @@ lcl_status lcl_archived_read(const struct lcl_archived *a, int64_t i, const char
     return status == LCL_OK ? LCL_OK
                             : lcl_fail_context(status, "%s: at byte %" PRId64, path, p->offset);
 }
+
+/* ---- files, or members ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The paths once each, in order, whole; *names: where each begins behind the folder. */
+static lcl_status whole_paths(struct lcl_archived_files *f, const char *images,
+                              const char *const *paths, int64_t n, const char ***names, int64_t *m)
+{
+    const size_t before = strlen(images) + 1;
+    *m = 0;
+    f->path = calloc((size_t)n + 1, sizeof *f->path);
+    *names = calloc((size_t)n + 1, sizeof **names);
+    if (!f->path || !*names) return LCL_FAIL(LCL_MEMORY, "no memory for paths");
+    memcpy(*names, paths, (size_t)n * sizeof *paths);
+    qsort(*names, (size_t)n, sizeof **names, by_text);
+    for (int64_t i = 0; i < n; i++) {
+        if (*m && strcmp((*names)[i], f->path[*m - 1] + before) == 0) continue;
+        f->path[*m] = lcl_strdupf("%s/%s", images, (*names)[i]);
+        if (!f->path[*m]) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+        (*names)[*m] = f->path[*m] + before;
+        ++*m;
+    }
+    return LCL_OK;
+}
+
+static void free_paths(struct lcl_archived_files *f)
+{
+    for (int64_t i = 0; f->path && f->path[i]; i++) free(f->path[i]);
+    free(f->path);
+    f->path = NULL;
+}
+
+lcl_status lcl_archived_files_open(struct lcl_archived_files *f, const char *images,
+                                   const char *const *paths, int64_t n, const char *cache)
+{
+    int64_t m, which, n_missing = 0;
+    const char **names = NULL;
+    lcl_status status;
+    *f = (struct lcl_archived_files){0};
+    bool *missing = calloc((size_t)n + 1, sizeof *missing);
+    LCL_TRY_GOTO(missing ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory to look for pictures"));
+    LCL_TRY_GOTO(whole_paths(f, images, paths, n, &names, &m));
+    for (int64_t i = 0; i < m; i++) n_missing += missing[i] = !lcl_fs_exists(f->path[i]);
+    if (n_missing && lcl_shards_exist(images)) {
+        status = lcl_archived_find(images, names, missing, m, cache, &f->found, &which);
+        if (status == LCL_NOT_FOUND && lcl_fs_is_dir(images)) status = LCL_OK; /* no archives */
+    }
+    for (int64_t i = 0; i < f->found.n && status == LCL_OK; i++)
+        if (missing[i] && f->found.place[i].archive < 0)
+            status = LCL_FAIL_HINT(LCL_NOT_FOUND, "the folder that the paths begin in, or archives",
+                                   "there is no picture %s, nor in archives (%d) there", f->path[i],
+                                   (int)f->found.n_archives);
+out:
+    free(names);
+    free(missing);
+    if (status != LCL_OK || f->found.n == 0) free_paths(f);
+    if (status != LCL_OK) lcl_archived_free(&f->found);
+    return status;
+}
+
+int64_t lcl_archived_files_number(const struct lcl_archived_files *f, const char *path)
+{
+    char **at =
+        f->found.n ? bsearch(&path, f->path, (size_t)f->found.n, sizeof path, by_text) : NULL;
+    return at && f->found.place[at - f->path].archive >= 0 ? at - f->path : -1;
+}
+
+void lcl_archived_files_close(struct lcl_archived_files *f)
+{
+    lcl_archived_free(&f->found);
+    free_paths(f);
+}

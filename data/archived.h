@@ -38,4 +38,18 @@ LCL_CHECKED lcl_status lcl_archived_read(const struct lcl_archived *a, int64_t i
                                          const struct lcl_decode_options *options,
                                          struct lcl_image *out);
 
+/* Files below a folder, of which those that are not there are looked for in archives. */
+struct lcl_archived_files {
+    struct lcl_archived found; /* n 0: every file is there, or there are no archives */
+    char **path;               /* [found.n] with the folder before them, in order; owned */
+};
+/* n paths below `images`, in any order, some several times. The errors of lcl_archived_find, and
+ * LCL_NOT_FOUND for a picture that is in no archive either. */
+LCL_CHECKED lcl_status lcl_archived_files_open(struct lcl_archived_files *f, const char *images,
+                                               const char *const *paths, int64_t n,
+                                               const char *cache);
+/* The number, for lcl_archived_read, of a path with the folder before it; -1: it is a file. */
+int64_t lcl_archived_files_number(const struct lcl_archived_files *f, const char *path);
+void lcl_archived_files_close(struct lcl_archived_files *f);
+
 #endif

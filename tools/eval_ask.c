@@ -301,6 +301,7 @@ static lcl_status ask_all(struct job *j)
         LCL_TRY(lcl_env_start(&j->env, j->c));
         LCL_TRY(lcl_env_load_model(&j->env, j->o->model, j->c));
         LCL_TRY(lcl_gallery_open(&j->gallery, &j->env));
+        j->gallery.archived = j->suite->archived;
         LCL_TRY(lcl_answerer_open(&j->answerer, &j->gallery, j->c));
     }
     lcl_progress_begin(&progress, "asking", "support sets", j->record.end);

@@ -2,6 +2,7 @@
 #ifndef LCL_TOOLS_EVAL_ASK_H
 #define LCL_TOOLS_EVAL_ASK_H
 
+#include "data/archived.h"
 #include "tools/cli.h"
 #include "tools/eval_record.h"
 #include "tools/eval_tally.h"
@@ -74,6 +75,7 @@ struct ask_suite {
     void *ctx;
     json_t *settings; /* what else numbers depend on; the suite's */
     bool by_labels;   /* intervals draw pairs of labels instead of classes */
+    const struct lcl_archived_files *archived; /* pictures that lie in archives; may be NULL */
     int n_shots;
     int64_t shots[ASK_MAX_SHOTS];
 };

@@ -98,10 +98,36 @@ static lcl_status make_table(const struct request *r)
     return status;
 }
 
+/* Pictures that are no files of the folder are looked for in archives. */
+static lcl_status find_archived(const struct table *t, struct lcl_archived_files *files)
+{
+    int64_t n = 0, most = 0;
+    for (int64_t i = 0; i < t->trials.n; i++)
+        most += 1 + (int64_t)json_array_size(t->trials.v[i].pictures[0]) +
+                (int64_t)json_array_size(t->trials.v[i].pictures[1]);
+    const char **paths = malloc((size_t)most * sizeof *paths + 1);
+    char *cache = lcl_strdupf("%s.archives", t->r->table);
+    for (int64_t i = 0; paths && i < t->trials.n; i++) {
+        const struct trial *trial = &t->trials.v[i];
+        paths[n++] = trial->query;
+        if (i && trial->set == trial[-1].set) continue; /* the same lists */
+        for (int w = 0; w < 2; w++)
+            for (size_t k = 0; k < json_array_size(trial->pictures[w]); k++)
+                paths[n++] = json_string_value(json_array_get(trial->pictures[w], k));
+    }
+    lcl_status status = paths && cache
+                            ? lcl_archived_files_open(files, t->r->images, paths, n, cache)
+                            : LCL_FAIL(LCL_MEMORY, "no memory for paths");
+    free(paths);
+    free(cache);
+    return status;
+}
+
 static lcl_status evaluate(const struct request *r)
 {
     struct table t = {.r = r};
-    struct ask_suite suite = {.make = make_set, .ctx = &t};
+    struct lcl_archived_files archived = {0};
+    struct ask_suite suite = {.make = make_set, .ctx = &t, .archived = &archived};
     struct lcl_config c;
     bool isekai = strcmp(r->ask.suite, "isekai") == 0;
     lcl_status status;
@@ -119,8 +145,10 @@ static lcl_status evaluate(const struct request *r)
         status = LCL_FAIL(LCL_FORMAT, "a path or label of the evaluation is not UTF-8");
         goto out;
     }
+    if (r->ask.join == 0) LCL_TRY_GOTO(find_archived(&t, &archived));
     LCL_TRY_GOTO(ask_run(&r->ask, &suite, &c));
 out:
+    lcl_archived_files_close(&archived);
     json_decref(suite.settings);
     free(t.chunks);
     trials_free(&t.trials);
@@ -133,7 +161,9 @@ lcl_status eval_table(int argc, char **argv)
     const struct cli_option options[] = {
         {"--table", CLI_STR, &r.table, .value = "FILE", .required = true,
          .doc = "the questions, JSON lines"},
-        {"--images", CLI_STR, &r.images, .value = "DIR", .doc = "folder that its paths begin in"},
+        {"--images", CLI_STR, &r.images, .value = "DIR",
+         .doc =
+             "folder that its paths begin in, or what holds their tar archives (docs/formats.md)"},
         {"--groups", CLI_STR, &r.groups, .value = "DIR",
          .doc = "first write FILE from a folder of groups (pos*, neg*, infer* pictures in each), "
                 "which is --images too"},

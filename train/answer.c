@@ -71,7 +71,10 @@ static lcl_status read_one(void *arg, int64_t i)
     struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
     memcpy(o.background, p->background, sizeof o.background);
     struct lcl_image image = {0};
-    lcl_status status = lcl_image_load(r->paths[i], &o, &image);
+    const struct lcl_archived_files *a = r->g->archived;
+    const int64_t k = a ? lcl_archived_files_number(a, r->paths[i]) : -1;
+    lcl_status status = k >= 0 ? lcl_archived_read(&a->found, k, r->paths[i], &o, &image)
+                               : lcl_image_load(r->paths[i], &o, &image);
     if (status == LCL_OK)
         status = lcl_preprocess_image(&image, p, r->g->pixels + (size_t)i * pixels_of(r->g));
     lcl_image_free(&image);

@@ -4,6 +4,7 @@
 #ifndef LCL_TRAIN_ANSWER_H
 #define LCL_TRAIN_ANSWER_H
 
+#include "data/archived.h"
 #include "data/conversation.h"
 #include "train/env.h"
 #include "train/generate.h"
@@ -23,9 +24,10 @@ void lcl_bad_pictures_free(struct lcl_bad_pictures *b);
 struct lcl_gallery {
     struct lcl_env *env;
     struct lcl_pass pass;
-    int64_t n, cap, row; /* row: tokens_per_image * Cv floats of a picture */
-    float *rows;         /* [n, row] */
-    float *pixels;       /* of the pictures being added */
+    int64_t n, cap, row;                       /* row: tokens_per_image * Cv floats of a picture */
+    float *rows;                               /* [n, row] */
+    float *pixels;                             /* of the pictures being added */
+    const struct lcl_archived_files *archived; /* files that lie in archives; may be NULL */
 };
 LCL_CHECKED lcl_status lcl_gallery_open(struct lcl_gallery *g, struct lcl_env *e);
 void lcl_gallery_close(struct lcl_gallery *g);

@@ -88,6 +88,7 @@ static void make_train(const char *folder)
 static void make_val(const char *folder)
 {
     struct tar_file t = {0};
+    ASSERT_OK(lcl_fs_mkdirs(at(folder)));
     for (int c = 0; c < CLASSES; c++) {
         char name[128];
         snprintf(name, sizeof name, "ILSVRC2012_val_%08d.JPEG", c + 1);
@@ -407,6 +408,45 @@ static void trains_on_them(void **state)
     says("there is no folder");
 }
 
+/* Two classes of the test table, half of whose pictures are files. */
+static void write_test_table(const char *path)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    for (int c = 0; c < 2; c++) {
+        fprintf(f, "{\"class_name\": \"thing %c\", \"context_samples\": [", 'a' + c);
+        for (int i = 0; i < 2; i++)
+            fprintf(f, "%s\"train/%s/%s_%d.JPEG\"", i ? ", " : "", synset(c), synset(c),
+                    10 * i + c);
+        fprintf(f, "], \"test_samples\": [\"train/%s/%s_%d.JPEG\"]}\n", synset(c), synset(c),
+                20 + c);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The same answers as of the same pictures unpacked. */
+static void evaluates_on_them(void **state)
+{
+    (void)state;
+    static const char form[] = "eval imagenet-100 --table %s --images %s --model %s --shots 0,2,4 "
+                               "--predictions %s";
+    write_test_table(at("test.jsonl"));
+    for (int c = 0; c < 2; c++) {
+        ASSERT_OK(lcl_fs_mkdirs(in("unpacked/train/%s", synset(c))));
+        for (int i = 0; i < 3; i++)
+            tiny_write_picture(in("unpacked/train/%s/%s_%d.JPEG", synset(c), synset(c), 10 * i + c),
+                               c, i);
+    }
+    SUCCEEDS(form, at("test.jsonl"), at("unpacked"), at("run"), at("files.jsonl"));
+    SUCCEEDS(form, at("test.jsonl"), at("for-train"), at("run"), at("members.jsonl"));
+    assert_true(same_files(at("files.jsonl"), at("members.jsonl")));
+    assert_int_equal(remove(in("unpacked/train/%s/%s_21.JPEG", synset(1), synset(1))), 0);
+    FAILS("21.JPEG", form, at("test.jsonl"), at("unpacked"), at("run"), at("a.jsonl"));
+    make_val("val-alone");
+    FAILS("n01000000_0.JPEG, nor in archives (1) there", form, at("test.jsonl"), at("val-alone"),
+          at("run"), at("b.jsonl"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +457,7 @@ int main(void)
         cmocka_unit_test(reads_webdataset_shards),
         cmocka_unit_test(shards_tell_numbers_apart),
         cmocka_unit_test(trains_on_them),
+        cmocka_unit_test(evaluates_on_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
