@@ -69,9 +69,10 @@ struct lcl_pack_options {
     const char *class_names; /* file of names, or "none" */
     const char *labels;      /* of imagenet: whose each validation picture is */
     /* of rows alone */
-    const char *table;      /* JSON lines, or one JSON list */
-    const char *templates;  /* file of questions; NULL: our own */
-    const char *image_name; /* pattern of a picture's name by its number; NULL: the format's */
+    const char *table;       /* JSON lines, or one JSON list */
+    const char *templates;   /* file of questions; NULL: our own */
+    const char *image_name;  /* pattern of a picture's name by its number; NULL: the format's */
+    const char *caption_key; /* of webdataset-captions: key of .json; NULL: .txt, or the usual */
 };
 LCL_CHECKED lcl_status lcl_pack_create(const struct lcl_pack_options *options);
 

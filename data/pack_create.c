@@ -294,9 +294,10 @@ lcl_status lcl_pack_create(const struct lcl_pack_options *options)
         return LCL_FAIL(LCL_CONFIG, "--class-names and --labels are for archives, not for %s",
                         options->format);
     if (rows) return lcl_pack_rows(options, rows);
-    if (options->table || options->templates || options->image_name)
+    if (options->table || options->templates || options->image_name || options->caption_key)
         return LCL_FAIL(LCL_CONFIG,
-                        "--in, --templates and --image-name are for formats of rows, not for %s",
+                        "--in, --templates, --image-name and --caption-key are for formats of "
+                        "rows, not for %s",
                         options->format);
     LCL_TRY(lcl_source_list(options, &l));
     lcl_status status = lcl_pack_listing(options, &l);

@@ -12,6 +12,8 @@
 #include "data/pack_format.h"
 #include "data/pack_write.h"
 #include "data/row_table.h"
+#include "data/shard_captions.h"
+#include "data/shards.h"
 
 enum { SHOWN_BAD = 20, COPY_BYTES = 1 << 20 };
 
@@ -21,6 +23,7 @@ struct rows {
     struct lcl_row_context context;
     struct lcl_row_templates templates;
     struct lcl_listing listing;
+    struct lcl_shard_captions *captions; /* of formats of shards, while they are read */
     /* first pass: the names so far */
     int64_t *slot; /* open addressing: file number or -1 */
     size_t mask;
@@ -52,6 +55,12 @@ static bool grow_slots(struct rows *r)
     return true;
 }
 
+static lcl_status fail_twice(const struct rows *r, const struct lcl_source_file *f)
+{
+    return LCL_FAIL(LCL_FORMAT, "%s is there twice, at bytes %lld and %lld", f->name,
+                    (long long)f->offset, (long long)r->captions->member.offset);
+}
+
 static lcl_status note_name(void *ctx, const char *name, int64_t *number, int *width, int *height)
 {
     struct rows *r = ctx;
@@ -59,10 +68,15 @@ static lcl_status note_name(void *ctx, const char *name, int64_t *number, int *w
     if ((!r->slot || 2 * (size_t)r->listing.n_files > r->mask) && !grow_slots(r))
         return LCL_FAIL(LCL_MEMORY, "no memory for the names of pictures");
     size_t k = lcl_hash_string(name) & r->mask;
-    for (; r->slot[k] >= 0; k = (k + 1) & r->mask)
-        if (strcmp(r->listing.files[r->slot[k]].name, name) == 0) return LCL_OK;
+    for (; r->slot[k] >= 0; k = (k + 1) & r->mask) {
+        const struct lcl_source_file *f = &r->listing.files[r->slot[k]];
+        if (strcmp(f->name, name) != 0) continue;
+        if (!r->captions || f->offset == r->captions->member.offset) return LCL_OK;
+        return fail_twice(r, f);
+    }
     r->slot[k] = r->listing.n_files;
-    return lcl_listing_add_file(&r->listing, name, 0);
+    return r->captions ? lcl_listing_add_member(&r->listing, name, 0, &r->captions->member)
+                       : lcl_listing_add_file(&r->listing, name, 0);
 }
 
 static int by_name(const void *a, const void *b)
@@ -80,6 +94,7 @@ static lcl_status find_number(void *ctx, const char *name, int64_t *number, int 
     const struct lcl_source_file *f = bsearch(&key, r->listing.files, (size_t)r->listing.n_files,
                                               sizeof *r->listing.files, by_name);
     if (!f) return LCL_FAIL(LCL_IO, "%s changed while it was read", r->context.path);
+    if (r->captions && f->offset != r->captions->member.offset) return fail_twice(r, f);
     int64_t i = f - r->listing.files;
     *number = r->number[i];
     *width = r->items[i].width;
@@ -153,23 +168,45 @@ static lcl_status bad_row(struct rows *r, lcl_status why, bool mended)
     return LCL_OK;
 }
 
+/* The next row, and where it is from; NULL behind the last. */
+static lcl_status next_row(struct rows *r, struct lcl_row_table *t, json_t **in, bool *mended)
+{
+    struct lcl_row_context *x = &r->context;
+    if (!r->captions) {
+        LCL_TRY(lcl_row_table_next(t, in, mended));
+        x->row = t->row;
+        x->line = t->line;
+        return LCL_OK;
+    }
+    LCL_TRY(lcl_shard_captions_next(r->captions, in, mended));
+    x->path = r->captions->shard;
+    x->line = r->captions->sample;
+    x->row += *in != NULL;
+    *mended = true;
+    return LCL_OK;
+}
+
 /* Every row through the format; with a spool it is written there. */
 static lcl_status pass(struct rows *r)
 {
-    struct lcl_row_table t;
+    struct lcl_row_table t = {0};
+    struct lcl_shard_captions captions = {0};
     struct lcl_progress progress;
     json_t *in = NULL, *out;
     bool mended;
-    LCL_TRY(lcl_row_table_open(r->options->table, &t));
-    r->bad = 0;
+    if (r->context.format->shards) {
+        LCL_TRY(lcl_shard_captions_open(&captions, &r->listing, r->options->caption_key));
+        r->captions = &captions;
+    } else {
+        LCL_TRY(lcl_row_table_open(r->options->table, &t));
+    }
+    r->bad = r->context.row = 0;
     lcl_progress_begin(&progress, r->spool ? "writing rows" : "reading rows", "rows", 0);
     lcl_status status;
     for (;;) {
-        status = lcl_row_table_next(&t, &in, &mended);
+        status = next_row(r, &t, &in, &mended);
         if (status == LCL_OK && !in) break;
         if (status == LCL_OK) {
-            r->context.row = t.row;
-            r->context.line = t.line;
             status = lcl_row_convert(&r->context, in, &out);
             json_decref(in);
             if (status == LCL_OK && r->spool) status = put_row(r, out);
@@ -177,9 +214,13 @@ static lcl_status pass(struct rows *r)
         }
         if (status != LCL_OK) status = bad_row(r, status, mended);
         if (status != LCL_OK) break;
-        if (t.row % 4096 == 0) lcl_progress_update(&progress, t.row, NULL);
+        if (r->context.row % 4096 == 0) lcl_progress_update(&progress, r->context.row, NULL);
     }
+    lcl_progress_update(&progress, r->context.row, NULL);
     lcl_progress_end(&progress, NULL);
+    r->listing.n_other = captions.n_other;
+    r->captions = NULL;
+    lcl_shard_captions_close(&captions);
     lcl_row_table_close(&t);
     return status;
 }
@@ -239,7 +280,13 @@ static lcl_status write_rows(void *ctx, struct lcl_h5 *f, const struct lcl_item 
 
 static lcl_status check_rows(const struct lcl_pack_options *o, const struct lcl_row_format *format)
 {
-    if (!o->table)
+    if (format->shards && o->table)
+        return LCL_FAIL(LCL_CONFIG, "--in names a table; --format %s reads the shards of --images",
+                        format->name);
+    if (!format->shards && o->caption_key)
+        return LCL_FAIL(LCL_CONFIG, "--caption-key is for webdataset-captions, not for %s",
+                        format->name);
+    if (!o->table && !format->shards)
         return LCL_FAIL_HINT(LCL_CONFIG, "--in FILE.jsonl", "--format %s reads a table",
                              format->name);
     if (o->decoded && format->boxes)
@@ -261,7 +308,7 @@ lcl_status lcl_pack_rows(const struct lcl_pack_options *options,
     r.context = (struct lcl_row_context){.format = format,
                                          .image_name = options->image_name ? options->image_name
                                                                            : format->image_name,
-                                         .path = options->table,
+                                         .path = format->shards ? options->images : options->table,
                                          .picture = note_name,
                                          .ctx = &r};
     r.listing = (struct lcl_listing){.root = lcl_strdupf("%s", options->images),
@@ -274,6 +321,7 @@ lcl_status lcl_pack_rows(const struct lcl_pack_options *options,
     status = r.listing.root ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
     LCL_TRY_GOTO(status);
     LCL_TRY_GOTO(lcl_listing_add_class(&r.listing, "rows", format->name, &class_index));
+    if (format->shards) LCL_TRY_GOTO(lcl_shards_list(&r.listing, options->images));
     LCL_TRY_GOTO(pass(&r));
     if (r.listing.n_files)
         qsort(r.listing.files, (size_t)r.listing.n_files, sizeof *r.listing.files, by_name);

@@ -114,7 +114,7 @@ static lcl_status take_label(struct sample *x, const struct lcl_tar *t,
     } else {
         taken = take_text(x, p, n);
         if (!taken) wrong = "is no class name: one line of 1 to 127 bytes of UTF-8";
-        hint = "captions are no classes: --format caption packs them as rows of a table";
+        hint = "captions are no classes: --format webdataset-captions packs them as rows";
     }
     if (taken) x->kind = kind;
     free(text);
@@ -172,18 +172,17 @@ static lcl_status end_sample(struct shards *s, const struct lcl_tar *t)
     return status;
 }
 
-/* The name up to the first full stop of its last part is the sample's. */
 static lcl_status take_file(struct shards *s, const struct lcl_tar *t,
                             const struct lcl_tar_member *m)
 {
     struct sample *x = &s->sample;
-    const char *file = lcl_fs_basename(m->name), *dot = strchr(file, '.');
+    const size_t n = lcl_shards_key(m->name);
+    const char *dot = m->name + n;
     enum label_kind kind = LABEL_NONE;
-    if (!dot || dot == file || strncmp(file, "__", 2) == 0) { /* __meta__ and the like */
+    if (n == 0) { /* __meta__ and the like */
         s->l->n_other++;
         return LCL_OK;
     }
-    size_t n = (size_t)(dot - m->name);
     if (strlen(x->key) != n || memcmp(x->key, m->name, n) != 0) {
         LCL_TRY(end_sample(s, t));
         *x = (struct sample){.kind = LABEL_NONE, .first_header = m->header};
@@ -193,7 +192,7 @@ static lcl_status take_file(struct shards *s, const struct lcl_tar *t,
     if (strcasecmp(dot, ".json") == 0) kind = LABEL_JSON;
     if (strcasecmp(dot, ".txt") == 0) kind = LABEL_TXT;
     if (kind < x->kind) return take_label(x, t, m, kind);
-    if (strchr(dot + 1, '.') || !lcl_source_is_picture(file)) return LCL_OK;
+    if (strchr(dot + 1, '.') || !lcl_source_is_picture(m->name)) return LCL_OK;
     if (x->has_picture)
         return LCL_FAIL(LCL_FORMAT, "%s: sample %s has two pictures, at bytes %lld and %lld",
                         t->label, x->key, (long long)x->picture_header, (long long)m->header);

@@ -15,6 +15,7 @@ struct lcl_row_format {
     const char *needs;            /* what each template must hold besides <image>; NULL: nothing */
     const char *image_name; /* pattern of a picture's name by its number; NULL: rows name it */
     bool boxes;             /* its texts hold boxes or points */
+    bool shards;            /* its rows are samples of WebDataset shards, not of a table */
     lcl_status (*convert)(void *row); /* see row_write.h */
 };
 /* NULL where there is none of that name. */

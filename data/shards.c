@@ -116,6 +116,12 @@ size_t lcl_shards_common(const struct lcl_listing *l)
     return cut;
 }
 
+size_t lcl_shards_key(const char *name)
+{
+    const char *file = lcl_fs_basename(name), *dot = strchr(file, '.');
+    return dot && dot != file && strncmp(file, "__", 2) != 0 ? (size_t)(dot - name) : 0;
+}
+
 bool lcl_shards_exist(const char *images)
 {
     struct lcl_listing l = {0};

@@ -11,6 +11,9 @@
 LCL_CHECKED lcl_status lcl_shards_list(struct lcl_listing *l, const char *images);
 /* Bytes that the archives' paths begin with alike, up to a '/'; there is one or more. */
 size_t lcl_shards_common(const struct lcl_listing *l);
+/* Of a WebDataset shard: length of the sample's name that a file's begins with, up to the first
+ * full stop of its last part; 0 for what is no sample's, as __meta__. */
+size_t lcl_shards_key(const char *name);
 /* Whether a file or folder is there, or the first archive of a pattern. */
 bool lcl_shards_exist(const char *images);
 

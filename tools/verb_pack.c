@@ -8,9 +8,12 @@
 #include "tools/cli.h"
 
 static const char *const formats[] = {
-    "imagefolder", "imagenet", "webdataset", "wesnoth", "llava", "messages", "caption", "vqav2",
-    "vqa-e",       "vqa-x",    "rec",        "reg",     "gc",    "flickr",   "point",   "vcr-q-a",
-    "vcr-qa-r",    "vcr-q-ar", "gqa",        "clevr",   "pope",  "text"};
+    "imagefolder", "imagenet", "webdataset", "wesnoth",
+    "llava",       "messages", "caption",    "webdataset-captions",
+    "vqav2",       "vqa-e",    "vqa-x",      "rec",
+    "reg",         "gc",       "flickr",     "point",
+    "vcr-q-a",     "vcr-qa-r", "vcr-q-ar",   "gqa",
+    "clevr",       "pope",     "text"};
 
 /* "R,G,B", each 0..255. */
 static lcl_status parse_colour(const char *text, uint8_t rgb[3])
@@ -37,12 +40,14 @@ static lcl_status run(int argc, char **argv)
     struct lcl_pack_options o = {.test_fraction = 0.2};
     const struct cli_option options[] = {
         {"--format", CLI_CHOICE, &format,
-         .words = "imagefolder|imagenet|webdataset|wesnoth|llava|messages|caption|vqav2|vqa-e|"
+         .words = "imagefolder|imagenet|webdataset|wesnoth|llava|messages|caption|webdataset-"
+                  "captions|vqav2|vqa-e|"
                   "vqa-x|rec|reg|gc|flickr|point|vcr-q-a|vcr-qa-r|vcr-q-ar|gqa|clevr|pope|text",
          .doc =
              "how classes are told: a folder each (or train/, test/, val/ with a folder each), "
              "ImageNet's archives, WebDataset shards, or the sprites of The Battle for Wesnoth; or "
-             "how the rows of --in are read"},
+             "how the rows of --in are read; or WebDataset shards of pictures with captions, as "
+             "rows"},
         {"--in", CLI_STR, &o.table, .value = "FILE",
          .doc = "of formats of rows: the table, a JSON object a line or one JSON list"},
         {"--templates", CLI_STR, &o.templates, .value = "FILE",
@@ -53,8 +58,12 @@ static lcl_status run(int argc, char **argv)
                 "COCO_train2014_{id:12}.jpg"},
         {"--images", CLI_STR, &images, .value = "DIR", .required = true,
          .doc = "the pictures: a folder; of imagenet ILSVRC2012_img_train.tar, or the folder it "
-                "lies in; of webdataset a folder of shards or DIR/shard-{0000..0009}.tar, several "
+                "lies in; of webdataset and "
+                "webdataset-captions a folder of shards or DIR/shard-{0000..0009}.tar, several "
                 "with :: between them"},
+        {"--caption-key", CLI_STR, &o.caption_key, .value = "KEY",
+         .doc = "of webdataset-captions: where a sample's .json has its caption or captions; by "
+                "itself .txt, else caption, captions, text or TEXT of .json"},
         {"--class-names", CLI_STR, &o.class_names, .value = "FILE",
          .doc = "of imagenet and webdataset: what classes are called, lines \"n01440764 tench\", "
                 "a name a line, or JSON; by itself LOC_synset_mapping.txt, synset_words.txt, "
@@ -85,12 +94,15 @@ static lcl_status run(int argc, char **argv)
             "Packs a folder or archives of pictures into one HDF5 file with classes, splits and "
             "checksums.\nStopped at any moment, it goes on where it was when it is run again.\n"
             "Or packs a table of rows (llava, messages, vqav2, ...) with the pictures that it "
-            "names,\nas conversations for data.sources.",
+            "names,\nor shards of captions, as conversations for data.sources.",
         .options = options,
         .notes =
             "Examples:\n  lcl pack --images birds --out birds.h5\n"
             "  lcl pack --format imagenet --images ILSVRC2012_img_train.tar --out imagenet.h5\n"
             "  lcl pack --format webdataset --images 'cub-{0000..0011}.tar' --out cub.h5\n"
+            "  lcl pack --format webdataset-captions --images 'cc3m-{00000..00331}.tar' --out "
+            "cc3m.h5 "
+            "--skip-bad\n"
             "  lcl pack --format llava --in llava_instruct.jsonl --images coco --out llava.h5\n"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));

@@ -78,6 +78,8 @@ static const struct {
      "\"<image>?\"}, {\"role\": \"assistant\", \"content\": \"q\"}]}",
      "q.jpg", "u:<image>? | a:q"},
     {"caption", "{\"img_path\": \"a/b.jpg\", \"caption\": \"A dog.\"}", "a/b.jpg", "a:A dog."},
+    {"webdataset-captions", "{\"image\": \"s.tar/1.jpg\", \"caption\": \"A dog.\"}", "s.tar/1.jpg",
+     "a:A dog."},
     {"vqav2",
      "{\"question\": {\"image_id\": 458752, \"question\": \"Why?\", \"question_id\": 1}, "
      "\"annotation\": {\"multiple_choice_answer\": \"net\", \"image_id\": 458752}}",

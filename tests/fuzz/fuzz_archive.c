@@ -5,6 +5,7 @@
 #include "data/archived.h"
 #include "data/class_names.h"
 #include "data/pack_source.h"
+#include "data/shard_captions.h"
 #include "data/tar.h"
 #include "tests/support/tar_file.h"
 
@@ -93,12 +94,35 @@ static void find_pictures(const char *path)
     lcl_archived_free(&a);
 }
 
+/* Every row of captions, those that are wrong left out. */
+static void read_captions(const char *path)
+{
+    struct lcl_listing l = {0};
+    struct lcl_shard_captions c;
+    json_t *row;
+    bool mended;
+    ASSERT_OK(lcl_listing_add_archive(&l, path));
+    ASSERT_OK(lcl_shard_captions_open(&c, &l, NULL));
+    for (;;) {
+        lcl_status status = lcl_shard_captions_next(&c, &row, &mended);
+        if (status == LCL_OK && !row) break;
+        if (status != LCL_OK && !mended) break;
+        if (status != LCL_OK) continue;
+        assert_true(c.member.archive == 0 && c.member.offset > 0 && c.sample > 0);
+        assert_true(json_string_length(json_object_get(row, "caption")) > 0);
+        json_decref(row);
+    }
+    lcl_shard_captions_close(&c);
+    lcl_listing_free(&l);
+}
+
 static lcl_status read_once(const char *path, const struct fuzz_file *f)
 {
     struct lcl_tar t;
     fuzz_write(path, f);
     lcl_status listed = list_sources(path);
     find_pictures(path);
+    read_captions(path);
     LCL_TRY(lcl_tar_open(path, &t));
     lcl_status status = walk(&t, (int64_t)f->size, 0);
     lcl_tar_close(&t);
@@ -137,7 +161,8 @@ static size_t tar_seeds(struct fuzz_file *seeds)
     tar_add_text(&t, "a/1.cls", "3");
     tar_add_pax(&t, "path=a/2.png");
     tar_add_text(&t, "x", "b");
-    tar_add_text(&t, "a/2.json", "{\"label\": \"fox\"}");
+    tar_add_text(&t, "a/2.json", "{\"label\": \"fox\", \"captions\": [\"x\", \"y\"]}");
+    tar_add_text(&t, "a/2.txt", "fox");
     tar_end(&t);
     seeds[1] = (struct fuzz_file){t.bytes, t.size};
     return 2;
