@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/fs.h"
 #include "core/h5.h"
@@ -305,7 +306,7 @@ static lcl_status save_index(const struct lcl_archived *a, const char *path)
     struct lcl_h5 f = {0};
     uint64_t dims[2] = {(uint64_t)a->n, 4};
     int64_t *rows = malloc((size_t)a->n * 4 * sizeof *rows + 1);
-    char *beside = lcl_strdupf("%s.writing", path);
+    char *beside = lcl_strdupf("%s.tmp.%ld", path, (long)getpid()); /* runs may share it */
     lcl_status status =
         rows && beside ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for an index of pictures");
     for (int64_t i = 0; status == LCL_OK && i < a->n; i++) {
