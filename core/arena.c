@@ -22,7 +22,16 @@ static void *host_reserve(size_t bytes)
 
 static void host_release(void *base, size_t bytes) { munmap(base, bytes); }
 
-static const struct lcl_memory host = {host_reserve, host_release};
+enum { PAGE = 4096 };
+
+static void host_give_back(void *at, size_t bytes)
+{
+    const uintptr_t page = PAGE, first = ((uintptr_t)at + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)at + bytes) & ~(page - 1);
+    if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+static const struct lcl_memory host = {host_reserve, host_release, host_give_back};
 static const struct lcl_memory *tensors = &host;
 
 void lcl_arena_memory(const struct lcl_memory *m) { tensors = m ? m : &host; }
@@ -54,6 +63,22 @@ void lcl_arena_free(struct lcl_arena *a)
 {
     if (a->base) a->memory->release(a->base, a->size_bytes);
     *a = (struct lcl_arena){0};
+}
+
+bool lcl_arena_give_back(const struct lcl_arena *a, void *at, size_t bytes)
+{
+    if (!a->base || !a->memory->give_back) return false;
+    a->memory->give_back(at, bytes);
+    return true;
+}
+
+bool lcl_arena_zero(const struct lcl_arena *a, void *at, size_t bytes)
+{
+    const size_t edge = bytes < PAGE ? bytes : PAGE;
+    if (!lcl_arena_give_back(a, at, bytes)) return false;
+    memset(at, 0, edge);
+    memset((char *)at + bytes - edge, 0, edge);
+    return true;
 }
 
 void *lcl_arena_alloc(struct lcl_arena *a, size_t count, size_t elem_bytes)

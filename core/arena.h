@@ -19,6 +19,9 @@ enum { LCL_ARENA_ALIGN = 64 }; /* bytes; every block starts on a cache line */
 struct lcl_memory {
     void *(*reserve)(size_t bytes); /* NULL where there is not as much */
     void (*release)(void *base, size_t bytes);
+    /* Whole pages of [at, at + bytes) hold zeros from now on, and take no room until they are
+     * written; NULL: memory stays, with what it holds. */
+    void (*give_back)(void *at, size_t bytes);
 };
 /* Arenas reserved from now on lie there; NULL: in the host's memory, as at first. */
 void lcl_arena_memory(const struct lcl_memory *m);
@@ -40,6 +43,9 @@ LCL_CHECKED lcl_status lcl_arena_reserve(struct lcl_arena *a, const char *name, 
 LCL_CHECKED lcl_status lcl_arena_reserve_host(struct lcl_arena *a, const char *name,
                                               size_t size_bytes);
 void lcl_arena_free(struct lcl_arena *a);
+/* Lets go of what [at, at + bytes) of the arena holds, where the memory can: false where not. */
+bool lcl_arena_zero(const struct lcl_arena *a, void *at, size_t bytes); /* and zeros around them */
+bool lcl_arena_give_back(const struct lcl_arena *a, void *at, size_t bytes);
 
 /* Returns 64-byte-aligned memory of count * elem_bytes, not zeroed; NULL while measuring.
  * Running over the reservation is a bug of the layout (asserted), never of the input. */

@@ -58,7 +58,7 @@
     S("Ranks", "Several processes that train one model, started by mpirun or srun: docs/scale.md.") \
     K(INT, "zero", zero, 0, 0, 3, "what ranks keep a share of alone: 0 nothing; 1 optimizer states; 2 gradients too; 3 parameters too; the same for all stages") \
     K(BOOL, "deterministic", deterministic, false, 0, 1, "losses are the same, bit for bit, for any number of ranks: gradients of lanes are sent apart where the ranks' lanes are no nodes of their tree, and norms are summed in 192 pieces a tensor") \
-    K(INT, "bucket_mb", bucket_mb, 25, 1, 65536, "MiB of gradients that ranks exchange at once, whole layers") \
+    K(INT, "bucket_mb", bucket_mb, 25, 0, 65536, "MiB of gradients that ranks exchange at once, whole layers; 0: each layer by itself") \
     K(INT, "comm_timeout_s", comm_timeout_s, 600, 1, 1000000, "seconds that a rank waits for the gradients or values of another that is alive, before the job ends with an error") \
     K(INT, "rank_timeout_s", rank_timeout_s, 40, 2, 100000, "seconds without a sign of life of a rank, after which the job ends with an error") \
     S("Adapters", "LoRA: low-rank changes of linear layers, the rest as it is.")                         \

@@ -178,8 +178,17 @@ struct lcl_dropout {
 };
 
 /* One lane: the arena and buffers of one packed batch on its way forth and back. */
+/* Who is told of a training pass's way through its layers; any may be NULL. Layers of the decoder
+ * are entered and left going forth and going back, those of the tower are left going back. */
+struct lcl_layer_watch {
+    void *ctx;
+    lcl_status (*enter)(void *ctx, enum lcl_part part, int64_t layer, bool back);
+    lcl_status (*leave)(void *ctx, enum lcl_part part, int64_t layer, bool back);
+};
+
 struct lcl_pass {
     struct lcl_exec *exec;
+    const struct lcl_layer_watch *watch; /* NULL: nobody */
     const struct lcl_model *model;
     float *grad; /* [n_elements] of the table, accumulated; NULL: inference */
     enum lcl_checkpointing checkpointing;
@@ -303,6 +312,19 @@ LCL_CHECKED lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_
 /* Embeds the batch's ids and splices the projected pictures in. */
 LCL_CHECKED lcl_status lcl_model_embed(struct lcl_pass *p, const struct lcl_batch *b,
                                        const struct lcl_images *images);
+
+LCL_CHECKED static inline lcl_status lcl_pass_enter(struct lcl_pass *p, enum lcl_part part,
+                                                    int64_t layer, bool back)
+{
+    const struct lcl_layer_watch *w = p->watch;
+    return w && w->enter ? w->enter(w->ctx, part, layer, back) : LCL_OK;
+}
+LCL_CHECKED static inline lcl_status lcl_pass_leave(struct lcl_pass *p, enum lcl_part part,
+                                                    int64_t layer, bool back)
+{
+    const struct lcl_layer_watch *w = p->watch;
+    return w && w->leave ? w->leave(w->ctx, part, layer, back) : LCL_OK;
+}
 
 /* A helper for all parts: one linear layer by table rows. */
 struct lcl_layer_linear {

@@ -256,9 +256,12 @@ lcl_status lcl_text_fwd(struct lcl_pass *p, const int32_t *position_T, const int
     struct text_ctx c = {position_T, n_runs, runs, cache, cache_row};
     s->row_R = row_R;
     for (int64_t i = 0; i < s->R; i++) s->index_R[i] = (int32_t)i;
-    LCL_TRY(layer_fwd(p, 0, s->layer[0].x, NULL, &c));
-    for (int64_t l = 1; l < t->n_layers; l++)
-        LCL_TRY(layer_fwd(p, l, s->layer[l - 1].mid, s->half, &c));
+    for (int64_t l = 0; l < t->n_layers; l++) {
+        LCL_TRY(lcl_pass_enter(p, LCL_PART_TEXT, l, false));
+        LCL_TRY(l == 0 ? layer_fwd(p, 0, s->layer[0].x, NULL, &c)
+                       : layer_fwd(p, l, s->layer[l - 1].mid, s->half, &c));
+        LCL_TRY(lcl_pass_leave(p, LCL_PART_TEXT, l, false));
+    }
     struct lcl_rmsnorm_args n = norm_args(p, p->model->rows.final_norm, s->R);
     n.x_MC = s->layer[t->n_layers - 1].mid;
     n.add_MC = s->half;
@@ -361,6 +364,7 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
     n.d_weight_C = lcl_pass_grad(p, p->model->rows.final_norm, p->train_text);
     LCL_TRY(p->exec->ops->rmsnorm_bwd(p->exec, &n));
     for (int64_t l = t->n_layers; l-- > 0;) {
+        LCL_TRY(lcl_pass_enter(p, LCL_PART_TEXT, l, true));
         if (p->checkpointing == LCL_CHECKPOINT_LAYERS)
             LCL_TRY(layer_fwd(p, l, s->layer[l].x, NULL, &c));
         if (p->checkpointing == LCL_CHECKPOINT_MLP) LCL_TRY(gate_fwd(p, l));
@@ -368,6 +372,7 @@ lcl_status lcl_text_bwd(struct lcl_pass *p, const int32_t *position_T, int64_t n
         LCL_TRY(mlp_bwd(p, l, d_some));
         LCL_TRY(out_bwd(p, l, d_some));
         LCL_TRY(attention_bwd(p, l, s->d_x, &c));
+        LCL_TRY(lcl_pass_leave(p, LCL_PART_TEXT, l, true));
     }
     return LCL_OK;
 }

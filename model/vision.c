@@ -298,8 +298,10 @@ lcl_status lcl_vision_bwd(struct lcl_pass *p, void *d_out)
     const struct lcl_vision_config *v = &p->model->config.vision;
     int64_t P = lcl_vision_patches(v), K = 3 * v->patch_size * v->patch_size;
     bool train = p->train_vision;
-    for (int64_t l = lcl_vision_layers_used(&p->model->config); l-- > 0;)
+    for (int64_t l = lcl_vision_layers_used(&p->model->config); l-- > 0;) {
         LCL_TRY(layer_bwd(p, l, d_out));
+        LCL_TRY(lcl_pass_leave(p, LCL_PART_VISION, l, true));
+    }
     struct lcl_layernorm_args n0 = norm_args(p, r->pre_ln_w, r->pre_ln_b);
     n0.sum_MC = s->x0;
     n0.mean_M = s->mean0;

@@ -1,3 +1,4 @@
+/* Long: the order in which a run does things is in one place. */
 #include "train/loop.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include "checkpoint/ckpt.h"
 #include "core/fs.h"
 #include "core/log.h"
+#include "train/device.h"
 #include "train/eval.h"
 #include "train/metrics.h"
 #include "train/output.h"
@@ -35,6 +37,7 @@ struct loop {
     struct lcl_run_config
         *run; /* a copy: num_train_epochs becomes max_steps once the pack is known */
     struct lcl_env env;
+    struct lcl_trainer *trainer; /* of the stage that runs; NULL: none */
     struct lcl_features features;
     struct lcl_pictures pictures;
     bool has_features, has_pictures;
@@ -92,6 +95,7 @@ enum { EVALUATION_DUE = 4 }; /* a bit of stage_done in the file; below it 1: don
 static lcl_status save(struct loop *l, bool is_best)
 {
     if (l->saved_step == l->step) return LCL_OK;
+    if (l->trainer) LCL_TRY(lcl_trainer_whole(l->trainer));
     char *extra = lcl_strdupf(
         "{\"adam_step\": %lld, \"loss\": \"%a\", \"weight\": \"%a\", \"label_correct\": %lld, "
         "\"label_total\": %lld, \"stage_done\": %d, \"refreshed_step\": %lld}",
@@ -254,6 +258,7 @@ static lcl_status evaluate(struct loop *l)
     enum { MOST = sizeof c->eval_shots.v / sizeof *c->eval_shots.v };
     double sum = 0, greedy[MOST], likelihood[MOST];
     int n = c->eval_shots.n;
+    LCL_TRY(lcl_trainer_whole(l->trainer));
     for (int i = 0; i < n; i++) {
         struct lcl_eval_request q = {.shots = c->eval_shots.v[i],
                                      .episodes = c->eval_episodes,
@@ -424,6 +429,7 @@ static lcl_status refresh(struct loop *l, struct lcl_trainer *t)
     struct lcl_refresh r;
     if (!lcl_refresh_is_due(config_of(l), l->stage_step) || l->refreshed_step == l->step)
         return LCL_OK;
+    LCL_TRY(lcl_trainer_whole(t));
     lcl_status status = lcl_refresh_neighbors(&l->env, config_of(l), &r);
     if (status == LCL_INTERRUPTED) return save(l, false);
     LCL_TRY(status);
@@ -447,6 +453,7 @@ static lcl_status run_stage(struct loop *l)
     LCL_TRY(lcl_trainer_open(&trainer, &l->env, c, (uint32_t)l->stage,
                              l->has_features ? &l->features : NULL,
                              l->has_pictures ? &l->pictures : NULL));
+    l->trainer = &trainer;
     lcl_summary_print_trainable(&l->env.model);
     lcl_status status =
         lcl_profile_run_open(&l->profile, &trainer, l->profile_steps, l->run->stages[0].output_dir);
@@ -466,7 +473,9 @@ static lcl_status run_stage(struct loop *l)
     lcl_progress_end(&progress, note);
     if (status == LCL_OK) status = lcl_profile_run_end(&l->profile);
     lcl_profile_run_close(&l->profile);
+    if (status == LCL_OK) status = lcl_trainer_whole(&trainer);
     lcl_trainer_close(&trainer);
+    l->trainer = NULL;
     if (status == LCL_OK && c->stop_at_accuracy > 0 && l->stage_step >= c->max_steps &&
         !l->ended_early)
         lcl_log_warn("stage %s took all of its %lld steps and did not reach stop_at_accuracy %g",
@@ -578,6 +587,7 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     lcl_stop_begin(&before, lcl_ranks() != NULL);
     lcl_status status = prepare_output(l, options, resume[0] != '\0');
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
+    if (status == LCL_OK) status = lcl_ranks_print(l->env.comm, lcl_device_name(&l->env.exec));
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
     if (status == LCL_OK && !lcl_stop_signal && is_first_rank(l)) /* stopped runs lack the file */

@@ -12,6 +12,7 @@ static lcl_status clear(struct lcl_trainer *t, float *grad)
 {
     struct lcl_exec *ex = &t->env->exec;
     const size_t bytes = t->env->model.params.n_grads * sizeof *grad;
+    if (t->zero && t->config->zero >= 2 && lcl_arena_zero(&t->grads, grad, bytes)) return LCL_OK;
     return ex->ops->zero_fwd(ex, &(struct lcl_zero_args){(int64_t)bytes, grad});
 }
 
@@ -61,10 +62,12 @@ struct lcl_step_layout lcl_step_layout(const struct lcl_env *e, const struct lcl
     struct lcl_step_layout s = {.first_lane = lcl_lanes_begin(c->lanes, r, n)};
     int depth = 1;
     s.own_lanes = lcl_lanes_begin(c->lanes, r + 1, n) - s.first_lane;
-    s.parallel = lcl_env_lanes_in_parallel(e, s.own_lanes) && c->zero < 2;
+    s.parallel = lcl_env_lanes_in_parallel(e, s.own_lanes) && (n == 1 || c->zero < 2);
     (void)lcl_sum_tree_nodes(c->lanes, s.first_lane, s.first_lane + s.own_lanes, node, &depth);
     s.n_passes = s.parallel ? (int)s.own_lanes : 1;
     s.n_grads = s.parallel ? (int)s.own_lanes : depth;
+    if (n > 1 && lcl_zero_rounds((int)c->zero, c->deterministic, c->lanes, n) > 1)
+        s.n_grads = 2; /* a lane's, and the share of the sum */
     return s;
 }
 
@@ -122,18 +125,36 @@ static lcl_status reserve(struct lcl_trainer *t)
     return LCL_OK;
 }
 
+static lcl_status enter_layer(void *ctx, enum lcl_part part, int64_t layer, bool back)
+{
+    return lcl_zero_enter(ctx, part, layer, back);
+}
+
+static lcl_status leave_layer(void *ctx, enum lcl_part part, int64_t layer, bool back)
+{
+    return lcl_zero_leave(ctx, part, layer, back);
+}
+
 static lcl_status open_zero(struct lcl_trainer *t)
 {
     const struct lcl_config *c = t->config;
+    const struct lcl_zero_options o = {.stage = (int)c->zero,
+                                       .in_order = c->deterministic,
+                                       .lanes = c->lanes,
+                                       .bucket_bytes = c->bucket_mb << 20,
+                                       .values = &t->env->model.values};
     struct lcl_zero *z = calloc(1, sizeof *z);
     if (!z) return LCL_FAIL(LCL_MEMORY, "no memory for what ranks exchange");
-    lcl_status status = lcl_zero_open(z, t->env->comm, &t->env->exec, &t->env->model.params,
-                                      (int)c->zero, c->deterministic, c->lanes, c->bucket_mb << 20);
-    if (status == LCL_OK)
-        t->zero = z;
-    else
+    lcl_status status = lcl_zero_open(z, t->env->comm, &t->env->exec, &t->env->model.params, &o);
+    if (status != LCL_OK) {
         free(z);
-    return status;
+        return status;
+    }
+    z->grads = &t->grads;
+    t->zero = z;
+    t->watch = (struct lcl_layer_watch){z, enter_layer, leave_layer};
+    for (int i = 0; !t->parallel && i < t->n_passes; i++) t->pass[i].watch = &t->watch;
+    return LCL_OK;
 }
 
 lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e, const struct lcl_config *c,
@@ -214,11 +235,14 @@ static lcl_status run_lane(struct lcl_trainer *t, int64_t own, struct lcl_pass *
                            float grad_scale)
 {
     const int64_t rounds = t->config->gradient_accumulation_steps;
+    const struct lcl_zero_sum *sum = t->zero ? t->zero->sum : NULL;
     lcl_status status = clear(t, grad);
     p->grad = grad;
     p->dropout.epoch = t->source.epoch;
     for (int64_t k = own * rounds; k < (own + 1) * rounds && status == LCL_OK; k++) {
         p->dropout.lane = (uint64_t)(t->step * t->config->lanes * rounds + number_of(t, k));
+        if (t->zero && !t->parallel) /* gradients are whole after the last round */
+            t->zero->sum = k == (own + 1) * rounds - 1 ? sum : NULL;
         lcl_profile_begin(t->profile, "lane", number_of(t, k));
         status = lane_work(t, &t->lane[k], p, grad_scale);
         lcl_profile_end(t->profile);
@@ -237,22 +261,75 @@ static lcl_status run_parallel_lane(void *arg, int64_t i)
     return run_lane(r->t, i, &r->t->pass[i], r->t->grad[i], r->grad_scale);
 }
 
-/* This rank's lanes; their gradients are summed as far as the tree goes, in the places of its
- * nodes, however the lanes run. */
-static lcl_status run_lanes(struct lcl_trainer *t, float grad_scale, struct lcl_sum_tree *tree)
+/* Adds what the tree says, now, or leaves it to the exchange, which does so bucket by bucket. */
+static lcl_status merge(struct lcl_trainer *t, int into, int from, struct lcl_zero_sum *later)
+{
+    if (!later) return add_grads(t, into, from);
+    later->into[later->n_merges] = into;
+    later->from[later->n_merges++] = from;
+    return LCL_OK;
+}
+
+static lcl_status push_lane(struct lcl_trainer *t, struct lcl_sum_tree *tree, int64_t own,
+                            int place, struct lcl_zero_sum *later)
+{
+    int into, from;
+    lcl_sum_tree_push(tree, t->first_lane + own, 1, place);
+    while (lcl_sum_tree_merges(tree, &into, &from)) LCL_TRY(merge(t, into, from, later));
+    if (own < t->own_lanes - 1) return LCL_OK;
+    while (!t->config->deterministic && lcl_sum_tree_collapses(tree, &into, &from))
+        LCL_TRY(merge(t, into, from, later));
+    return LCL_OK;
+}
+
+/* What the exchange is to send: this rank's nodes. */
+static lcl_status expect_nodes(struct lcl_trainer *t, const struct lcl_sum_tree *tree)
+{
+    struct lcl_zero_sum *s = &t->sum;
+    s->grad = t->grad;
+    s->n_nodes = tree->n;
+    for (int i = 0; i < tree->n; i++) s->node[i] = tree->node[i].place;
+    s->sum = t->grad[tree->node[0].place];
+    s->more = false;
+    return lcl_zero_expect(t->zero, 0, s);
+}
+
+/* This rank's lanes, all at once or one after another; their gradients are summed as far as the
+ * tree goes, in the place of its first node, and over the ranks. */
+static lcl_status sum_by_tree(struct lcl_trainer *t, float grad_scale)
 {
     struct lanes_ctx ctx = {t, grad_scale};
-    int into, from;
-    *tree = (struct lcl_sum_tree){.lanes = t->config->lanes};
+    struct lcl_sum_tree tree = {.lanes = t->config->lanes};
+    t->sum.n_merges = 0;
     if (t->parallel) LCL_TRY(lcl_parallel(t->own_lanes, run_parallel_lane, &ctx));
     for (int64_t i = 0; i < t->own_lanes; i++) {
-        int place = t->parallel ? (int)i : tree->n;
+        const bool last = i == t->own_lanes - 1;
+        const int place = t->parallel ? (int)i : tree.n;
+        /* The last lane's layers are sent as they go back: so are the sums that it completes. */
+        struct lcl_zero_sum *later = t->zero && (last || t->parallel) ? &t->sum : NULL;
+        if (later) LCL_TRY(push_lane(t, &tree, i, place, later));
+        if (later && last) LCL_TRY(expect_nodes(t, &tree));
         if (!t->parallel) LCL_TRY(run_lane(t, i, &t->pass[0], t->grad[place], grad_scale));
-        lcl_sum_tree_push(tree, t->first_lane + i, 1, place);
-        while (lcl_sum_tree_merges(tree, &into, &from)) LCL_TRY(add_grads(t, into, from));
+        if (!later) LCL_TRY(push_lane(t, &tree, i, place, NULL));
     }
-    while (!t->config->deterministic && lcl_sum_tree_collapses(tree, &into, &from))
-        LCL_TRY(add_grads(t, into, from));
+    t->env->model.params.grad = t->grad[tree.node[0].place];
+    return t->zero ? lcl_zero_reduce(t->zero) : LCL_OK;
+}
+
+/* Each lane is sent by itself, and every rank keeps its share of the sum alone. */
+static lcl_status sum_by_rounds(struct lcl_trainer *t, float grad_scale)
+{
+    struct lcl_zero_sum *s = &t->sum;
+    *s = (struct lcl_zero_sum){.grad = t->grad, .sum = t->grad[1]};
+    LCL_TRY(clear(t, t->grad[1]));
+    t->env->model.params.grad = t->grad[1];
+    for (int i = 0; i < t->zero->rounds; i++) {
+        s->n_nodes = i < t->own_lanes;
+        s->more = i > 0;
+        LCL_TRY(lcl_zero_expect(t->zero, i, s));
+        if (i < t->own_lanes) LCL_TRY(run_lane(t, i, &t->pass[0], t->grad[0], grad_scale));
+        LCL_TRY(lcl_zero_reduce(t->zero));
+    }
     return LCL_OK;
 }
 
@@ -365,17 +442,11 @@ static lcl_status agree_to_stop(struct lcl_trainer *t, int *stop_signal)
 
 static lcl_status make_gradients(struct lcl_trainer *t, double weight)
 {
-    struct lcl_sum_tree tree;
-    float *node[LCL_SUM_TREE_DEPTH];
+    const float scale = (float)(1 / weight);
     lcl_profile_begin(t->profile, "forward and backward", -1);
-    lcl_status status = run_lanes(t, (float)(1 / weight), &tree);
-    lcl_profile_end(t->profile);
-    LCL_TRY(status);
-    for (int i = 0; i < tree.n; i++) node[i] = t->grad[tree.node[i].place];
-    t->env->model.params.grad = node[0];
-    if (!t->zero) return LCL_OK;
-    lcl_profile_begin(t->profile, "reduce", -1);
-    status = lcl_zero_reduce(t->zero, node, node[0]);
+    lcl_status status = t->zero ? lcl_zero_begin(t->zero) : LCL_OK;
+    if (status == LCL_OK)
+        status = t->zero && t->zero->rounds > 1 ? sum_by_rounds(t, scale) : sum_by_tree(t, scale);
     lcl_profile_end(t->profile);
     return status;
 }
@@ -409,4 +480,9 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     r->grad_norm = u.grad_norm;
     r->lr = u.lr;
     return LCL_OK;
+}
+
+lcl_status lcl_trainer_whole(struct lcl_trainer *t)
+{
+    return t->zero ? lcl_zero_whole(t->zero) : LCL_OK;
 }

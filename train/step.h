@@ -27,6 +27,8 @@ struct lcl_trainer {
     int64_t step;          /* of the stage, under way */
     bool parallel;         /* one lane a thread; else each op over all threads: the same bits */
     struct lcl_zero *zero; /* what ranks exchange; NULL: a single one */
+    struct lcl_zero_sum sum;
+    struct lcl_layer_watch watch; /* of the pass, for zero */
     struct lcl_arena grads;
     float **grad; /* [n_grads] buffers of the table's length */
     int n_grads;
@@ -64,6 +66,9 @@ LCL_CHECKED lcl_status lcl_trainer_open(struct lcl_trainer *t, struct lcl_env *e
                                         struct lcl_features *features,
                                         struct lcl_pictures *pictures);
 void lcl_trainer_close(struct lcl_trainer *t);
+/* Values of all ranks' shares, until the next step: for evaluations and checkpoints. Called by all.
+ */
+LCL_CHECKED lcl_status lcl_trainer_whole(struct lcl_trainer *t);
 /* Step `step` of n_steps of the stage; adam_step counts updates since the moments began (1-based).
  */
 LCL_CHECKED lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps,
