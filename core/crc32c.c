@@ -59,3 +59,41 @@ uint32_t lcl_crc32c(uint32_t crc, const void *data, size_t size)
 #endif
     return ~crc_table(~crc, data, size);
 }
+
+/* Appending zero bytes is linear over GF(2): a 32 x 32 matrix of bits, whose columns are what it
+ * makes of each bit of the register (zlib's crc32_combine; Adler). */
+static uint32_t times(const uint32_t *m, uint32_t x)
+{
+    uint32_t sum = 0;
+    for (; x; x >>= 1, m++)
+        if (x & 1u) sum ^= *m;
+    return sum;
+}
+
+static void square(uint32_t *out, const uint32_t *m)
+{
+    for (int i = 0; i < 32; i++) out[i] = times(m, m[i]);
+}
+
+/* [k]: of 2^k zero bytes. */
+static uint32_t zeros[64][32];
+
+static void make_zeros(void)
+{
+    uint32_t bit[32], twice[32]; /* of one zero bit, of two */
+    bit[0] = 0x82F63B78u;
+    for (int i = 1; i < 32; i++) bit[i] = 1u << (i - 1);
+    square(twice, bit);
+    square(bit, twice);
+    square(zeros[0], bit);
+    for (int k = 1; k < 64; k++) square(zeros[k], zeros[k - 1]);
+}
+
+uint32_t lcl_crc32c_combine(uint32_t first, uint32_t second, uint64_t second_bytes)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_zeros);
+    for (int k = 0; second_bytes; second_bytes >>= 1, k++)
+        if (second_bytes & 1u) first = times(zeros[k], first);
+    return first ^ second;
+}

@@ -30,6 +30,8 @@ char *lcl_strdupf(const char *fmt, ...) LCL_PRINTF(1, 2);
 /* Last path part, as a pointer into `path`. */
 const char *lcl_fs_basename(const char *path);
 uint32_t lcl_crc32c(uint32_t crc, const void *data, size_t size); /* start with 0 */
+/* Of two pieces end to end, by the checksum of each and the second one's length. */
+uint32_t lcl_crc32c_combine(uint32_t first, uint32_t second, uint64_t second_bytes);
 
 /* Read-only map of a file; the base of packs, safetensors and GGUF. */
 struct lcl_map {

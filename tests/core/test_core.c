@@ -410,6 +410,16 @@ static void crc32c_gives_the_published_numbers(void **state)
     for (size_t cut = 0; cut <= 40; cut++)
         assert_int_equal(lcl_crc32c(lcl_crc32c(0, ramp + 1, cut), ramp + 1 + cut, 1000 - cut),
                          whole);
+    /* Pieces, each by itself: at any cut, also where one is empty, or 2^33 zeros. */
+    for (size_t cut = 0; cut <= 1000; cut += 1 + cut / 9)
+        assert_int_equal(lcl_crc32c_combine(lcl_crc32c(0, ramp + 1, cut),
+                                            lcl_crc32c(0, ramp + 1 + cut, 1000 - cut), 1000 - cut),
+                         whole);
+    assert_int_equal(lcl_crc32c_combine(whole, 0, 0), whole);
+    uint32_t zero = lcl_crc32c(0, zeros, 1), wide = zero; /* of 2^k of them */
+    for (int k = 0; k < 33; k++) wide = lcl_crc32c_combine(wide, wide, (uint64_t)1 << k);
+    assert_int_equal(lcl_crc32c_combine(wide, zero, 1),
+                     lcl_crc32c_combine(zero, wide, (uint64_t)1 << 33));
     ramp[500] ^= 1;
     assert_true(lcl_crc32c(0, ramp + 1, 1000) != whole);
 }
