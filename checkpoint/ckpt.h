@@ -38,19 +38,53 @@ struct lcl_run_state_loaded {
 };
 void lcl_run_state_free(struct lcl_run_state_loaded *s);
 
+/* Ranks that save, or load, one checkpoint: all of them call, each with its own table. A rank
+ * writes its own elements of every row (lcl_comm_cut), wherever its arrays hold more; moments may
+ * be of these alone. The folder has to be on a file system that all ranks see. */
+struct lcl_comm;
+struct lcl_checkpoint_share {
+    struct lcl_comm *comm; /* NULL: a single rank */
+    bool values;           /* loading: own elements of values alone, not whole rows */
+};
+
 struct lcl_checkpoint_options {
     int64_t keep; /* save_total_limit: most recently written ones kept, the best besides; 0: all */
     bool is_best; /* links `best` to it */
     bool with_optimizer; /* m and v too; t->m must not be NULL */
+    bool async;          /* a thread writes a snapshot while the caller goes on */
+    struct lcl_checkpoint_share share;
 };
 
 /* Writes output_dir/checkpoint-<step>/, then links `last` (and `best`), then removes what is over
  * `keep`. An error (full disk, no permission, ...) leaves every earlier checkpoint as it was. One
- * of the same step is replaced. */
+ * of the same step is replaced. `async` does nothing here. */
 LCL_CHECKED lcl_status lcl_checkpoint_save(const char *output_dir, const struct lcl_run_state *s,
                                            const struct lcl_params *t,
                                            const struct lcl_model_config *m,
                                            const struct lcl_checkpoint_options *options);
+
+/* The same in two halves, for a run: it keeps the snapshot's memory from save to save. */
+struct lcl_checkpoint_saver;
+LCL_CHECKED lcl_status lcl_checkpoint_saver_open(struct lcl_checkpoint_saver **s);
+/* Ends the save before it, lays the file out, and returns once values and moments may change
+ * (without `async`: once all is done). t stays where it is until the save's end. */
+LCL_CHECKED lcl_status lcl_checkpoint_begin(struct lcl_checkpoint_saver *s, const char *output_dir,
+                                            const struct lcl_run_state *run,
+                                            const struct lcl_params *t,
+                                            const struct lcl_model_config *m,
+                                            const struct lcl_checkpoint_options *options);
+/* Of a save that was begun and is not yet a checkpoint. */
+bool lcl_checkpoint_is_saving(const struct lcl_checkpoint_saver *s);
+/* Between two steps, on all ranks: puts the checkpoint in its place if all have written their part;
+ * else does nothing. The writer's error comes from here. HDF5 is called here and in the two around,
+ * never by the writer. */
+LCL_CHECKED lcl_status lcl_checkpoint_poll(struct lcl_checkpoint_saver *s);
+/* Waits for it. Nothing where no save is under way. */
+LCL_CHECKED lcl_status lcl_checkpoint_finish(struct lcl_checkpoint_saver *s);
+/* Seconds that callers have spent in the three above: training stood still for them. */
+double lcl_checkpoint_stalled_s(const struct lcl_checkpoint_saver *s);
+/* What was not finished is given up. NULL is fine. */
+void lcl_checkpoint_saver_close(struct lcl_checkpoint_saver *s);
 
 /* Path of a checkpoint folder whose checksums hold. Given a run folder: the one written last;
  * damaged ones are passed over with a warning that names them. Given a checkpoint folder, or a link
@@ -61,7 +95,7 @@ LCL_CHECKED lcl_status lcl_checkpoint_find(const char *output_dir_or_checkpoint,
 /* True where the folder is, or holds, a checkpoint, good or not. */
 bool lcl_checkpoint_is_folder(const char *path);
 
-/* `path` of the three below: what lcl_checkpoint_find gave. */
+/* `path` of the four below: what lcl_checkpoint_find gave. */
 LCL_CHECKED lcl_status lcl_checkpoint_load_config(const char *path, struct lcl_model_config *m);
 /* Run state alone. */
 LCL_CHECKED lcl_status lcl_checkpoint_load_state(const char *path, struct lcl_run_state_loaded *s);
@@ -70,6 +104,15 @@ LCL_CHECKED lcl_status lcl_checkpoint_load_state(const char *path, struct lcl_ru
  * or left over, and then nothing is changed. state may be NULL. */
 LCL_CHECKED lcl_status lcl_checkpoint_load(const char *path, struct lcl_params *t,
                                            bool with_optimizer, struct lcl_run_state_loaded *state);
+
+/* The same on ranks, all of which call it with tables of one model. The first rank alone calls
+ * HDF5; each reads values (whole, or with share->values its own elements), and of moments what its
+ * table has; checksums of what no rank reads as a whole are put together. The same error on all
+ * ranks. */
+LCL_CHECKED lcl_status lcl_checkpoint_load_shared(const char *path, struct lcl_params *t,
+                                                  bool with_optimizer,
+                                                  const struct lcl_checkpoint_share *share,
+                                                  struct lcl_run_state_loaded *state);
 
 /* What a load of parts did. */
 struct lcl_load_report {

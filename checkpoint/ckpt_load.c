@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "checkpoint/ckpt_manifest.h"
+#include "checkpoint/ckpt_read.h"
 #include "checkpoint/hf_config.h"
-#include "core/code8.h"
 #include "core/fs.h"
 #include "core/log.h"
 
@@ -127,15 +127,8 @@ static void add_name(struct name_list *l, const char *name)
 struct loading {
     struct lcl_h5 f;
     struct name_list missing, misshapen, left_over;
-    float *wide; /* a row on its way from one type to another */
-    size_t wide_count;
-    int n_values, n_moments; /* rows that were kept in another type */
+    struct lcl_row_places *place; /* [n_rows] */
 };
-
-static void dataset_name(char *out, size_t size, const char *group, const struct lcl_param *p)
-{
-    snprintf(out, size, "%s/%s", group, p->name);
-}
 
 /* What bytes are the codes of such a row; LCL_F32: of none. */
 static lcl_dtype blocks_of(const struct lcl_param *p, const struct lcl_h5_set *set)
@@ -148,227 +141,87 @@ static lcl_dtype blocks_of(const struct lcl_param *p, const struct lcl_h5_set *s
     return LCL_F32;
 }
 
-/* Compares one dataset with a row; *there tells whether it exists. */
-static lcl_status check_dataset(struct loading *l, const char *group, const struct lcl_param *p,
-                                bool *there)
+/* How the elements of a set are kept. */
+static lcl_dtype dtype_of(enum lcl_set_kind kind, const struct lcl_param *p,
+                          const struct lcl_h5_set *set)
 {
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    dataset_name(name, sizeof name, group, p);
+    if (set->type == LCL_H5_F32) return LCL_F32;
+    if (set->type == LCL_H5_U16) return LCL_BF16;
+    return kind == LCL_SET_VALUE ? blocks_of(p, set) : LCL_U8;
+}
+
+static lcl_status place_set(const struct lcl_h5_set *set, lcl_dtype dtype,
+                            struct lcl_set_place *place)
+{
+    uint64_t crc;
+    LCL_TRY(lcl_h5_get_u64(set->file, set->name, "crc32c", &crc));
+    if (set->file_offset < 0)
+        return LCL_FAIL(LCL_FORMAT, "%s: dataset %s does not lie in one piece", set->file->path,
+                        set->name);
+    *place = (struct lcl_set_place){set->file_offset, dtype, (uint32_t)crc};
+    return LCL_OK;
+}
+
+/* Scales that go with codes. */
+static lcl_status find_scales(struct loading *l, enum lcl_set_kind kind, const struct lcl_param *p,
+                              lcl_dtype dtype, struct lcl_set_place *place)
+{
+    const lcl_h5_type type = kind == LCL_SET_VALUE_SCALE ? LCL_H5_U16 : LCL_H5_F32;
+    const uint64_t count = lcl_set_bytes(kind, dtype, p->count) / lcl_h5_type_bytes(type);
+    char name[LCL_SET_NAME_BYTES];
+    struct lcl_h5_set set;
+    lcl_set_name(kind, p, name);
+    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
+    lcl_status status = LCL_OK;
+    if (set.type != type)
+        status = LCL_FAIL(LCL_FORMAT, "%s: dataset %s is %s, wanted %s", l->f.path, name,
+                          lcl_h5_type_name(set.type), lcl_h5_type_name(type));
+    else if (set.count != count)
+        status = LCL_FAIL(LCL_SHAPE, "%s: dataset %s has %llu elements, wanted %llu", l->f.path,
+                          name, (unsigned long long)set.count, (unsigned long long)count);
+    else
+        status = place_set(&set, dtype, place);
+    lcl_h5_set_close(&set);
+    return status;
+}
+
+/* Compares one dataset with a row and notes where it lies; *there tells whether it exists. */
+static lcl_status check_dataset(struct loading *l, enum lcl_set_kind kind,
+                                const struct lcl_param *p, struct lcl_row_places *row, bool *there)
+{
+    char name[LCL_SET_NAME_BYTES];
+    lcl_set_name(kind, p, name);
     *there = lcl_h5_exists(&l->f, name);
     if (!*there) return LCL_OK;
     struct lcl_h5_set set;
     LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
+    const lcl_dtype dtype = dtype_of(kind, p, &set);
     bool known = set.type == LCL_H5_F32 || set.type == LCL_H5_U16 || set.type == LCL_H5_U8;
     bool same = known && set.rank == p->n_dims;
-    if (same && set.type == LCL_H5_U8 && strcmp(group, "/params") == 0)
-        same = blocks_of(p, &set) != LCL_F32;
+    if (same && set.type == LCL_H5_U8 && kind == LCL_SET_VALUE)
+        same = dtype != LCL_F32;
     else
         for (int d = 0; same && d < p->n_dims; d++) same = set.dims[d] == (uint64_t)p->shape[d];
+    lcl_status status = same ? place_set(&set, dtype, &row->of[kind]) : LCL_OK;
     lcl_h5_set_close(&set);
     if (!same) add_name(&l->misshapen, name);
-    return LCL_OK;
-}
-
-static lcl_status type_of(const struct loading *l, const char *name, lcl_h5_type *type)
-{
-    struct lcl_h5_set set;
-    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
-    *type = set.type;
-    lcl_h5_set_close(&set);
-    return LCL_OK;
-}
-
-static lcl_status reserve_wide(struct loading *l, size_t count)
-{
-    if (l->wide_count >= count) return LCL_OK;
-    free(l->wide);
-    l->wide = malloc(count * sizeof *l->wide);
-    l->wide_count = l->wide ? count : 0;
-    return l->wide ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a tensor of %zu elements", count);
-}
-
-/* Reads f32 or the bits of bf16 as they are, or the one as the other. */
-static lcl_status read_as(struct loading *l, const char *name, size_t count, lcl_dtype dtype,
-                          void *x, int *n_other)
-{
-    lcl_h5_type type;
-    LCL_TRY(type_of(l, name, &type));
-    lcl_dtype stored = type == LCL_H5_F32 ? LCL_F32 : LCL_BF16;
-    if (stored == dtype) return lcl_h5_read(&l->f, name, type, count, x);
-    LCL_TRY(reserve_wide(l, count));
-    LCL_TRY(lcl_h5_read(&l->f, name, type, count, l->wide));
-    ++*n_other;
-    return lcl_convert(x, dtype, l->wide, stored, count);
-}
-
-static lcl_status stored_as(const struct loading *l, const char *name, const struct lcl_param *p,
-                            lcl_dtype *dtype)
-{
-    struct lcl_h5_set set;
-    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
-    *dtype = set.type == LCL_H5_F32   ? LCL_F32
-             : set.type == LCL_H5_U16 ? LCL_BF16
-                                      : blocks_of(p, &set);
-    lcl_h5_set_close(&set);
-    return LCL_OK;
-}
-
-static lcl_status read_blocks(const struct loading *l, const char *name, const struct lcl_param *p,
-                              lcl_dtype blocks, uint8_t *code, lcl_f16 *scale)
-{
-    char scales[LCL_PARAM_NAME_BYTES + 16];
-    dataset_name(scales, sizeof scales, "/params_scale", p);
-    LCL_TRY(lcl_h5_read(&l->f, scales, LCL_H5_U16, p->count / LCL_BLOCK, scale));
-    return lcl_h5_read(&l->f, name, LCL_H5_U8, lcl_code_bytes(blocks, p->count), code);
-}
-
-/* A row of which the file or the table has blocks, and the other has not, or others. */
-static lcl_status read_recoded(struct loading *l, const char *name, lcl_dtype stored,
-                               struct lcl_params *t, const struct lcl_param *p)
-{
-    enum { SOME = 4096 }; /* whole blocks */
-    float x[SOME];
-    LCL_TRY(reserve_wide(l, p->count)); /* codes and scales need less */
-    lcl_f16 *scale = (lcl_f16 *)(void *)l->wide;
-    uint8_t *raw = (uint8_t *)l->wide, *code = (uint8_t *)(scale + p->count / LCL_BLOCK);
-    if (lcl_is_blocks(stored))
-        LCL_TRY(read_blocks(l, name, p, stored, code, scale));
-    else
-        LCL_TRY(lcl_h5_read(&l->f, name, stored == LCL_F32 ? LCL_H5_F32 : LCL_H5_U16, p->count,
-                            l->wide));
-    for (size_t at = 0, n; at < p->count; at += n) {
-        n = p->count - at < SOME ? p->count - at : SOME;
-        if (lcl_is_blocks(stored))
-            lcl_blocks_decode(stored, code + lcl_code_bytes(stored, at), scale + at / LCL_BLOCK, n,
-                              x);
-        else
-            LCL_TRY(lcl_convert(x, LCL_F32, raw + at * lcl_dtype_bytes(stored), stored, n));
-        lcl_param_put(t, p, at, n, x);
-    }
-    l->n_values++;
-    return LCL_OK;
-}
-
-struct splitting {
-    struct lcl_params *t;
-    const struct lcl_param *p;
-    lcl_dtype stored;
-};
-
-static lcl_status split_some(void *ctx, const void *x, size_t first, size_t n)
-{
-    enum { SOME = 4096 };
-    const struct splitting *s = ctx;
-    float wide[SOME];
-    if (s->stored == LCL_F32) {
-        lcl_param_put(s->t, s->p, first, n, x);
-        return LCL_OK;
-    }
-    for (size_t at = 0, k; at < n; at += k) {
-        k = n - at < SOME ? n - at : SOME;
-        LCL_TRY(lcl_convert(wide, LCL_F32, (const lcl_bf16 *)x + at, s->stored, k));
-        lcl_param_put(s->t, s->p, first + at, k, wide);
-    }
-    return LCL_OK;
-}
-
-/* f32, or the bits of bf16, into a row whose values are in halves. */
-static lcl_status read_split(struct loading *l, const char *name, lcl_dtype stored,
-                             struct lcl_params *t, const struct lcl_param *p)
-{
-    struct splitting s = {t, p, stored};
-    struct lcl_h5_set set;
-    LCL_TRY(lcl_h5_set_open(&l->f, name, &set));
-    lcl_status status = set.count == p->count
-                            ? lcl_h5_set_stream(&set, split_some, &s)
-                            : LCL_FAIL(LCL_SHAPE, "%s: dataset %s has %llu elements, wanted %zu",
-                                       l->f.path, name, (unsigned long long)set.count, p->count);
-    lcl_h5_set_close(&set);
-    l->n_values += stored != LCL_F32;
-    return status;
-}
-
-static lcl_status read_value(struct loading *l, struct lcl_params *t, const struct lcl_param *p)
-{
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    const lcl_dtype kept = lcl_param_dtype(t, p);
-    lcl_dtype stored;
-    dataset_name(name, sizeof name, "/params", p);
-    LCL_TRY(stored_as(l, name, p, &stored));
-    if (lcl_is_blocks(kept) && stored == kept)
-        return read_blocks(l, name, p, kept, lcl_param_code(t, p), lcl_param_scale(t, p));
-    if (lcl_is_blocks(kept) || lcl_is_blocks(stored)) return read_recoded(l, name, stored, t, p);
-    if (lcl_param_is_split(t, p)) return read_split(l, name, stored, t, p);
-    void *value = kept == LCL_F32 ? (void *)lcl_param_value(t, p) : (void *)lcl_param_value16(t, p);
-    return read_as(l, name, p->count, kept, value, &l->n_values);
-}
-
-/* Codes and their scales, into such, or as f32. */
-static lcl_status read_coded(struct loading *l, const char *name, const struct lcl_param *p,
-                             bool second, const struct lcl_moment *m)
-{
-    char scale[LCL_PARAM_NAME_BYTES + 16];
-    uint64_t blocks = (uint64_t)lcl_code8_blocks((int64_t)p->count);
-    dataset_name(scale, sizeof scale, second ? "/adam/v_scale" : "/adam/m_scale", p);
-    if (m->dtype == LCL_U8) {
-        LCL_TRY(lcl_h5_read(&l->f, scale, LCL_H5_F32, blocks, m->scale_B));
-        return lcl_h5_read(&l->f, name, LCL_H5_U8, p->count, m->x);
-    }
-    struct lcl_moment coded = {.dtype = LCL_U8, .count = m->count, .B = (int64_t)blocks};
-    coded.x = malloc(p->count);
-    coded.scale_B = malloc(blocks * sizeof(float));
-    lcl_status status = coded.x && coded.scale_B
-                            ? reserve_wide(l, p->count)
-                            : LCL_FAIL(LCL_MEMORY, "no memory for the moments of %s", p->name);
-    if (status == LCL_OK) status = lcl_h5_read(&l->f, scale, LCL_H5_F32, blocks, coded.scale_B);
-    if (status == LCL_OK) status = lcl_h5_read(&l->f, name, LCL_H5_U8, p->count, coded.x);
-    if (status == LCL_OK) {
-        lcl_moment_read(&coded, second, l->wide);
-        lcl_moment_write(m, second, l->wide);
-        l->n_moments++;
-    }
-    free(coded.x);
-    free(coded.scale_B);
-    return status;
-}
-
-/* Absent moments are zero: lcl_checkpoint_save leaves those out. */
-static lcl_status read_moment(struct loading *l, const struct lcl_param *p, bool second,
-                              const struct lcl_moment *m)
-{
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    lcl_h5_type type;
-    dataset_name(name, sizeof name, second ? "/adam/v" : "/adam/m", p);
-    if (!lcl_h5_exists(&l->f, name)) {
-        memset(m->x, 0, p->count * lcl_dtype_bytes(m->dtype));
-        memset(m->scale_B, 0, (size_t)m->B * sizeof *m->scale_B);
-        return LCL_OK;
-    }
-    LCL_TRY(type_of(l, name, &type));
-    if (type == LCL_H5_U8) return read_coded(l, name, p, second, m);
-    if (m->dtype != LCL_U8) return read_as(l, name, p->count, m->dtype, m->x, &l->n_moments);
-    float *x = malloc(p->count * sizeof *x);
-    if (!x) return LCL_FAIL(LCL_MEMORY, "no memory for the moments of %s", p->name);
-    lcl_status status = read_as(l, name, p->count, LCL_F32, x, &l->n_moments);
-    if (status == LCL_OK) {
-        lcl_moment_write(m, second, x);
-        l->n_moments += type == LCL_H5_F32; /* read_as has counted the others */
-    }
-    free(x);
+    if (same && status == LCL_OK && (lcl_is_blocks(dtype) || dtype == LCL_U8))
+        status = find_scales(l, kind + 1, p, dtype, &row->of[kind + 1]);
     return status;
 }
 
 /* The file's types are another config's. */
-static void tell_conversions(const struct loading *l)
+static void tell_conversions(const struct lcl_rows_reading *r)
 {
-    if (l->n_values > 0)
+    if (lcl_comm_rank(r->share.comm) != 0) return;
+    if (r->n_values > 0)
         lcl_log_info("%s: %d parameters were kept in another precision and are converted "
                      "(bf16, master_weights, lora.base)",
-                     l->f.path, l->n_values);
-    if (l->n_moments > 0)
+                     r->path, r->n_values);
+    if (r->n_moments > 0)
         lcl_log_warn("%s: %d moments were kept in another type and are converted (optim): the run "
                      "does not go on bit for bit",
-                     l->f.path, l->n_moments);
+                     r->path, r->n_moments);
 }
 
 /* Names in /params that the table lacks. */
@@ -388,7 +241,7 @@ static lcl_status check_values(struct loading *l, struct lcl_params *t, unsigned
     for (int i = 0; i < t->n_rows; i++) {
         bool there = true;
         if (parts >> t->rows[i].part & 1u)
-            LCL_TRY(check_dataset(l, "/params", &t->rows[i], &there));
+            LCL_TRY(check_dataset(l, LCL_SET_VALUE, &t->rows[i], &l->place[i], &there));
         /* parts of another model may have no adapters: those begin as they are */
         if (!there && !(t->rows[i].adapter && parts != ~0u)) add_name(&l->missing, t->rows[i].name);
     }
@@ -405,18 +258,6 @@ static lcl_status complain(const struct loading *l)
                          o->n ? "; left over: " : "", o->text);
 }
 
-static lcl_status load_moments(struct loading *l, struct lcl_params *t)
-{
-    for (int i = 0; i < t->n_rows; i++)
-        for (int second = 0; second < 2; second++) {
-            const struct lcl_param *p = &t->rows[i];
-            if (!lcl_param_has_moments(p)) continue;
-            struct lcl_moment m = lcl_param_moment(t, p, second);
-            LCL_TRY(read_moment(l, p, second, &m));
-        }
-    return LCL_OK;
-}
-
 static lcl_status check_moments(struct loading *l, const struct lcl_params *t)
 {
     uint64_t has = 0;
@@ -428,44 +269,133 @@ static lcl_status check_moments(struct loading *l, const struct lcl_params *t)
                              "%s holds no optimizer states", l->f.path);
     for (int i = 0; i < t->n_rows; i++) {
         bool there;
-        LCL_TRY(check_dataset(l, "/adam/m", &t->rows[i], &there));
-        LCL_TRY(check_dataset(l, "/adam/v", &t->rows[i], &there));
+        LCL_TRY(check_dataset(l, LCL_SET_M, &t->rows[i], &l->place[i], &there));
+        LCL_TRY(check_dataset(l, LCL_SET_V, &t->rows[i], &l->place[i], &there));
     }
     return LCL_OK;
+}
+
+static lcl_status open_loading(const char *path, const struct lcl_params *t, struct loading **out)
+{
+    struct loading *l = calloc(1, sizeof *l);
+    if (l) l->place = calloc((size_t)t->n_rows + 1, sizeof *l->place);
+    *out = l;
+    if (!l || !l->place) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", path);
+    for (int i = 0; i < t->n_rows; i++)
+        for (int k = 0; k < LCL_SET_KINDS; k++) l->place[i].of[k].offset = -1;
+    return LCL_OK;
+}
+
+static void close_loading(struct loading *l)
+{
+    if (!l) return;
+    lcl_h5_discard(&l->f);
+    free(l->place);
+    free(l);
+}
+
+/* All that is to be known before the first byte of a row is read. */
+static lcl_status find_all(struct loading *l, const char *path, struct lcl_params *t,
+                           bool with_optimizer, struct lcl_run_state_loaded *state)
+{
+    LCL_TRY(lcl_checkpoint_open_state(path, &l->f));
+    LCL_TRY(check_values(l, t, ~0u));
+    LCL_TRY(find_left_over(l, t));
+    if (with_optimizer) LCL_TRY(check_moments(l, t));
+    LCL_TRY(complain(l));
+    return state ? read_run_state(&l->f, state) : LCL_OK;
+}
+
+/* A text, or a table, that the first rank has. */
+static lcl_status tell_bytes(struct lcl_comm *comm, void **data, uint64_t n)
+{
+    if (lcl_comm_rank(comm) != 0) *data = n ? malloc(n) : NULL;
+    if (n == 0) return LCL_OK;
+    if (!*data) return LCL_FAIL(LCL_MEMORY, "no memory for a checkpoint's state");
+    return lcl_comm_broadcast(comm, "a run's state", 0, *data, n);
+}
+
+static lcl_status tell_state(struct lcl_comm *comm, struct lcl_run_state_loaded *s)
+{
+    struct {
+        struct lcl_run_state state;
+        uint64_t yaml, json, table, has_optimizer;
+    } head = {.state = s->state};
+    void *yaml = s->config_yaml, *json = s->extra_json, *table = s->neighbors;
+    if (lcl_comm_size(comm) == 1) return LCL_OK;
+    if (lcl_comm_rank(comm) == 0) {
+        head.yaml = strlen(s->config_yaml) + 1;
+        head.json = strlen(s->extra_json) + 1;
+        head.table = s->neighbors
+                         ? (uint64_t)(s->state.neighbor_classes * s->state.neighbor_width) *
+                               sizeof *s->neighbors
+                         : 0;
+        head.has_optimizer = s->has_optimizer;
+    }
+    LCL_TRY(lcl_comm_broadcast(comm, "a run's state", 0, &head, sizeof head));
+    lcl_status status = tell_bytes(comm, &yaml, head.yaml);
+    if (status == LCL_OK) status = tell_bytes(comm, &json, head.json);
+    if (status == LCL_OK) status = tell_bytes(comm, &table, head.table);
+    *s = (struct lcl_run_state_loaded){head.state, yaml, json, table, head.has_optimizer != 0};
+    s->state.config_yaml = s->config_yaml;
+    s->state.extra_json = s->extra_json;
+    s->state.neighbors = s->neighbors;
+    return status;
+}
+
+static lcl_status read_rows(struct loading *l, const char *path, struct lcl_params *t,
+                            unsigned parts, bool with_moments,
+                            const struct lcl_checkpoint_share *share)
+{
+    char *file = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, path);
+    struct lcl_rows_reading r = {.path = file,
+                                 .t = t,
+                                 .place = l->place,
+                                 .parts = parts,
+                                 .with_moments = with_moments,
+                                 .share = *share};
+    lcl_status status = file ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    if (status == LCL_OK)
+        status = lcl_comm_broadcast(share->comm, "where a checkpoint's datasets lie", 0, l->place,
+                                    (size_t)t->n_rows * sizeof *l->place);
+    if (status == LCL_OK) status = lcl_rows_read(&r);
+    if (status == LCL_OK) tell_conversions(&r);
+    if (status == LCL_OK) lcl_params_changed(t);
+    free(file);
+    return status;
+}
+
+lcl_status lcl_checkpoint_load_shared(const char *path, struct lcl_params *t, bool with_optimizer,
+                                      const struct lcl_checkpoint_share *share,
+                                      struct lcl_run_state_loaded *state)
+{
+    struct loading *l;
+    if (state) *state = (struct lcl_run_state_loaded){0};
+    lcl_status status = open_loading(path, t, &l);
+    if (status == LCL_OK && lcl_comm_rank(share->comm) == 0)
+        status = find_all(l, path, t, with_optimizer, state);
+    status = lcl_comm_agree(share->comm, "the datasets of a checkpoint", status);
+    if (status == LCL_OK && state) status = tell_state(share->comm, state);
+    if (status == LCL_OK) status = read_rows(l, path, t, ~0u, with_optimizer, share);
+    close_loading(l);
+    if (status != LCL_OK && state) lcl_run_state_free(state);
+    return status;
 }
 
 lcl_status lcl_checkpoint_load(const char *path, struct lcl_params *t, bool with_optimizer,
                                struct lcl_run_state_loaded *state)
 {
-    struct loading *l = calloc(1, sizeof *l);
-    if (state) *state = (struct lcl_run_state_loaded){0};
-    if (!l) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", path);
-    lcl_status status;
-    LCL_TRY_GOTO(lcl_checkpoint_open_state(path, &l->f));
-    LCL_TRY_GOTO(check_values(l, t, ~0u));
-    LCL_TRY_GOTO(find_left_over(l, t));
-    if (with_optimizer) LCL_TRY_GOTO(check_moments(l, t));
-    LCL_TRY_GOTO(complain(l));
-    if (state) LCL_TRY_GOTO(read_run_state(&l->f, state));
-    for (int i = 0; i < t->n_rows; i++) LCL_TRY_GOTO(read_value(l, t, &t->rows[i]));
-    if (with_optimizer) LCL_TRY_GOTO(load_moments(l, t));
-    tell_conversions(l);
-    lcl_params_changed(t);
-out:
-    lcl_h5_discard(&l->f);
-    free(l->wide);
-    free(l);
-    if (status != LCL_OK && state) lcl_run_state_free(state);
-    return status;
+    return lcl_checkpoint_load_shared(path, t, with_optimizer, &(struct lcl_checkpoint_share){0},
+                                      state);
 }
 
 lcl_status lcl_checkpoint_load_parts(const char *path, struct lcl_params *t, unsigned parts,
                                      struct lcl_load_report *report)
 {
-    struct loading *l = calloc(1, sizeof *l);
+    struct loading *l;
     if (report) *report = (struct lcl_load_report){0};
-    if (!l) return LCL_FAIL(LCL_MEMORY, "no memory to load %s", path);
     lcl_status status;
+    LCL_TRY_GOTO(open_loading(path, t, &l));
     LCL_TRY_GOTO(lcl_checkpoint_open_state(path, &l->f));
     LCL_TRY_GOTO(check_values(l, t, parts));
     if (report) {
@@ -478,18 +408,11 @@ lcl_status lcl_checkpoint_load_parts(const char *path, struct lcl_params *t, uns
     l->missing.n = 0;
     l->missing.text[0] = '\0';
     LCL_TRY_GOTO(complain(l));
-    for (int i = 0; i < t->n_rows; i++) {
-        char name[LCL_PARAM_NAME_BYTES + 16];
-        dataset_name(name, sizeof name, "/params", &t->rows[i]);
-        if (!(parts >> t->rows[i].part & 1u) || !lcl_h5_exists(&l->f, name)) continue;
-        LCL_TRY_GOTO(read_value(l, t, &t->rows[i]));
-        if (report) report->n_loaded++;
-    }
-    lcl_params_changed(t);
+    LCL_TRY_GOTO(read_rows(l, path, t, parts, false, &(struct lcl_checkpoint_share){0}));
+    for (int i = 0; report && i < t->n_rows; i++)
+        report->n_loaded += l->place[i].of[LCL_SET_VALUE].offset >= 0;
 out:
-    lcl_h5_discard(&l->f);
-    free(l->wide);
-    free(l);
+    close_loading(l);
     return status;
 }
 

@@ -17,14 +17,63 @@ enum {
 
 /* ---- writing ---- */
 
-static lcl_status file_crc(const char *path, uint32_t *crc, size_t *bytes)
+/* A dataset within the file. */
+struct span {
+    json_int_t offset, bytes;
+    uint32_t crc;
+};
+
+static int by_offset(const void *a, const void *b)
 {
-    struct lcl_map map;
-    LCL_TRY(lcl_fs_map(path, &map));
-    *crc = lcl_crc32c(0, map.data, map.size);
+    const struct span *x = a, *y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Of the whole file, from its datasets' checksums and the bytes between them: what was written just
+ * now is not read again. */
+static uint32_t join_spans(const struct lcl_map *map, const struct span *span, size_t n)
+{
+    uint32_t crc = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t begin = (size_t)span[i].offset;
+        crc = lcl_crc32c(crc, map->data + at, begin - at);
+        crc = lcl_crc32c_combine(crc, span[i].crc, (uint64_t)span[i].bytes);
+        at = begin + (size_t)span[i].bytes;
+    }
+    return lcl_crc32c(crc, map->data + at, map->size - at);
+}
+
+static lcl_status file_crc(const char *path, const json_t *sums, uint32_t *crc, size_t *bytes)
+{
+    struct span *span = calloc(json_object_size(sums) + 1, sizeof *span);
+    struct lcl_map map = {0};
+    const char *name;
+    json_t *entry;
+    size_t n = 0, at = 0;
+    lcl_status status = LCL_OK;
+    if (!span) return LCL_FAIL(LCL_MEMORY, "no memory for a list of datasets");
+    json_object_foreach((json_t *)(uintptr_t)sums, name, entry)
+    {
+        struct span *s = &span[n];
+        s->offset = json_integer_value(json_object_get(entry, "offset"));
+        s->bytes = json_integer_value(json_object_get(entry, "bytes"));
+        s->crc = (uint32_t)strtoul(json_string_value(json_object_get(entry, "crc32c")), NULL, 16);
+        n += s->offset >= 0;
+    }
+    if (n > 0) qsort(span, n, sizeof *span, by_offset);
+    LCL_TRY_GOTO(lcl_fs_map(path, &map));
+    for (size_t i = 0; i < n; at = (size_t)(span[i].offset + span[i].bytes), i++)
+        if ((size_t)span[i].offset < at || (size_t)(span[i].offset + span[i].bytes) > map.size) {
+            status = LCL_FAIL(LCL_INTERNAL, "%s: its datasets do not lie in it one by one", path);
+            goto out;
+        }
+    *crc = join_spans(&map, span, n);
     *bytes = map.size;
-    lcl_fs_unmap(&map);
-    return LCL_OK;
+out:
+    if (map.data) lcl_fs_unmap(&map);
+    free(span);
+    return status;
 }
 
 /* Text of the manifest with its tail; malloc'd. */
@@ -83,8 +132,8 @@ lcl_status lcl_manifest_write(const char *dir, int64_t step, int64_t serial)
     size_t bytes = 0;
     lcl_status status = state && path ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
     if (status != LCL_OK) goto out;
-    LCL_TRY_GOTO(file_crc(state, &crc, &bytes));
     LCL_TRY_GOTO(list_datasets(state, sums));
+    LCL_TRY_GOTO(file_crc(state, sums, &crc, &bytes));
     snprintf(sum, sizeof sum, "%08x", crc);
     LCL_TRY_GOTO(
         seal(json_pack("{s:s, s:i, s:I, s:I, s:{s:{s:I, s:s}}, s:O}", "magic", LCL_CHECKPOINT_MAGIC,

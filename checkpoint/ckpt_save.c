@@ -1,23 +1,55 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "checkpoint/ckpt_folder.h"
 #include "checkpoint/ckpt_manifest.h"
+#include "checkpoint/ckpt_sets.h"
 #include "checkpoint/hf_config.h"
 #include "core/fs.h"
 #include "core/log.h"
+#include "core/threads.h"
 
-static lcl_status fail_errno(const char *what, const char *path)
+struct lcl_checkpoint_saver {
+    struct lcl_checkpoint_options o; /* of the save under way, as all below */
+    int64_t step, serial;
+    char name[48];
+    char *output_dir, *final, *temporary, *part, *state; /* paths */
+    const struct lcl_params *params;
+    struct lcl_set_list sets;
+    int fd; /* of `part`; -1: not open */
+    bool saving, has_snapshot, has_thread;
+    pthread_t thread;
+    atomic_bool written;
+    struct lcl_error error; /* of the writing */
+    /* for the whole run */
+    unsigned char *snapshot;
+    size_t snapshot_bytes;
+    bool said_no_memory;
+    double stalled_s;
+};
+
+static struct lcl_comm *comm_of(const struct lcl_checkpoint_saver *s) { return s->o.share.comm; }
+static bool is_first(const struct lcl_checkpoint_saver *s)
 {
-    return LCL_FAIL_HINT(LCL_IO,
-                         errno == EACCES ? "choose an output_dir that you may write to" : NULL,
-                         "cannot %s %s: %s", what, path, strerror(errno));
+    return lcl_comm_rank(comm_of(s)) == 0;
 }
 
-/* ---- state.h5 ---- */
+/* Bytes of this rank in set i, [*at, *at + n) of it. */
+static size_t own_bytes(const struct lcl_checkpoint_saver *s, int i, size_t *at)
+{
+    return lcl_set_own_bytes(s->params, &s->sets.part[i], lcl_comm_rank(comm_of(s)),
+                             lcl_comm_size(comm_of(s)), at);
+}
+
+/* ---- state.h5 laid out, by the first rank: all but the bytes of rows ---- */
 
 static lcl_status write_text(struct lcl_h5 *f, const char *name, const char *text)
 {
@@ -48,105 +80,36 @@ static lcl_status write_run_state(struct lcl_h5 *f, const struct lcl_run_state *
     return lcl_h5_set_f64(f, "/run", "best_metric", s->best_metric);
 }
 
-/* f32, bf16 as its bits, codes as bytes. */
-static lcl_h5_type stored_type(lcl_dtype dtype)
-{
-    return dtype == LCL_F32 ? LCL_H5_F32 : dtype == LCL_BF16 ? LCL_H5_U16 : LCL_H5_U8;
-}
-
-static lcl_status write_array(struct lcl_h5 *f, const char *group, const struct lcl_param *p,
-                              lcl_dtype dtype, const void *x)
-{
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    uint64_t dims[LCL_PARAM_MAX_DIMS];
-    snprintf(name, sizeof name, "%s/%s", group, p->name);
-    for (int d = 0; d < p->n_dims; d++) dims[d] = (uint64_t)p->shape[d];
-    return lcl_h5_write(f, name, stored_type(dtype), p->n_dims, dims, x);
-}
-
-static lcl_status write_moment(struct lcl_h5 *f, const char *group, const struct lcl_param *p,
-                               const struct lcl_moment *m)
-{
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    uint64_t blocks = (uint64_t)m->B;
-    LCL_TRY(write_array(f, group, p, m->dtype, m->x));
-    if (!m->B) return LCL_OK;
-    snprintf(name, sizeof name, "%s_scale/%s", group, p->name);
-    return lcl_h5_write(f, name, LCL_H5_F32, 1, &blocks, m->scale_B);
-}
-
 /* Codes as bytes, scales as f16's bits; `blocks` tells a person which they are. */
-static lcl_status write_blocks(struct lcl_h5 *f, const struct lcl_params *t,
-                               const struct lcl_param *p)
+static lcl_status reserve_set(struct lcl_h5 *f, const struct lcl_params *t, struct lcl_set_part *s)
 {
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    const uint64_t N = (uint64_t)p->shape[0], K = (uint64_t)p->shape[1];
-    const uint64_t codes[] = {N, lcl_code_bytes(t->blocks, K)}, scales[] = {N, K / LCL_BLOCK};
-    snprintf(name, sizeof name, "/params_scale/%s", p->name);
-    LCL_TRY(lcl_h5_write(f, name, LCL_H5_U16, 2, scales, lcl_param_scale(t, p)));
-    snprintf(name, sizeof name, "/params/%s", p->name);
-    LCL_TRY(lcl_h5_write(f, name, LCL_H5_U8, 2, codes, lcl_param_code(t, p)));
-    return lcl_h5_set_str(f, name, "blocks", lcl_dtype_name(t->blocks));
-}
-
-/* Values in halves, joined some rows at a time. */
-static lcl_status write_split(struct lcl_h5 *f, const struct lcl_params *t,
-                              const struct lcl_param *p)
-{
-    enum { SOME = 1 << 18 }; /* elements: 1 MiB, or a row */
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    uint64_t dims[LCL_PARAM_MAX_DIMS], rows = (uint64_t)p->shape[0];
-    const size_t width = p->count / (size_t)rows, some = width < SOME ? SOME / width : 1;
-    struct lcl_h5_set set;
-    uint32_t crc = 0;
-    lcl_status status;
-    float *x = malloc((some < rows ? some : rows) * width * sizeof *x);
-    if (!x) return LCL_FAIL(LCL_MEMORY, "no memory to write %s", p->name);
-    snprintf(name, sizeof name, "/params/%s", p->name);
+    const struct lcl_param *p = &t->rows[s->row];
+    const bool in_blocks = lcl_is_blocks(s->dtype) && s->kind <= LCL_SET_VALUE_SCALE;
+    char name[LCL_SET_NAME_BYTES];
+    uint64_t dims[LCL_PARAM_MAX_DIMS];
+    lcl_h5_type type = lcl_set_type(s->dtype);
+    int rank = p->n_dims;
+    lcl_set_name(s->kind, p, name);
     for (int d = 0; d < p->n_dims; d++) dims[d] = (uint64_t)p->shape[d];
-    LCL_TRY_GOTO(lcl_h5_set_create(f, name, LCL_H5_F32, p->n_dims, dims, 0, &set));
-    for (uint64_t at = 0, n; at < rows && status == LCL_OK; at += n) {
-        n = rows - at < some ? rows - at : some;
-        lcl_param_get(t, p, at * width, n * width, x);
-        crc = lcl_crc32c(crc, x, n * width * sizeof *x);
-        status = lcl_h5_set_write(&set, at, n, x);
+    if (s->kind == LCL_SET_VALUE_SCALE) {
+        type = LCL_H5_U16;
+        dims[1] /= LCL_BLOCK;
+    } else if (s->kind == LCL_SET_M_SCALE || s->kind == LCL_SET_V_SCALE) {
+        type = LCL_H5_F32;
+        rank = 1;
+        dims[0] = lcl_set_bytes(s->kind, s->dtype, p->count) / sizeof(float);
+    } else if (in_blocks) {
+        dims[1] = lcl_code_bytes(s->dtype, dims[1]);
     }
-    if (status == LCL_OK) status = lcl_h5_set_store_crc(&set, crc);
-    lcl_h5_set_close(&set);
-out:
-    free(x);
-    return status;
-}
-
-static lcl_status write_value(struct lcl_h5 *f, const struct lcl_params *t,
-                              const struct lcl_param *p)
-{
-    if (p->in_blocks) return write_blocks(f, t, p);
-    if (lcl_param_is_split(t, p)) return write_split(f, t, p);
-    const float *value = lcl_param_value(t, p);
-    return value ? write_array(f, "/params", p, LCL_F32, value)
-                 : write_array(f, "/params", p, LCL_BF16, lcl_param_value16(t, p));
-}
-
-static lcl_status write_row(struct lcl_h5 *f, const struct lcl_params *t, const struct lcl_param *p,
-                            bool with_optimizer)
-{
-    char name[LCL_PARAM_NAME_BYTES + 16];
-    LCL_TRY(write_value(f, t, p));
-    snprintf(name, sizeof name, "/params/%s", p->name);
+    LCL_TRY(lcl_h5_set_reserve(f, name, type, rank, dims, &s->offset));
+    if (s->kind != LCL_SET_VALUE) return LCL_OK;
+    if (in_blocks) LCL_TRY(lcl_h5_set_str(f, name, "blocks", lcl_dtype_name(s->dtype)));
     LCL_TRY(lcl_h5_set_u64(f, name, "part", p->part));
-    LCL_TRY(lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p)));
-    if (!with_optimizer || !lcl_param_has_moments(p)) return LCL_OK;
-    struct lcl_moment m = lcl_param_moment(t, p, false), v = lcl_param_moment(t, p, true);
-    /* Moments of a row that never trained are zero and need no room. */
-    if (lcl_moment_is_zero(&m) && lcl_moment_is_zero(&v)) return LCL_OK;
-    LCL_TRY(write_moment(f, "/adam/m", p, &m));
-    return write_moment(f, "/adam/v", p, &v);
+    return lcl_h5_set_u64(f, name, "trainable", lcl_param_moves(p));
 }
 
-static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s,
-                                 const struct lcl_params *t, const char *model_json,
-                                 bool with_optimizer)
+static lcl_status write_contents(struct lcl_checkpoint_saver *s, struct lcl_h5 *f,
+                                 const struct lcl_run_state *run, const char *model_json)
 {
     LCL_TRY(lcl_h5_make_group(f, "/format"));
     LCL_TRY(lcl_h5_set_str(f, "/format", "magic", LCL_CHECKPOINT_MAGIC));
@@ -154,21 +117,18 @@ static lcl_status write_contents(struct lcl_h5 *f, const struct lcl_run_state *s
     LCL_TRY(lcl_h5_set_str(f, "/format", "creator", "lcl train"));
     LCL_TRY(write_text(f, "/model/config", model_json));
     LCL_TRY(lcl_h5_make_group(f, "/params"));
-    LCL_TRY(write_run_state(f, s));
-    LCL_TRY(lcl_h5_set_u64(f, "/run", "has_optimizer", with_optimizer));
-    for (int i = 0; i < t->n_rows; i++) LCL_TRY(write_row(f, t, &t->rows[i], with_optimizer));
+    LCL_TRY(write_run_state(f, run));
+    LCL_TRY(lcl_h5_set_u64(f, "/run", "has_optimizer", s->o.with_optimizer));
+    for (int i = 0; i < s->sets.n; i++) LCL_TRY(reserve_set(f, s->params, &s->sets.part[i]));
     return LCL_OK;
 }
 
-/* Asks the file system for the room before HDF5 begins: its own failure in the middle is clumsy. */
-static lcl_status reserve_room(const char *path, const struct lcl_params *t, bool with_optimizer)
+/* Asks the file system for the room before anything is written there: HDF5's own failure in the
+ * middle is clumsy, and one after hours would be late. */
+static lcl_status reserve_room(const char *path, size_t bytes)
 {
-    size_t bytes = 4096;
-    for (int i = 0; i < t->n_rows; i++)
-        bytes += lcl_param_value_bytes(t, &t->rows[i]) +
-                 (with_optimizer ? lcl_param_moment_bytes(t, &t->rows[i]) : 0);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return fail_errno("create", path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return lcl_folder_fail("create", path);
     bool failed = fallocate(fd, 0, 0, (off_t)bytes) != 0 && errno != EOPNOTSUPP && errno != ENOSYS;
     int error = errno;
     close(fd);
@@ -179,194 +139,378 @@ static lcl_status reserve_room(const char *path, const struct lcl_params *t, boo
                          path, strerror(error));
 }
 
-/* Writes, closes and syncs dir/state.h5. */
-static lcl_status write_state(const char *dir, const struct lcl_run_state *s,
-                              const struct lcl_params *t, const struct lcl_model_config *m,
-                              bool with_optimizer)
+static size_t bytes_of_rows(const struct lcl_checkpoint_saver *s)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < s->sets.n; i++) {
+        const struct lcl_set_part *p = &s->sets.part[i];
+        bytes += lcl_set_bytes(p->kind, p->dtype, s->params->rows[p->row].count);
+    }
+    return bytes;
+}
+
+static lcl_status write_layout(struct lcl_checkpoint_saver *s, const struct lcl_run_state *run,
+                               const char *model_json)
 {
     struct lcl_h5 f = {0};
-    char *json = NULL, *path = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE, dir);
-    char *part = lcl_strdupf("%s/" LCL_CHECKPOINT_STATE ".part", dir);
-    lcl_status status = path && part ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (status != LCL_OK) goto out;
-    LCL_TRY_GOTO(lcl_model_config_to_json(m, &json));
-    LCL_TRY_GOTO(reserve_room(part, t, with_optimizer));
-    LCL_TRY_GOTO(lcl_h5_create(part, &f));
-    LCL_TRY_GOTO(write_contents(&f, s, t, json, with_optimizer));
+    struct stat st;
+    lcl_status status = LCL_OK;
+    LCL_TRY_GOTO(reserve_room(s->part, 4096 + bytes_of_rows(s)));
+    LCL_TRY_GOTO(lcl_h5_create(s->part, &f));
+    LCL_TRY_GOTO(write_contents(s, &f, run, model_json));
     LCL_TRY_GOTO(lcl_h5_close(&f));
-    status = lcl_fs_commit(part, path);
+    if (stat(s->part, &st) != 0)
+        status = lcl_folder_fail("find", s->part);
+    else
+        status = reserve_room(s->part, (size_t)st.st_size);
 out:
     lcl_h5_discard(&f);
+    return status;
+}
+
+static lcl_status lay_out(struct lcl_checkpoint_saver *s, const struct lcl_run_state *run,
+                          const struct lcl_model_config *m)
+{
+    char *json = NULL;
+    LCL_TRY(lcl_fs_mkdirs(s->output_dir));
+    LCL_TRY(lcl_folder_remove_temporaries(s->output_dir));
+    LCL_TRY(lcl_folder_next_serial(s->output_dir, &s->serial));
+    LCL_TRY(lcl_fs_mkdirs(s->temporary));
+    LCL_TRY(lcl_model_config_to_json(m, &json));
+    lcl_status status = write_layout(s, run, json);
     free(json);
-    free(part);
-    free(path);
     return status;
 }
 
-/* ---- putting it in place ---- */
-
-static lcl_status sync_folder(const char *path)
+static lcl_status tell_offsets(struct lcl_checkpoint_saver *s)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    lcl_status status = LCL_OK;
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) status = fail_errno("sync", path);
-    if (fd >= 0) close(fd);
+    const size_t n = (size_t)s->sets.n;
+    int64_t *offset = malloc(n * sizeof *offset + 1);
+    if (!offset) return LCL_FAIL(LCL_MEMORY, "no memory for a list of datasets");
+    for (size_t i = 0; i < n; i++) offset[i] = s->sets.part[i].offset;
+    lcl_status status = lcl_comm_broadcast(comm_of(s), "where a checkpoint's datasets lie", 0,
+                                           offset, n * sizeof *offset);
+    for (size_t i = 0; i < n; i++) s->sets.part[i].offset = offset[i];
+    free(offset);
     return status;
 }
 
-/* Renames the written folder into place. One of the same step is exchanged for it in one call, so
- * that at no instant neither is there; it is then removed with the other temporary folders. */
-static lcl_status put_in_place(const char *output_dir, const char *temporary, const char *final)
+/* ---- its rows filled in, by every rank its own elements ---- */
+
+static lcl_status put(const struct lcl_checkpoint_saver *s, const void *data, size_t n, int64_t at)
 {
-    LCL_TRY(sync_folder(temporary));
-    if (!lcl_fs_exists(final)) return lcl_fs_commit(temporary, final);
-    if (renameat2(AT_FDCWD, temporary, AT_FDCWD, final, RENAME_EXCHANGE) == 0) {
-        LCL_TRY(sync_folder(output_dir));
-        return lcl_fs_remove_tree(temporary);
+    const char *from = data;
+    while (n > 0) {
+        ssize_t some = pwrite(s->fd, from, n, (off_t)at);
+        if (some < 0 && errno == EINTR) continue;
+        if (some < 0) return lcl_fs_fail_write(s->part);
+        from += some;
+        at += some;
+        n -= (size_t)some;
     }
-    /* File systems without the exchange: aside, then in. */
-    char *aside = lcl_strdupf("%s.old.tmp", final);
-    if (!aside) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    lcl_status status = LCL_OK;
-    if (rename(final, aside) != 0) status = fail_errno("replace", final);
-    if (status == LCL_OK) status = lcl_fs_commit(temporary, final);
-    if (status == LCL_OK) status = lcl_fs_remove_tree(aside);
-    free(aside);
-    return status;
-}
-
-/* Points output_dir/name at a checkpoint, in one rename. */
-static lcl_status set_link(const char *output_dir, const char *name, const char *target)
-{
-    char *path = lcl_strdupf("%s/%s", output_dir, name);
-    char *fresh = lcl_strdupf("%s/.%s.tmp", output_dir, name);
-    lcl_status status = path && fresh ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (status == LCL_OK) {
-        unlink(fresh);
-        if (symlink(target, fresh) != 0 || rename(fresh, path) != 0)
-            status = fail_errno("link", path);
-    }
-    free(path);
-    free(fresh);
-    return status;
-}
-
-/* What an interrupted save, or an interrupted removal, left. */
-static lcl_status remove_temporaries(const char *output_dir)
-{
-    char **names;
-    size_t n;
-    LCL_TRY(lcl_fs_list(output_dir, &names, &n));
-    lcl_status status = LCL_OK;
-    for (size_t i = 0; i < n && status == LCL_OK; i++) {
-        size_t len = strlen(names[i]);
-        if (strncmp(names[i], "checkpoint-", 11) != 0 || strcmp(names[i] + len - 4, ".tmp") != 0)
-            continue;
-        char *path = lcl_strdupf("%s/%s", output_dir, names[i]);
-        status = path ? lcl_fs_remove_tree(path) : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-        free(path);
-    }
-    lcl_fs_list_free(names, n);
-    return status;
-}
-
-/* Renamed away first, so that half a folder never looks like a damaged checkpoint. */
-static lcl_status remove_checkpoint(const char *output_dir, const char *name)
-{
-    char *path = lcl_strdupf("%s/%s", output_dir, name);
-    char *away = lcl_strdupf("%s/%s.tmp", output_dir, name);
-    lcl_status status = path && away ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (status == LCL_OK && rename(path, away) != 0) status = fail_errno("remove", path);
-    if (status == LCL_OK) status = lcl_fs_remove_tree(away);
-    free(path);
-    free(away);
-    return status;
-}
-
-/* Keeps the `keep` newest and the best. Those whose manifest cannot be read are not counted. */
-static lcl_status prune(const char *output_dir, int64_t keep)
-{
-    struct lcl_checkpoint_entry *entries;
-    size_t n;
-    char best[64] = "", *link = lcl_strdupf("%s/best", output_dir);
-    ssize_t len = link ? readlink(link, best, sizeof best - 1) : -1;
-    best[len > 0 ? len : 0] = '\0';
-    free(link);
-    LCL_TRY(lcl_checkpoint_entries(output_dir, &entries, &n));
-    lcl_status status = LCL_OK;
-    int64_t kept = 0;
-    for (size_t i = 0; i < n && status == LCL_OK; i++) {
-        if (entries[i].serial == INT64_MAX) continue;
-        if (kept++ < keep || strcmp(entries[i].name, best) == 0) continue;
-        status = remove_checkpoint(output_dir, entries[i].name);
-    }
-    free(entries);
-    return status;
-}
-
-static lcl_status next_serial(const char *output_dir, int64_t *serial)
-{
-    struct lcl_checkpoint_entry *entries;
-    size_t n;
-    *serial = 1;
-    LCL_TRY(lcl_checkpoint_entries(output_dir, &entries, &n));
-    for (size_t i = 0; i < n; i++)
-        if (entries[i].serial != INT64_MAX && entries[i].serial >= *serial)
-            *serial = entries[i].serial + 1;
-    free(entries);
     return LCL_OK;
+}
+
+enum { PIECE = 4 << 20 }; /* bytes that are summed and written at a time: they stay in the cache */
+
+static lcl_status write_part(const struct lcl_checkpoint_saver *s, struct lcl_set_part *p,
+                             const unsigned char *from, float *joined)
+{
+    const struct lcl_param *row = &s->params->rows[p->row];
+    size_t first, bytes = own_bytes(s, (int)(p - s->sets.part), &first);
+    p->crc = 0;
+    for (size_t at = 0, n; at < bytes; at += n) {
+        n = bytes - at < PIECE ? bytes - at : PIECE;
+        if (!from)
+            lcl_param_get(s->params, row, (first + at) / sizeof *joined, n / sizeof *joined,
+                          joined);
+        const void *piece = from ? (const void *)(from + at) : joined;
+        p->crc = lcl_crc32c(p->crc, piece, n);
+        LCL_TRY(put(s, piece, n, p->offset + (int64_t)(first + at)));
+    }
+    return LCL_OK;
+}
+
+/* Without a snapshot: from the arrays themselves. */
+static lcl_status write_parts(struct lcl_checkpoint_saver *s)
+{
+    float *joined = malloc(PIECE);
+    lcl_status status = joined ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory to write a checkpoint");
+    for (int i = 0; i < s->sets.n && status == LCL_OK; i++) {
+        struct lcl_set_part *p = &s->sets.part[i];
+        status = write_part(s, p, s->has_snapshot ? s->snapshot + p->kept : p->from, joined);
+    }
+    free(joined);
+    if (status == LCL_OK && fdatasync(s->fd) != 0 && errno != EINVAL)
+        status = lcl_folder_fail("sync", s->part);
+    return status;
+}
+
+static void *write_behind(void *arg)
+{
+    struct lcl_checkpoint_saver *s = arg;
+    lcl_status status = write_parts(s);
+    if (status != LCL_OK) lcl_error_save(&s->error, status);
+    atomic_store(&s->written, true);
+    return NULL;
+}
+
+static lcl_status keep_part(void *ctx, int64_t i)
+{
+    const struct lcl_checkpoint_saver *s = ctx;
+    const struct lcl_set_part *p = &s->sets.part[i];
+    size_t at, n = own_bytes(s, (int)i, &at);
+    if (n == 0) return LCL_OK;
+    if (p->from)
+        memcpy(s->snapshot + p->kept, p->from, n);
+    else
+        lcl_param_get(s->params, &s->params->rows[p->row], at / sizeof(float), n / sizeof(float),
+                      (float *)(void *)(s->snapshot + p->kept));
+    return LCL_OK;
+}
+
+/* Room for it stays for the next one. Without: the save goes on without a snapshot. */
+static lcl_status take_snapshot(struct lcl_checkpoint_saver *s)
+{
+    size_t bytes = 0, at;
+    char text[24];
+    for (int i = 0; i < s->sets.n; i++) {
+        s->sets.part[i].kept = bytes;
+        bytes += (own_bytes(s, i, &at) + 63) / 64 * 64;
+    }
+    if (bytes > s->snapshot_bytes) {
+        if (s->snapshot) munmap(s->snapshot, s->snapshot_bytes);
+        s->snapshot = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (s->snapshot == MAP_FAILED) s->snapshot = NULL;
+        s->snapshot_bytes = s->snapshot ? bytes : 0;
+    }
+    s->has_snapshot = s->snapshot != NULL;
+    if (s->has_snapshot) return lcl_parallel(s->sets.n, keep_part, s);
+    if (!s->said_no_memory)
+        lcl_log_warn("no memory for a snapshot of %s: training waits while checkpoints are written",
+                     lcl_format_bytes((double)bytes, text));
+    s->said_no_memory = true;
+    return LCL_OK;
+}
+
+/* With the signals of the program left to its first thread. */
+static lcl_status start_writer(struct lcl_checkpoint_saver *s)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&s->thread, NULL, write_behind, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    s->has_thread = error == 0;
+    if (error) return LCL_FAIL(LCL_MEMORY, "no thread to write a checkpoint: %s", strerror(error));
+    return LCL_OK;
+}
+
+/* ---- a save from its beginning to its end ---- */
+
+static lcl_status open_part(struct lcl_checkpoint_saver *s)
+{
+    s->fd = open(s->part, O_WRONLY | O_CLOEXEC);
+    if (s->fd >= 0) return LCL_OK;
+    return LCL_FAIL_HINT(LCL_IO, "output_dir has to be on a file system that all ranks see",
+                         "rank %d cannot open %s: %s", lcl_comm_rank(comm_of(s)), s->part,
+                         strerror(errno));
+}
+
+static lcl_status begin(struct lcl_checkpoint_saver *s, const struct lcl_run_state *run,
+                        const struct lcl_model_config *m)
+{
+    LCL_TRY(lcl_sets_list(comm_of(s), s->params, s->o.with_optimizer, &s->sets));
+    lcl_status status = is_first(s) ? lay_out(s, run, m) : LCL_OK;
+    LCL_TRY(lcl_comm_agree(comm_of(s), "the layout of a checkpoint", status));
+    LCL_TRY(tell_offsets(s));
+    status = open_part(s);
+    if (status == LCL_OK && s->o.async) status = take_snapshot(s);
+    LCL_TRY(lcl_comm_agree(comm_of(s), "the begin of a checkpoint", status));
+    if (s->has_snapshot && start_writer(s) == LCL_OK) return LCL_OK;
+    write_behind(s); /* and nothing goes on meanwhile */
+    return LCL_OK;
+}
+
+static void free_save(struct lcl_checkpoint_saver *s)
+{
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    if (s->fd >= 0) close(s->fd);
+    lcl_sets_free(&s->sets);
+    free(s->output_dir);
+    free(s->final);
+    free(s->temporary);
+    free(s->part);
+    free(s->state);
+    s->output_dir = s->final = s->temporary = s->part = s->state = NULL;
+    s->fd = -1;
+    s->saving = s->has_thread = s->has_snapshot = false;
 }
 
 /* Removes what a failed save wrote; the first error stays. */
-static lcl_status give_up(const char *temporary, lcl_status status)
+static lcl_status give_up(struct lcl_checkpoint_saver *s, lcl_status status)
 {
     struct lcl_error error;
     lcl_error_save(&error, status);
-    if (lcl_fs_remove_tree(temporary) != LCL_OK)
-        lcl_log_warn("%s is left over: %s", temporary, lcl_error_message());
-    return lcl_error_restore(&error);
+    if (is_first(s) && s->temporary && lcl_fs_remove_tree(s->temporary) != LCL_OK)
+        lcl_log_warn("%s is left over: %s", s->temporary, lcl_error_message());
+    lcl_status first = lcl_error_restore(&error);
+    return lcl_fail_context(first, "saving %s/%s (earlier checkpoints are untouched)",
+                            s->output_dir ? s->output_dir : "?", s->name);
 }
 
-static lcl_status write_folder(const char *output_dir, const char *name,
-                               const struct lcl_run_state *s, const struct lcl_params *t,
-                               const struct lcl_model_config *m, bool with_optimizer)
+static lcl_status store_sums(const struct lcl_checkpoint_saver *s)
 {
-    int64_t serial = 0;
-    char *final = lcl_strdupf("%s/%s", output_dir, name);
-    char *temporary = lcl_strdupf("%s/%s.tmp", output_dir, name);
-    lcl_status status = final && temporary ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    if (status != LCL_OK) goto out;
-    LCL_TRY_GOTO(next_serial(output_dir, &serial));
-    status = lcl_fs_mkdirs(temporary);
-    if (status == LCL_OK) status = write_state(temporary, s, t, m, with_optimizer);
-    if (status == LCL_OK) status = lcl_manifest_write(temporary, s->step, serial);
-    if (status == LCL_OK) status = put_in_place(output_dir, temporary, final);
-    if (status != LCL_OK) status = give_up(temporary, status);
+    struct lcl_h5 f = {0};
+    lcl_status status = LCL_OK;
+    LCL_TRY_GOTO(lcl_h5_open(s->part, true, &f));
+    for (int i = 0; i < s->sets.n; i++) {
+        const struct lcl_set_part *p = &s->sets.part[i];
+        char name[LCL_SET_NAME_BYTES];
+        lcl_set_name(p->kind, &s->params->rows[p->row], name);
+        LCL_TRY_GOTO(lcl_h5_set_u64(&f, name, "crc32c", p->crc));
+    }
+    LCL_TRY_GOTO(lcl_h5_close(&f));
 out:
-    free(final);
-    free(temporary);
+    lcl_h5_discard(&f);
     return status;
 }
 
-lcl_status lcl_checkpoint_save(const char *output_dir, const struct lcl_run_state *s,
+static lcl_status seal(const struct lcl_checkpoint_saver *s)
+{
+    LCL_TRY(store_sums(s));
+    LCL_TRY(lcl_fs_commit(s->part, s->state));
+    LCL_TRY(lcl_manifest_write(s->temporary, s->step, s->serial));
+    LCL_TRY(lcl_folder_put_in_place(s->output_dir, s->temporary, s->final));
+    LCL_TRY(lcl_folder_set_link(s->output_dir, "last", s->name));
+    return s->o.is_best ? lcl_folder_set_link(s->output_dir, "best", s->name) : LCL_OK;
+}
+
+static lcl_status join_sums(struct lcl_checkpoint_saver *s)
+{
+    const size_t size = (size_t)lcl_comm_size(comm_of(s)), n = (size_t)s->sets.n;
+    uint32_t *all = malloc((size + 1) * n * sizeof *all + 1), *mine = all ? all + size * n : NULL;
+    if (!all) return LCL_FAIL(LCL_MEMORY, "no memory for a list of checksums");
+    for (size_t i = 0; i < n; i++) mine[i] = s->sets.part[i].crc;
+    lcl_status status =
+        lcl_comm_all_gather(comm_of(s), "checksums of a checkpoint", mine, n * sizeof *mine, all);
+    if (status == LCL_OK) lcl_sets_join(s->params, &s->sets, all, (int)size);
+    free(all);
+    return status;
+}
+
+static lcl_status end(struct lcl_checkpoint_saver *s)
+{
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    s->has_thread = false;
+    lcl_status status = s->error.code == LCL_OK ? LCL_OK : lcl_error_restore(&s->error);
+    LCL_TRY(lcl_comm_agree(comm_of(s), "the writing of a checkpoint", status));
+    LCL_TRY(join_sums(s));
+    status = is_first(s) ? seal(s) : LCL_OK;
+    LCL_TRY(lcl_comm_agree(comm_of(s), "the end of a checkpoint", status));
+    /* The new one is safe by now: failing to remove old ones is no reason to stop a run. */
+    if (is_first(s) && s->o.keep > 0 && lcl_folder_prune(s->output_dir, s->o.keep) != LCL_OK)
+        lcl_log_warn("old checkpoints stay: %s", lcl_error_message());
+    return LCL_OK;
+}
+
+lcl_status lcl_checkpoint_finish(struct lcl_checkpoint_saver *s)
+{
+    if (!s->saving) return LCL_OK;
+    double start = lcl_time_s();
+    lcl_status status = end(s);
+    if (status != LCL_OK) status = give_up(s, status);
+    free_save(s);
+    s->stalled_s += lcl_time_s() - start;
+    return status;
+}
+
+lcl_status lcl_checkpoint_poll(struct lcl_checkpoint_saver *s)
+{
+    if (!s->saving) return LCL_OK;
+    double start = lcl_time_s();
+    unsigned char mine = atomic_load(&s->written), all[LCL_COMM_MOST];
+    LCL_TRY(lcl_comm_all_gather(comm_of(s), "whether a checkpoint is written", &mine, 1, all));
+    s->stalled_s += lcl_time_s() - start;
+    for (int r = 0; r < lcl_comm_size(comm_of(s)); r++)
+        if (!all[r]) return LCL_OK;
+    return lcl_checkpoint_finish(s);
+}
+
+static lcl_status name_paths(struct lcl_checkpoint_saver *s, const char *output_dir)
+{
+    snprintf(s->name, sizeof s->name, "checkpoint-%lld", (long long)s->step);
+    s->output_dir = lcl_strdupf("%s", output_dir);
+    s->final = lcl_strdupf("%s/%s", output_dir, s->name);
+    s->temporary = lcl_strdupf("%s/%s.tmp", output_dir, s->name);
+    s->part = lcl_strdupf("%s/%s.tmp/" LCL_CHECKPOINT_STATE ".part", output_dir, s->name);
+    s->state = lcl_strdupf("%s/%s.tmp/" LCL_CHECKPOINT_STATE, output_dir, s->name);
+    if (s->output_dir && s->final && s->temporary && s->part && s->state) return LCL_OK;
+    return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+}
+
+lcl_status lcl_checkpoint_begin(struct lcl_checkpoint_saver *s, const char *output_dir,
+                                const struct lcl_run_state *run, const struct lcl_params *t,
+                                const struct lcl_model_config *m,
+                                const struct lcl_checkpoint_options *options)
+{
+    LCL_TRY(lcl_checkpoint_finish(s));
+    if (run->step < 0)
+        return LCL_FAIL(LCL_RANGE, "a checkpoint of step %lld", (long long)run->step);
+    if (options->with_optimizer && (!t->m || !t->v))
+        return LCL_FAIL(LCL_INTERNAL, "there are no optimizer states to save");
+    double start = lcl_time_s();
+    s->o = *options;
+    s->step = run->step;
+    s->params = t;
+    s->error = (struct lcl_error){.code = LCL_OK};
+    atomic_store(&s->written, false);
+    lcl_status status = name_paths(s, output_dir);
+    if (status == LCL_OK) status = begin(s, run, m);
+    s->saving = status == LCL_OK;
+    if (status != LCL_OK) {
+        status = give_up(s, status);
+        free_save(s);
+    }
+    s->stalled_s += lcl_time_s() - start;
+    return status == LCL_OK && !s->has_thread ? lcl_checkpoint_finish(s) : status;
+}
+
+lcl_status lcl_checkpoint_saver_open(struct lcl_checkpoint_saver **out)
+{
+    *out = calloc(1, sizeof **out);
+    if (!*out) return LCL_FAIL(LCL_MEMORY, "no memory to save checkpoints");
+    (*out)->fd = -1;
+    return LCL_OK;
+}
+
+void lcl_checkpoint_saver_close(struct lcl_checkpoint_saver *s)
+{
+    if (!s) return;
+    char *left = s->saving && is_first(s) && s->temporary ? lcl_strdupf("%s", s->temporary) : NULL;
+    free_save(s);
+    if (left && lcl_fs_remove_tree(left) != LCL_OK)
+        lcl_log_warn("%s is left over: %s", left, lcl_error_message());
+    free(left);
+    if (s->snapshot) munmap(s->snapshot, s->snapshot_bytes);
+    free(s);
+}
+
+bool lcl_checkpoint_is_saving(const struct lcl_checkpoint_saver *s) { return s && s->saving; }
+
+double lcl_checkpoint_stalled_s(const struct lcl_checkpoint_saver *s)
+{
+    return s ? s->stalled_s : 0;
+}
+
+lcl_status lcl_checkpoint_save(const char *output_dir, const struct lcl_run_state *run,
                                const struct lcl_params *t, const struct lcl_model_config *m,
                                const struct lcl_checkpoint_options *options)
 {
-    char name[48];
-    if (s->step < 0) return LCL_FAIL(LCL_RANGE, "a checkpoint of step %lld", (long long)s->step);
-    if (options->with_optimizer && (!t->m || !t->v))
-        return LCL_FAIL(LCL_INTERNAL, "there are no optimizer states to save");
-    snprintf(name, sizeof name, "checkpoint-%lld", (long long)s->step);
-    lcl_status status = lcl_fs_mkdirs(output_dir);
-    if (status == LCL_OK) status = remove_temporaries(output_dir);
-    if (status == LCL_OK) status = write_folder(output_dir, name, s, t, m, options->with_optimizer);
-    if (status == LCL_OK) status = set_link(output_dir, "last", name);
-    if (status == LCL_OK && options->is_best) status = set_link(output_dir, "best", name);
-    if (status != LCL_OK)
-        return lcl_fail_context(status, "saving %s/%s (earlier checkpoints are untouched)",
-                                output_dir, name);
-    /* The new one is safe by now: failing to remove old ones is no reason to stop a run. */
-    if (options->keep > 0 && prune(output_dir, options->keep) != LCL_OK)
-        lcl_log_warn("old checkpoints stay: %s", lcl_error_message());
-    return LCL_OK;
+    struct lcl_checkpoint_saver *s;
+    LCL_TRY(lcl_checkpoint_saver_open(&s));
+    lcl_status status = lcl_checkpoint_begin(s, output_dir, run, t, m, options);
+    if (status == LCL_OK) status = lcl_checkpoint_finish(s);
+    lcl_checkpoint_saver_close(s);
+    return status;
 }

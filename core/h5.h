@@ -92,6 +92,11 @@ struct lcl_h5_set {
 LCL_CHECKED lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type type,
                                          int rank, const uint64_t *dims, uint64_t chunk_rows,
                                          struct lcl_h5_set *set);
+/* Makes room for a contiguous set and tells where in the file it begins; what lies there is not
+ * set. Once the file is closed, its bytes may be written there by pwrite(), by any process, without
+ * HDF5; its checksum (lcl_crc32c over them in order) then becomes attribute `crc32c`. */
+LCL_CHECKED lcl_status lcl_h5_set_reserve(struct lcl_h5 *f, const char *name, lcl_h5_type type,
+                                          int rank, const uint64_t *dims, int64_t *file_offset);
 /* LCL_FORMAT when absent, of a type that is not in the list above, or larger than the file could
  * hold. */
 LCL_CHECKED lcl_status lcl_h5_set_open(const struct lcl_h5 *f, const char *name,

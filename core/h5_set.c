@@ -34,8 +34,9 @@ static lcl_status name_set(const struct lcl_h5 *f, const char *name, struct lcl_
     return LCL_OK;
 }
 
-lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,
-                             const uint64_t *dims, uint64_t chunk_rows, struct lcl_h5_set *set)
+static lcl_status create_set(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,
+                             const uint64_t *dims, uint64_t chunk_rows, bool early,
+                             struct lcl_h5_set *set)
 {
     LCL_TRY(name_set(f, name, set));
     if (rank < 1 || rank > LCL_H5_MAX_RANK)
@@ -56,7 +57,8 @@ lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type typ
         most[0] = H5S_UNLIMITED;
         H5Pset_chunk(dcpl, rank, chunk);
     }
-    H5Pset_fill_time(dcpl, H5D_FILL_TIME_IFSET);
+    if (early) H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY);
+    H5Pset_fill_time(dcpl, early ? H5D_FILL_TIME_NEVER : H5D_FILL_TIME_IFSET);
     H5Pset_create_intermediate_group(lcpl, 1);
     hid_t space = H5Screate_simple(rank, now, most);
     hid_t id =
@@ -68,6 +70,25 @@ lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type typ
     H5Pclose(lcpl);
     H5Pclose(dcpl);
     if (status == LCL_OK) set->id = id;
+    return status;
+}
+
+lcl_status lcl_h5_set_create(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,
+                             const uint64_t *dims, uint64_t chunk_rows, struct lcl_h5_set *set)
+{
+    return create_set(f, name, type, rank, dims, chunk_rows, false, set);
+}
+
+lcl_status lcl_h5_set_reserve(struct lcl_h5 *f, const char *name, lcl_h5_type type, int rank,
+                              const uint64_t *dims, int64_t *file_offset)
+{
+    struct lcl_h5_set set;
+    LCL_TRY(create_set(f, name, type, rank, dims, 0, true, &set));
+    haddr_t at = H5Dget_offset(set.id);
+    lcl_status status =
+        at == HADDR_UNDEF ? lcl_h5_fail(LCL_IO, f->path, "has no room for dataset", name) : LCL_OK;
+    *file_offset = (int64_t)at;
+    lcl_h5_set_close(&set);
     return status;
 }
 
