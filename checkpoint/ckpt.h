@@ -92,6 +92,10 @@ void lcl_checkpoint_saver_close(struct lcl_checkpoint_saver *s);
  * over) for one of another format version. */
 LCL_CHECKED lcl_status lcl_checkpoint_find(const char *output_dir_or_checkpoint, char *path,
                                            size_t size);
+/* The first rank looks, all get its answer; the same `size` on all. */
+LCL_CHECKED lcl_status lcl_checkpoint_find_shared(struct lcl_comm *comm,
+                                                  const char *output_dir_or_checkpoint, char *path,
+                                                  size_t size);
 /* True where the folder is, or holds, a checkpoint, good or not. */
 bool lcl_checkpoint_is_folder(const char *path);
 

@@ -3,6 +3,7 @@
 
 #include "checkpoint/ckpt.h"
 #include "checkpoint/ckpt_manifest.h"
+#include "core/comm.h"
 #include "core/fs.h"
 #include "core/log.h"
 
@@ -76,4 +77,15 @@ lcl_status lcl_checkpoint_find(const char *output_dir_or_checkpoint, char *path,
     lcl_status status = find_newest(given, entries, n, path, size);
     free(entries);
     return status;
+}
+
+lcl_status lcl_checkpoint_find_shared(struct lcl_comm *comm, const char *output_dir_or_checkpoint,
+                                      char *path, size_t size)
+{
+    lcl_status status = LCL_OK;
+    memset(path, 0, size);
+    if (lcl_comm_rank(comm) == 0)
+        status = lcl_checkpoint_find(output_dir_or_checkpoint, path, size);
+    LCL_TRY(lcl_comm_agree(comm, "the newest checkpoint", status));
+    return lcl_comm_broadcast(comm, "the newest checkpoint", 0, path, size);
 }
