@@ -15,6 +15,7 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # GEMM: oneDNN where its header is found, OpenBLAS elsewhere; GEMM=onednn|openblas forces one.
 # (A hash by name: GNU Make 4.3 and those before it read one after a backslash differently.)
 HASH := \#
+, := ,
 GEMM ?= $(shell echo '$(HASH)include <oneapi/dnnl/dnnl.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo onednn || echo openblas)
 GEMM_CFLAGS_onednn   := -DLCL_GEMM_ONEDNN=1
 GEMM_LIBS_onednn     := -ldnnl
@@ -70,12 +71,21 @@ CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 CUDA_OBJ  := $(patsubst %.cu,$B/nv/%.o,$(wildcard cuda/*.cu)) $B/nv/train/device.o
 CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib $(CUDA_RPATH) -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
 CUDA_RPATH = -Wl,-rpath,$(CUDA_ROOT)/lib64
+# Messages between ranks' GPUs: where an MPI is, and nccl.h, in NCCL_HOME, the toolkit or the system. NCCL=0 leaves it out.
+NCCL_DIRS := $(if $(NCCL_HOME),$(NCCL_HOME),$(CUDA_ROOT) $(CUDA_ROOT)/targets/x86_64-linux /usr)
+NCCL_FOUND := $(firstword $(foreach d,$(NCCL_DIRS),$(if $(wildcard $d/include/nccl.h),$d)))
+NCCL ?= $(if $(and $(NCCL_FOUND),$(MPI_LIBS)),1,0)
+ifeq ($(NCCL),1)
+$(if $(NCCL_FOUND),,$(error NCCL=1: there is no nccl.h in $(NCCL_DIRS): NCCL_HOME=DIR names another place))
+NCCL_OBJ  := $B/nv/train/comm_nccl.o
+NCCL_LIBS := $(foreach d,$(filter-out /usr,$(NCCL_FOUND)),-L$d/lib64 -L$d/lib) -lnccl $(if $(NCCL_HOME),-Wl$(,)-rpath$(,)$(NCCL_HOME)/lib)
+endif
 NVCC_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
 NVCC_FLAGS := -std=c++17 -O3 -Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas -I. -DLCL_CUDA_ARCHES='"$(foreach a,$(CUDA_ARCH),sm_$a)"'
 else ifneq ($(NVCC),)
 $(if $(NVCC_USABLE),,$(info nvcc $(subst $() ,.,$(NVCC_RELEASE)) is older than 12.4: building without CUDA))
 endif
-CUDA_TEXT := CUDA=$(CUDA) $(CUDA_ARCH) $(NVCC_RELEASE)
+CUDA_TEXT := CUDA=$(CUDA) $(CUDA_ARCH) $(NVCC_RELEASE) $(NCCL_LIBS)
 
 LIB_SRC := $(wildcard core/*.c data/*.c model/*.c optim/*.c checkpoint/*.c train/*.c) cpu/backend.c
 ISA_SRC := $(filter-out cpu/backend.c,$(wildcard cpu/*.c))
@@ -102,9 +112,9 @@ Q := $(if $(V),,@)
 
 all: $B/lcl ## build build/lcl; V=1 shows the commands
 
-$B/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $B/cuda-setting
+$B/lcl: $(TOOL_OBJ) $(CUDA_OBJ) $(NCCL_OBJ) $B/liblcl.a $B/cuda-setting
 	@echo '  LINK $@'
-	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $B/liblcl.a $(LIBS) $(MPI_LIBS) $(CUDA_LIBS)
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(TOOL_OBJ) $(CUDA_OBJ) $(NCCL_OBJ) $B/liblcl.a $(LIBS) $(MPI_LIBS) $(CUDA_LIBS) $(NCCL_LIBS)
 
 $B/nv/%.o: %.cu $B/flags $B/cuda-setting
 	@mkdir -p $(@D)
@@ -119,6 +129,12 @@ $B/nv/train/device.o $B/sim/train/device.o: train/device.c $B/flags
 	@mkdir -p $(@D)
 	@echo '  CC   $@'
 	$Q$(CC) $(CFLAGS_ALL) -DLCL_CUDA=1 -c -o $@ $<
+
+# The headers' warnings are their makers'.
+$B/nv/train/comm_nccl.o: train/comm_nccl.c $B/flags $B/cuda-setting
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -DLCL_NCCL=1 -isystem $(NCCL_FOUND)/include -isystem $(CUDA_ROOT)/include -c -o $@ $<
 
 $B/liblcl.a: $(LIB_OBJ)
 	@rm -f $@
@@ -461,7 +477,7 @@ install: all ## install lcl and configs under PREFIX (/usr/local)
 	cp -R configs '$(DESTDIR)$(PREFIX)/share/lcl/'
 
 # Relocatable: libraries beside it. An RPATH also serves the libraries' own libraries, a RUNPATH would not.
-# Without MPI, which is its cluster's own.
+# Without MPI, which is its cluster's own, and NCCL, which goes with it.
 $B/dist/lcl: CUDA_RPATH :=
 $B/dist/comm_mpi.o: train/comm_mpi.c $B/flags
 	@mkdir -p $(@D)
@@ -495,7 +511,7 @@ help: ## list the targets
     bench bench-data bench-gpu gpu-kit docs format lint \
         install dist clean dist-clean help FORCE
 
--include $(CUDA_OBJ:.o=.d)
+-include $(CUDA_OBJ:.o=.d) $(NCCL_OBJ:.o=.d)
 -include $(wildcard $(foreach d,dev/bench dev/bench-data dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
 -include $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \

@@ -40,6 +40,7 @@ static void end_job(struct lcl_comm *c)
 {
     fflush(stdout);
     fflush(stderr);
+    if (c->work != c->pulse) c->work->abort(c->work_state);
     c->pulse->abort(c->pulse_state);
     _exit(EXIT_FAILURE);
 }
@@ -265,6 +266,12 @@ static void give_up(struct lcl_comm *c)
     end_job(c);
 }
 
+static lcl_status run_one(struct lcl_comm *c, struct lcl_comm_job *job)
+{
+    if (job->mark) LCL_TRY(c->work->pass(c->work_state, job->mark));
+    return job->run(c, job->ctx);
+}
+
 struct opening {
     struct lcl_comm *c;
     struct lcl_comm_job job;
@@ -285,7 +292,7 @@ static void *courier(void *arg)
     if (!opened) return NULL;
     while (!closing) {
         struct lcl_comm_job *job = take(c, &closing);
-        if (job) finish(c, job, job->run(c, job->ctx));
+        if (job) finish(c, job, run_one(c, job));
         if (beat(c) != LCL_OK) give_up(c);
     }
     if (say_bye(c) != LCL_OK) give_up(c);
@@ -335,18 +342,27 @@ lcl_status lcl_comm_open(struct lcl_comm *c, const struct lcl_filling *filling)
     return tell_hosts(c);
 }
 
+struct addition {
+    const struct lcl_filling *filling;
+    void *state;
+};
+
 static lcl_status open_added(struct lcl_comm *c, void *ctx)
 {
-    const struct lcl_filling *filling = ctx;
+    struct addition *a = ctx;
     int rank = c->rank, size = c->size;
-    LCL_TRY(filling->open(&c->work_state, &rank, &size));
-    c->work = filling;
+    LCL_TRY(a->filling->open(&a->state, &rank, &size));
+    pthread_mutex_lock(&c->lock); /* threads that submit jobs read it */
+    c->work = a->filling;
+    c->work_state = a->state;
+    pthread_mutex_unlock(&c->lock);
     return LCL_OK;
 }
 
-lcl_status lcl_comm_add_filling(struct lcl_comm *c, const struct lcl_filling *filling)
+lcl_status lcl_comm_add_filling(struct lcl_comm *c, const struct lcl_filling *filling, void *state)
 {
-    struct lcl_comm_job job = {.run = open_added, .ctx = (void *)filling, .what = filling->name};
+    struct addition a = {filling, state};
+    struct lcl_comm_job job = {.run = open_added, .ctx = &a, .what = filling->name};
     lcl_comm_submit(c, &job);
     return lcl_comm_wait(c, &job);
 }
@@ -369,7 +385,17 @@ void lcl_comm_close(struct lcl_comm *c)
 void lcl_comm_submit(struct lcl_comm *c, struct lcl_comm_job *job)
 {
     job->next = NULL;
+    job->mark = NULL;
     job->done = false;
+    pthread_mutex_lock(&c->lock);
+    const struct lcl_filling *work = c->work;
+    void *state = c->work_state;
+    pthread_mutex_unlock(&c->lock);
+    lcl_status status = work->fence ? work->fence(state, &job->mark) : LCL_OK;
+    if (status != LCL_OK) {
+        finish(c, job, status);
+        return;
+    }
     pthread_mutex_lock(&c->lock);
     if (c->last)
         c->last->next = job;

@@ -24,7 +24,7 @@ struct lcl_parcel {
 
 enum lcl_channel { LCL_CHANNEL_WORK, LCL_CHANNEL_PULSE };
 
-/* What moves bytes. All calls come from the courier. */
+/* What moves bytes. All calls come from the courier, but for fence(). */
 struct lcl_filling {
     const char *name;
     LCL_CHECKED lcl_status (*open)(void **state, int *rank, int *size);
@@ -33,8 +33,15 @@ struct lcl_filling {
                                     const struct lcl_parcel *m, int n, void **request);
     /* *request becomes NULL once all of it is done. */
     LCL_CHECKED lcl_status (*test)(void *state, void **request);
-    void (*abort)(void *state); /* ends all ranks of the job, as far as it can; does not return */
+    /* Ends all ranks of the job, as far as it can; does not return. An added filling's ends what it
+     * has under way, and returns. */
+    void (*abort)(void *state);
     void (*close)(void *state); /* after the last message of all ranks */
+    /* NULL where ops are done when they return. Else lcl_comm_submit() calls fence() on its thread:
+     * *mark is the moment behind all ops called so far, NULL where none is to be waited for; and
+     * the courier pass() before it runs the job, whose messages are to wait for the mark. */
+    LCL_CHECKED lcl_status (*fence)(void *state, void **mark);
+    LCL_CHECKED lcl_status (*pass)(void *state, void *mark);
 };
 
 /* What bytes are sent for. */
@@ -57,6 +64,7 @@ struct lcl_comm_job {
     const char *what; /* for messages: "gradients of layer 3" */
     /* private */
     struct lcl_comm_job *next;
+    void *mark; /* of the filling's fence */
     struct lcl_error error;
     bool done;
 };
@@ -88,8 +96,10 @@ static inline int lcl_comm_size(const struct lcl_comm *c) { return c ? c->size :
 /* Starts the courier, which opens the filling; LCL_TRY what it says. */
 LCL_CHECKED lcl_status lcl_comm_open(struct lcl_comm *c, const struct lcl_filling *filling);
 /* Moves LCL_TRAFFIC_GRADIENTS and _VALUES by another filling from now on (NCCL, opened with MPI's
- * help); its open() runs on the courier. */
-LCL_CHECKED lcl_status lcl_comm_add_filling(struct lcl_comm *c, const struct lcl_filling *filling);
+ * help). Its open() runs on the courier, within a job, and finds `state`, rank and size where it is
+ * to put its own; what it leaves there is its state. */
+LCL_CHECKED lcl_status lcl_comm_add_filling(struct lcl_comm *c, const struct lcl_filling *filling,
+                                            void *state);
 /* Waits for all ranks to come here. */
 void lcl_comm_close(struct lcl_comm *c);
 

@@ -9,6 +9,8 @@
 extern "C" {
 #endif
 
+/* How many GPUs this process sees; 1 in the emulator. LCL_UNSUPPORTED as lcl_cuda_open() has it. */
+LCL_CHECKED lcl_status lcl_cuda_count(int *n);
 /* Opens device number `device` (0: the first) and fills ex. LCL_UNSUPPORTED where there is no
  * driver or no such device, with what to do about it. */
 LCL_CHECKED lcl_status lcl_cuda_open(struct lcl_exec *ex, int device);
@@ -25,6 +27,13 @@ int64_t lcl_cuda_waits(const struct lcl_exec *ex);
 double lcl_cuda_free_bytes(const struct lcl_exec *ex);
 /* Bytes that ops have reserved for themselves: scratch, copies of index arrays, results. */
 size_t lcl_cuda_scratch_bytes(const struct lcl_exec *ex);
+enum { LCL_CUDA_BUS_BYTES = 32 };
+/* "0000:1b:00.0", which names a GPU within its host; an emulator is its process's own:
+ * "emulator of process 17". */
+LCL_CHECKED lcl_status lcl_cuda_bus_id(const struct lcl_exec *ex, char id[LCL_CUDA_BUS_BYTES]);
+int lcl_cuda_number(const struct lcl_exec *ex);
+/* cudaStream_t: ops run on it, one after another. NULL in the emulator. */
+void *lcl_cuda_stream(const struct lcl_exec *ex);
 /* "NVIDIA H100 80GB HBM3, sm_90, driver 13.0" or "emulator". */
 const char *lcl_cuda_describe(const struct lcl_exec *ex);
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "cuda/gemm.h"
@@ -10,8 +11,9 @@
 
 #if defined(__CUDACC__)
 
-static lcl_status count_devices(int *n)
+lcl_status lcl_cuda_count(int *n)
 {
+    *n = 0;
     cudaError_t e = cudaGetDeviceCount(n);
     if (e == cudaErrorInsufficientDriver || e == cudaErrorStubLibrary)
         return LCL_FAIL_HINT(LCL_UNSUPPORTED,
@@ -27,7 +29,7 @@ static lcl_status count_devices(int *n)
 static lcl_status open_stream(struct lcl_cuda_device *d)
 {
     int n = 0;
-    LCL_TRY(count_devices(&n));
+    LCL_TRY(lcl_cuda_count(&n));
     if (d->number < 0 || d->number >= n)
         return LCL_FAIL(LCL_UNSUPPORTED, "there is no GPU %d; this machine has %d (0 to %d)",
                         d->number, n, n - 1);
@@ -76,6 +78,12 @@ double lcl_cuda_free_bytes(const struct lcl_exec *ex)
     return cudaMemGetInfo(&unused, &all) == cudaSuccess ? (double)unused : (double)INFINITY;
 }
 
+lcl_status lcl_cuda_bus_id(const struct lcl_exec *ex, char id[LCL_CUDA_BUS_BYTES])
+{
+    LCL_CUDA_TRY(cudaDeviceGetPCIBusId(id, LCL_CUDA_BUS_BYTES, lcl_cuda_number(ex)));
+    return LCL_OK;
+}
+
 const char *lcl_cuda_built(void)
 {
     static char text[96];
@@ -92,6 +100,12 @@ static void close_stream(struct lcl_cuda_device *d)
 }
 
 #else
+
+lcl_status lcl_cuda_count(int *n)
+{
+    *n = 1;
+    return LCL_OK;
+}
 
 static lcl_status open_stream(struct lcl_cuda_device *d)
 {
@@ -122,6 +136,13 @@ double lcl_cuda_free_bytes(const struct lcl_exec *ex)
     const char *bytes = getenv("LCL_SIM_MEMORY");
     (void)ex;
     return bytes && *bytes ? atof(bytes) : (double)INFINITY;
+}
+
+lcl_status lcl_cuda_bus_id(const struct lcl_exec *ex, char id[LCL_CUDA_BUS_BYTES])
+{
+    (void)ex;
+    snprintf(id, LCL_CUDA_BUS_BYTES, "emulator of process %ld", (long)getpid());
+    return LCL_OK;
 }
 
 const char *lcl_cuda_built(void) { return "emulator"; }
@@ -187,6 +208,16 @@ void lcl_cuda_close(struct lcl_exec *ex)
 const char *lcl_cuda_describe(const struct lcl_exec *ex)
 {
     return ((const struct lcl_cuda_device *)ex->device)->text;
+}
+
+int lcl_cuda_number(const struct lcl_exec *ex)
+{
+    return ((const struct lcl_cuda_device *)ex->device)->number;
+}
+
+void *lcl_cuda_stream(const struct lcl_exec *ex)
+{
+    return ((const struct lcl_cuda_device *)ex->device)->stream;
 }
 
 size_t lcl_cuda_scratch_bytes(const struct lcl_exec *ex)

@@ -10,6 +10,7 @@
 #include "core/threads.h"
 #include "cpu/cpu.h"
 #include "tools/cli.h"
+#include "train/comm_nccl.h"
 #include "train/device.h"
 #include "train/ranks.h"
 
@@ -44,8 +45,9 @@ static void print_help(void)
 
 static void print_version(void)
 {
-    printf("lcl %s\ncpu: %s\ncuda: %s\nmpi: %s\nbuilt: %s\n", LCL_RELEASE, lcl_cpu_describe(),
-           lcl_device_describe(), lcl_mpi_describe(), LCL_BUILD);
+    printf("lcl %s\ncpu: %s\ncuda: %s\nmpi: %s\nnccl: %s\nbuilt: %s\n", LCL_RELEASE,
+           lcl_cpu_describe(), lcl_device_describe(), lcl_mpi_describe(), lcl_nccl_describe(),
+           LCL_BUILD);
 }
 
 static lcl_status unknown_verb(const char *word)

@@ -100,8 +100,12 @@ static void close_mpi(void *state)
 
 const struct lcl_filling *lcl_filling_mpi(void)
 {
-    static const struct lcl_filling filling = {"MPI",    open_mpi,  begin_mpi,
-                                               test_mpi, abort_mpi, close_mpi};
+    static const struct lcl_filling filling = {.name = "MPI",
+                                               .open = open_mpi,
+                                               .begin = begin_mpi,
+                                               .test = test_mpi,
+                                               .abort = abort_mpi,
+                                               .close = close_mpi};
     return &filling;
 }
 

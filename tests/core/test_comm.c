@@ -162,7 +162,7 @@ static lcl_status use_second(struct lcl_comm *c, void *ctx)
 {
     int sent = 0;
     (void)ctx;
-    LCL_TRY(lcl_comm_add_filling(c, fake_second_filling()));
+    LCL_TRY(lcl_comm_add_filling(c, fake_second_filling(), NULL));
     for (int k = 0; k < LCL_TRAFFIC_COUNT; k++) {
         enum lcl_traffic kind = (enum lcl_traffic)k;
         struct lcl_comm_job job = {.run = send_both_kinds, .ctx = &kind, .what = "a word"};

@@ -122,9 +122,18 @@ static void end(void *state)
 
 static void close_side(void *state) { free(state); }
 
-static const struct lcl_filling first = {"fake ranks", open_first, begin, test, end, close_side};
-static const struct lcl_filling second = {"second queues", open_second, begin, test, end,
-                                          close_side};
+static const struct lcl_filling first = {.name = "fake ranks",
+                                         .open = open_first,
+                                         .begin = begin,
+                                         .test = test,
+                                         .abort = end,
+                                         .close = close_side};
+static const struct lcl_filling second = {.name = "second queues",
+                                          .open = open_second,
+                                          .begin = begin,
+                                          .test = test,
+                                          .abort = end,
+                                          .close = close_side};
 
 const struct lcl_filling *fake_second_filling(void) { return &second; }
 
