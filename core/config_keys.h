@@ -16,7 +16,8 @@
     K(STR, "resume_from_checkpoint", resume_from_checkpoint, "", 0, 0, "checkpoint to go on from; auto: the newest good one of output_dir") \
     K(INT, "seed", seed, 1, 0, 4294967295, "seed of initialisation, episodes and augmentation") \
     E("device", device, "cpu", "cpu|cuda", "backend that computes: the processor, or an NVIDIA GPU (where lcl was built with CUDA)") \
-    K(INT, "device_number", device_number, 0, 0, 1023, "which of several GPUs, from 0") \
+    K(INT, "device_number", device_number, -1, -1, 1023, "which of several GPUs, from 0; -1: the first, or with ranks the one by the rank's number on its host") \
+    K(BOOL, "share_gpu", share_gpu, false, 0, 1, "several ranks may compute on one GPU; their gradients then go through the host's memory") \
     E("attention", attention, "mma", "mma|wgmma", "attention kernels on a GPU: mma, for all; wgmma, in bf16 on Hopper (compute capability 9.0), where head width and strides are multiples of 8") \
     K(INT, "threads", threads, 0, 0, 1024, "CPU threads; 0: all processors") \
     K(BOOL, "bf16", bf16, false, 0, 1, "compute in bfloat16 with float32 accumulation; master_weights says what is kept besides") \

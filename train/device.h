@@ -6,7 +6,9 @@
 #include "core/ops_cost.h"
 
 /* Fills ex. LCL_UNSUPPORTED where this program was built without the backend, or the machine has no
- * such device; says what to do about it. */
+ * such device; says what to do about it. Of ranks (train/ranks.h) all call it: each has a GPU of
+ * its own by its number on its host, unless device_number and share_gpu say otherwise, and their
+ * gradients and values go from there (train/ranks_gpu.h). */
 LCL_CHECKED lcl_status lcl_device_open(struct lcl_exec *ex, const struct lcl_config *c);
 void lcl_device_close(struct lcl_exec *ex);
 /* Bytes of the backend's own memory that are free; infinite where tensors lie in the host's. */
@@ -26,6 +28,9 @@ bool lcl_device_limits(const struct lcl_exec *ex, struct lcl_limits *limits);
 
 /* "NVIDIA H100 80GB HBM3, sm_90, driver ...", "emulator" or "CPU". */
 const char *lcl_device_name(const struct lcl_exec *ex);
+enum { LCL_DEVICE_LABEL_BYTES = 160 };
+/* With its number, its place on the bus and its free memory: for a table of ranks. */
+void lcl_device_label(const struct lcl_exec *ex, char text[LCL_DEVICE_LABEL_BYTES]);
 /* "CUDA 13.0 for sm_90a", "emulator" or "not built in": for `lcl --version`. */
 const char *lcl_device_describe(void);
 

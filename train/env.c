@@ -21,11 +21,13 @@
 
 lcl_status lcl_env_start(struct lcl_env *e, const struct lcl_config *c)
 {
+    char device[LCL_DEVICE_LABEL_BYTES];
     e->comm = lcl_ranks();
     LCL_TRY(lcl_threads_start((int)c->threads));
     LCL_TRY(lcl_device_open(&e->exec, c));
     e->one_at_a_time = e->exec.device != NULL;
-    return LCL_OK;
+    lcl_device_label(&e->exec, device);
+    return lcl_ranks_print(e->comm, device);
 }
 
 lcl_status lcl_parse_background(const char *text, uint8_t rgb[3])

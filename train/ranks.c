@@ -133,7 +133,7 @@ int lcl_ranks_threads(const struct lcl_comm *comm)
 }
 
 struct place {
-    char device[96];
+    char device[160];
     int64_t memory_bytes;
     int32_t numa, threads;
 };
