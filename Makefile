@@ -163,6 +163,14 @@ $B/tests/%: $B/tests/%.o $(TEST_LIB) $B/liblcl.a
 	@echo '  LINK $@'
 	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $B/liblcl.a -lcmocka $(LIBS) $(MPI_LIBS)
 
+# NCCL's filling over a stub of the two libraries, wherever it is built (tests/nccl).
+NCCL_TEST_OBJ := $B/tests/nccl/stub.o $B/tests/nccl/alone_stub.o $B/tests/nccl/filling.o
+$(filter $B/tests/nccl/%,$(TEST_BIN)): $(NCCL_TEST_OBJ)
+$B/tests/nccl/filling.o: train/comm_nccl.c $B/flags
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$Q$(CC) $(CFLAGS_ALL) -DLCL_NCCL=1 -Itests/nccl -c -o $@ $<
+
 # Damaged files: the same targets under mutations of our own and under libFuzzer.
 FUZZ_OBJ := $(patsubst %.c,$B/%.o,$(filter-out tests/fuzz/test_fuzz.c tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 # Readers of lines that lie in tools/.
@@ -238,7 +246,15 @@ $B/gpu/tests/%: $B/tests/%.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(GP
 	@echo '  LINK $@'
 	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(MPI_LIBS) $(CUDA_LIBS)
 
-gpu-tests: $(GPU_TEST)
+# On the real NCCL.
+NCCL_GPU_TEST := $(if $(NCCL_OBJ),$B/gpu/tests/nccl/test_alone)
+$B/gpu/tests/nccl/%: $B/tests/nccl/%.o $B/tests/nccl/alone_gpu.o $(TEST_SHARED) $B/tests/support/backend_cuda.o $(CUDA_OBJ) $(NCCL_OBJ) \
+    $B/liblcl.a $B/cuda-setting
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/cuda-setting,$^) -lcmocka $(LIBS) $(MPI_LIBS) $(CUDA_LIBS) $(NCCL_LIBS)
+
+gpu-tests: $(GPU_TEST) $(NCCL_GPU_TEST)
 
 test-gpu: ## the tests on this machine's GPU (needs nvcc, a driver)
 	@sh tools/setup.sh --dev
@@ -513,7 +529,7 @@ help: ## list the targets
 
 -include $(CUDA_OBJ:.o=.d) $(NCCL_OBJ:.o=.d)
 -include $(wildcard $(foreach d,dev/bench dev/bench-data dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
--include $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
+-include $(NCCL_TEST_OBJ:.o=.d) $B/tests/nccl/alone_gpu.d $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d) \
          $B/nv/train/device.d $B/sim/train/device.d

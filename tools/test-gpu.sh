@@ -16,7 +16,8 @@ echo "on $device, $(date +%Y-%m-%d)"
 # Libraries that came with the programs (make gpu-kit), and the toolkit's.
 export LD_LIBRARY_PATH="$B/gpu/lib:/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 sh tools/run-tests.sh start $score
-TEST_TIMEOUT=120 sh tools/run-tests.sh suite $score gpu "$B"/gpu/tests/ops/test_* "$B"/gpu/tests/model/test_* "$B"/gpu/tests/cuda/test_*
+TEST_TIMEOUT=120 sh tools/run-tests.sh suite $score gpu "$B"/gpu/tests/ops/test_* "$B"/gpu/tests/model/test_* "$B"/gpu/tests/cuda/test_* \
+    $(ls "$B"/gpu/tests/nccl/test_* 2>/dev/null)
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck synccheck; do
