@@ -44,6 +44,11 @@ struct lcl_plan {
  * the stage's number. batches: lanes to draw. */
 LCL_CHECKED lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
                                       int64_t batches, struct lcl_plan *p);
+/* Hands batches that the stage draws to `look`, as lcl_plan_stage() draws them; of task: vision
+ * NULL and a lane's number of pictures. */
+LCL_CHECKED lcl_status
+lcl_plan_look(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch, int64_t batches,
+              lcl_status (*look)(void *ctx, const struct lcl_batch *b, int64_t images), void *ctx);
 /* The tower's features are computed once and kept: it runs in no step. */
 bool lcl_plan_caches_features(const struct lcl_config *c);
 /* Products of one step of the stage as the model asks for them, nothing that is computed twice, by

@@ -1,50 +1,12 @@
 /* lcl plan's numbers against what training takes; refusals that name the keys. */
 #include <math.h>
 
-#include "tests/data/fake_pack.h"
+#include "tests/train/small_stage.h"
 
 #include "train/plan_gpus.h"
 #include "train/step.h"
 
 enum { STEPS = 4 };
-
-static void set(struct lcl_config *c, const char *key, const char *value)
-{
-    ASSERT_OK(lcl_config_set(c, key, value, "test"));
-}
-
-/* A small link-context stage on a pack in memory. */
-static void make(struct fake *f, struct lcl_env *e)
-{
-    static const char *const keys[][2] = {{"vision.image_size", "16"},
-                                          {"vision.patch_size", "8"},
-                                          {"vision.hidden_size", "16"},
-                                          {"vision.intermediate_size", "32"},
-                                          {"vision.num_hidden_layers", "1"},
-                                          {"vision.num_attention_heads", "2"},
-                                          {"mm_vision_select_layer", "-1"},
-                                          {"text.hidden_size", "32"},
-                                          {"text.intermediate_size", "64"},
-                                          {"text.num_hidden_layers", "3"},
-                                          {"text.num_attention_heads", "2"},
-                                          {"max_steps", "4"},
-                                          {"lanes", "2"},
-                                          {"per_device_train_batch_size", "2"},
-                                          {"data.strategy", "2-way-random"},
-                                          {"data.shots", "8"}};
-    fake_make(f, 6, 4, 9);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) set(&f->config, keys[i][0], keys[i][1]);
-    *e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
-    ASSERT_OK(lcl_env_start(e, &f->config));
-    e->has_pack = true;
-}
-
-static void destroy(struct fake *f, struct lcl_env *e)
-{
-    e->has_pack = e->has_neighbors = false; /* they are the fake's */
-    lcl_env_close(e);
-    fake_free(f);
-}
 
 static size_t reserved(const struct lcl_trainer *t)
 {
@@ -61,7 +23,7 @@ static void the_plan_covers_what_training_takes(void **state)
     struct lcl_plan p;
     struct lcl_trainer t;
     struct lcl_step_result r;
-    make(&f, &e);
+    small_stage_open(&f, &e);
     ASSERT_OK(lcl_env_make_model(&e, &f.config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 64, &p));
     assert_int_equal(p.drawn, 64);
@@ -82,7 +44,7 @@ static void the_plan_covers_what_training_takes(void **state)
     assert_true(p.total >= p.parameters + p.gradients + p.moments + p.activations + p.features);
     lcl_trainer_close(&t);
     free(features.data);
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 /* Two lanes' gradients of these elements in the adapters' 12 rows, each at a whole 1 KiB. */
@@ -100,7 +62,7 @@ static void blocks_in_the_plan(struct fake *f, double values, double disk)
     struct lcl_plan p;
     ASSERT_OK(lcl_env_start(&e, &f->config));
     e.has_pack = true;
-    set(&f->config, "lora.base", "q4_0");
+    small_stage_set(&f->config, "lora.base", "q4_0");
     ASSERT_OK(lcl_env_shape_model(&e, &f->config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f->config, 0, 16, &p));
     const double coded = (double)e.model.params.n_coded, saved = coded * (4 - 18.0 / 32);
@@ -111,7 +73,7 @@ static void blocks_in_the_plan(struct fake *f, double values, double disk)
     assert_true(gradients_of(p.n_trainable, &p));
     e.has_pack = e.has_neighbors = false;
     lcl_env_close(&e);
-    set(&f->config, "lora.base", "plain");
+    small_stage_set(&f->config, "lora.base", "plain");
 }
 
 /* Of adapters alone there are gradients and moments; the base costs its forward and d_x. */
@@ -122,7 +84,7 @@ static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
     e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
     ASSERT_OK(lcl_env_start(&e, &f->config));
     e.has_pack = true;
-    set(&f->config, "lora.rank", "2");
+    small_stage_set(&f->config, "lora.rank", "2");
     ASSERT_OK(lcl_env_shape_model(&e, &f->config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f->config, 0, 16, &p));
     assert_int_equal(p.n_trainable, 3 * 2 * 2 * (32 + 32)); /* layers, q and v, rank, A and B */
@@ -134,7 +96,7 @@ static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
     e.has_pack = e.has_neighbors = false;
     lcl_env_close(&e);
     blocks_in_the_plan(f, plain_values, plain_disk);
-    set(&f->config, "lora.rank", "4");
+    small_stage_set(&f->config, "lora.rank", "4");
     e = (struct lcl_env){.pack = f->pack, .neighbors = f->neighbors, .has_neighbors = true};
     ASSERT_OK(lcl_env_start(&e, &f->config));
     e.has_pack = true;
@@ -143,7 +105,7 @@ static void adapters_in_the_plan(struct fake *f, const struct lcl_plan *plain)
     assert_true(more.flops > p.flops && more.activations > p.activations);
     e.has_pack = e.has_neighbors = false;
     lcl_env_close(&e);
-    set(&f->config, "lora.rank", "0");
+    small_stage_set(&f->config, "lora.rank", "0");
 }
 
 static void settings_change_the_plan(void **state)
@@ -152,25 +114,25 @@ static void settings_change_the_plan(void **state)
     struct fake f;
     struct lcl_env e;
     struct lcl_plan plain, half, other;
-    make(&f, &e);
+    small_stage_open(&f, &e);
     ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &plain));
     assert_true(plain.evaluation == 0 && plain.features > 0);
-    set(&f.config, "gradient_checkpointing", "mlp");
+    small_stage_set(&f.config, "gradient_checkpointing", "mlp");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &half));
     assert_true(half.activations < plain.activations && half.flops > plain.flops);
-    set(&f.config, "gradient_checkpointing", "true");
+    small_stage_set(&f.config, "gradient_checkpointing", "true");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
     assert_true(other.activations < half.activations && other.flops > half.flops);
-    set(&f.config, "gradient_checkpointing", "false");
-    set(&f.config, "freeze_text", "true");
+    small_stage_set(&f.config, "gradient_checkpointing", "false");
+    small_stage_set(&f.config, "freeze_text", "true");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
     assert_true(other.n_trainable < plain.n_trainable && other.flops < plain.flops);
     assert_true(other.moments < plain.moments && other.checkpoint < plain.checkpoint);
-    set(&f.config, "freeze_text", "false");
+    small_stage_set(&f.config, "freeze_text", "false");
     adapters_in_the_plan(&f, &plain);
-    set(&f.config, "cache_features", "false");
-    set(&f.config, "eval_steps", "1");
+    small_stage_set(&f.config, "cache_features", "false");
+    small_stage_set(&f.config, "eval_steps", "1");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
     assert_true(other.features == 0 && other.pictures == 90 * 3 * 16 * 16);
     assert_true(other.activations > plain.activations && other.evaluation > 0);
@@ -179,7 +141,7 @@ static void settings_change_the_plan(void **state)
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &other));
     assert_int_equal(other.drawn, 0);
     assert_true(other.largest.T >= plain.largest.T && other.largest.images >= plain.largest.images);
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 /* The same stage for a GPU that is not here: tensors in its memory, lanes one after another. */
@@ -189,14 +151,14 @@ static void a_gpu_is_planned_without_one(void **state)
     struct fake f;
     struct lcl_env e;
     struct lcl_plan cpu, gpu;
-    make(&f, &e);
-    set(&f.config, "gradient_checkpointing", "true");
+    small_stage_open(&f, &e);
+    small_stage_set(&f.config, "gradient_checkpointing", "true");
     ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &cpu));
     assert_true(cpu.device == 0 && cpu.scratch == 0);
     ASSERT_OK(lcl_plan_fits_device(&cpu, &f.config, 0, 0));
     e.one_at_a_time = true;
-    set(&f.config, "device", "cuda");
+    small_stage_set(&f.config, "device", "cuda");
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 16, &gpu));
     assert_true(gpu.activations == cpu.activations / 2); /* one of two lanes at a time */
     assert_true(gpu.device ==
@@ -207,7 +169,7 @@ static void a_gpu_is_planned_without_one(void **state)
                  "of the GPU's memory (activations ");
     assert_non_null(
         strstr(lcl_error_hint(), "lower per_device_train_batch_size (2) or data.shots"));
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 /* All of LLaVA-1.5-7B's text and projector, gradients aside: 16 bytes a parameter and less. */
@@ -221,9 +183,9 @@ static void fewer_bits_take_less(void **state)
         struct lcl_env e = {0};
         struct lcl_plan p;
         lcl_config_defaults(&c);
-        set(&c, "optim", optim[i % 3]);
-        set(&c, "bf16", "true");
-        set(&c, "master_weights", i < 3 ? "f32" : "none");
+        small_stage_set(&c, "optim", optim[i % 3]);
+        small_stage_set(&c, "bf16", "true");
+        small_stage_set(&c, "master_weights", i < 3 ? "f32" : "none");
         ASSERT_OK(lcl_config_check(&c));
         ASSERT_OK(lcl_env_start(&e, &c));
         ASSERT_OK(lcl_env_shape_model(&e, &c, false));
@@ -237,7 +199,7 @@ static void fewer_bits_take_less(void **state)
     }
     struct lcl_config c;
     lcl_config_defaults(&c);
-    set(&c, "master_weights", "none");
+    small_stage_set(&c, "master_weights", "none");
     ASSERT_FAILS(lcl_config_check(&c), LCL_CONFIG, "but bf16 is false");
 }
 
@@ -246,16 +208,16 @@ static void too_little_memory_names_the_keys(void **state)
     (void)state;
     struct fake f;
     struct lcl_env e;
-    make(&f, &e);
-    set(&f.config, "memory_limit_mib", "1");
+    small_stage_open(&f, &e);
+    small_stage_set(&f.config, "memory_limit_mib", "1");
     ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
     ASSERT_FAILS(lcl_plan_check(&e, &f.config, 0), LCL_MEMORY, "memory_limit_mib allows 1.0 MiB");
     assert_non_null(strstr(lcl_error_message(), "stage train needs "));
     assert_non_null(strstr(lcl_error_hint(), "lower per_device_train_batch_size (2) or lanes"));
     assert_non_null(strstr(lcl_error_hint(), "raise memory_limit_mib"));
-    set(&f.config, "memory_limit_mib", "1000");
+    small_stage_set(&f.config, "memory_limit_mib", "1000");
     ASSERT_OK(lcl_plan_check(&e, &f.config, 0));
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 /* A model that is made anew has the rows that the config says, and no fewer than the tokenizer. */
@@ -265,17 +227,17 @@ static void rows_of_the_vocabulary_are_planned(void **state)
     struct fake f;
     struct lcl_env e;
     struct lcl_plan p;
-    make(&f, &e);
-    set(&f.config, "text.vocab_size", "32003");
+    small_stage_open(&f, &e);
+    small_stage_set(&f.config, "text.vocab_size", "32003");
     ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
     assert_int_equal(e.model.config.text.V, 32003);
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 4, &p));
     assert_true(p.program > 1 << 20 && p.total > p.program + p.parameters);
-    destroy(&f, &e);
-    make(&f, &e);
-    set(&f.config, "text.vocab_size", "3");
+    small_stage_close(&f, &e);
+    small_stage_open(&f, &e);
+    small_stage_set(&f.config, "text.vocab_size", "3");
     ASSERT_FAILS(lcl_env_shape_model(&e, &f.config, false), LCL_CONFIG, "text.vocab_size is 3");
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 /* The default shapes are LLaVA-1.5-7B's (at 224 pixels): planned without memory for it. */
@@ -314,7 +276,7 @@ static void the_machine_is_measured(void **state)
     struct lcl_env e;
     struct lcl_plan p;
     struct lcl_plan_rates r;
-    make(&f, &e);
+    small_stage_open(&f, &e);
     ASSERT_OK(lcl_env_shape_model(&e, &f.config, false));
     ASSERT_OK(lcl_plan_stage(&e, &f.config, 0, 4, &p));
     ASSERT_OK(lcl_plan_measure(&e, &f.config, &p, &r));
@@ -322,7 +284,7 @@ static void the_machine_is_measured(void **state)
     double seconds = lcl_plan_step_seconds(&p, &r);
     assert_true(seconds > 0 && seconds < 600);
     assert_true(lcl_plan_free_bytes() > 0);
-    destroy(&f, &e);
+    small_stage_close(&f, &e);
 }
 
 static bool near(double x, double y) { return fabs(x - y) <= 1e-9 * fabs(y); }
