@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "tools/cli.h"
 #include "train/device.h"
-#include "train/plan_gpus.h"
+#include "train/plan_ranks.h"
 #include "train/refresh.h"
 
 enum { BATCHES = 64 };
@@ -23,6 +23,17 @@ struct stage {
     struct lcl_plan plan;
     struct lcl_plan_rates rates;
     double step_s; /* NAN: the device is not here to be measured */
+    struct lcl_rank_plan ranks[LCL_ZERO_STAGES];
+};
+
+/* What the options ask for. */
+struct request {
+    const char *path;
+    struct cli_list sets;
+    double gpu_gib;
+    const struct lcl_gpu_kind *projected; /* on 1, 4, 8, 64 GPUs; NULL: none */
+    struct lcl_cluster cluster;           /* ranks 0: none */
+    bool json;
 };
 
 struct planned {
@@ -96,13 +107,31 @@ static lcl_status start(struct lcl_env *e, struct lcl_run_config *run, double gp
     return status;
 }
 
-static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run, double gpu_gib,
-                              struct planned *out)
+static lcl_status plan_ranks(struct lcl_env *e, uint32_t epoch, const struct lcl_cluster *cluster,
+                             struct stage *s)
+{
+    struct lcl_schedule schedule;
+    const struct lcl_cluster own = lcl_cluster_of(cluster, s->config), *k = &own;
+    if (k->ranks > s->config->lanes)
+        lcl_log_warn("lanes: %lld are fewer than %lld ranks: planned for one a rank, as lanes: "
+                     "%lld has it, with more samples a step",
+                     (long long)s->config->lanes, (long long)k->ranks, (long long)k->ranks);
+    const struct lcl_op_rates rates = lcl_cluster_rates(k->gpu);
+    lcl_status status =
+        lcl_schedule_make(e, s->config, epoch, BATCHES, &s->plan, &rates, &schedule);
+    for (int zero = 0; zero < LCL_ZERO_STAGES && status == LCL_OK; zero++)
+        s->ranks[zero] = lcl_plan_rank(e, s->config, &s->plan, &schedule, k, zero);
+    lcl_schedule_free(&schedule);
+    return status;
+}
+
+static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run,
+                              const struct request *r, struct planned *out)
 {
     bool vision = false;
     for (int i = 0; i < run->n_stages; i++)
         vision = vision || run->stages[i].task == LCL_TASK_VISION;
-    LCL_TRY(start(e, run, gpu_gib, out));
+    LCL_TRY(start(e, run, r->gpu_gib, out));
     LCL_TRY(open_pack(e, run));
     e->stages = run->stages;
     e->n_stages = run->n_stages;
@@ -117,7 +146,8 @@ static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run, dou
         s->config = &run->stages[i];
         LCL_TRY(lcl_plan_stage(e, s->config, (uint32_t)i, BATCHES, &s->plan));
         s->step_s = NAN;
-        if (out->device_absent) continue;
+        if (r->cluster.ranks > 0) LCL_TRY(plan_ranks(e, (uint32_t)i, &r->cluster, s));
+        if (out->device_absent || r->cluster.ranks > 0) continue;
         LCL_TRY(lcl_plan_measure(e, s->config, &s->plan, &s->rates));
         s->step_s = lcl_plan_step_seconds(&s->plan, &s->rates);
     }
@@ -274,12 +304,52 @@ static json_t *json_projection(const struct stage *s, const struct lcl_gpu_kind 
     return rows;
 }
 
-static lcl_status print_json(const struct planned *p, const struct lcl_gpu_kind *kind)
+/* ---- ranks that are not here ---- */
+
+static void print_ranks(const struct planned *p, const struct lcl_cluster *k)
+{
+    const int64_t nodes = (k->ranks + LCL_GPUS_A_NODE - 1) / LCL_GPUS_A_NODE;
+    if (k->gpu)
+        printf("%lld ranks on %s (%lld node%s, %s), a model, not a result:\n", (long long)k->ranks,
+               k->gpu->name, (long long)nodes, nodes > 1 ? "s" : "", k->network->name);
+    else
+        printf("%lld ranks, a model, not a result (--device KIND adds times):\n",
+               (long long)k->ranks);
+    for (int i = 0; i < p->n; i++) lcl_plan_ranks_print(p->stages[i].ranks, k, p->stages[i].config);
+    const struct lcl_cluster own = lcl_cluster_of(k, p->stages[0].config);
+    lcl_plan_ranks_assumed(&own);
+}
+
+/* LCL_MEMORY where no ZeRO stage fits in the GPUs' memory. */
+static lcl_status ranks_fit(const struct planned *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const struct lcl_rank_plan *r = p->stages[i].ranks;
+        double least = r[0].total;
+        char wanted[24], has[24];
+        for (int z = 1; z < LCL_ZERO_STAGES; z++) least = fmin(least, r[z].total);
+        if (least <= p->free_device) continue;
+        return LCL_FAIL_HINT(LCL_MEMORY,
+                             "more ranks, a lower per_device_train_batch_size, "
+                             "gradient_checkpointing: true, optim: adamw_8bit",
+                             "stage %s needs %s of a GPU's memory at least; free are %s",
+                             name_of(&p->stages[i]), lcl_format_bytes(least, wanted),
+                             lcl_format_bytes(p->free_device, has));
+    }
+    return LCL_OK;
+}
+
+static lcl_status print_json(const struct planned *p, const struct request *r)
 {
     json_t *stages = json_array(), *root = json_object();
     for (int i = 0; i < p->n; i++) {
         json_t *stage = json_stage(&p->stages[i]);
-        if (kind) json_object_set_new(stage, "projection", json_projection(&p->stages[i], kind));
+        if (r->projected)
+            json_object_set_new(stage, "projection", json_projection(&p->stages[i], r->projected));
+        if (r->cluster.ranks > 0)
+            json_object_set_new(
+                stage, "ranks",
+                lcl_plan_ranks_json(p->stages[i].ranks, &r->cluster, p->stages[i].config));
         json_array_append_new(stages, stage);
     }
     json_object_set_new(root, "stages", stages);
@@ -317,8 +387,7 @@ static void print_sum(const struct planned *p)
            isfinite(p->free_disk) ? lcl_format_bytes(p->free_disk, room) : "unknown");
 }
 
-static lcl_status plan(const char *path, const struct cli_list *sets, double gpu_gib,
-                       const struct lcl_gpu_kind *kind, bool json)
+static lcl_status plan(const struct request *r)
 {
     struct lcl_run_config *run = malloc(sizeof *run);
     struct planned *p = calloc(1, sizeof *p);
@@ -328,15 +397,21 @@ static lcl_status plan(const char *path, const struct cli_list *sets, double gpu
         status = LCL_FAIL(LCL_MEMORY, "no memory for a plan");
         goto out;
     }
-    LCL_TRY_GOTO(lcl_config_load(path, sets->v, sets->n, run));
+    LCL_TRY_GOTO(lcl_config_load(r->path, r->sets.v, r->sets.n, run));
     lcl_env_forget_missing(run);
-    LCL_TRY_GOTO(plan_stages(&e, run, gpu_gib, p));
-    if (json) {
-        LCL_TRY_GOTO(print_json(p, kind));
+    LCL_TRY_GOTO(plan_stages(&e, run, r, p));
+    if (r->json) {
+        LCL_TRY_GOTO(print_json(p, r));
+    } else if (r->cluster.ranks > 0) {
+        print_ranks(p, &r->cluster);
     } else {
         for (int i = 0; i < p->n; i++) print_stage(&p->stages[i]);
         print_sum(p);
-        if (kind) print_projection(p, kind);
+        if (r->projected) print_projection(p, r->projected);
+    }
+    if (r->cluster.ranks > 0) {
+        status = ranks_fit(p);
+        goto out;
     }
     for (int i = 0; i < p->n; i++) {
         const struct stage *s = &p->stages[i];
@@ -350,21 +425,47 @@ out:
     return status;
 }
 
+/* Kinds of GPUs and the network by their names. --device names a kind, or what computes here. */
+static lcl_status resolve(struct request *r, const char *device, const char *gpu,
+                          const char *network)
+{
+    const struct lcl_gpu_kind *kind = NULL;
+    if (gpu) LCL_TRY(lcl_gpu_kind(gpu, &r->projected));
+    kind = r->projected;
+    if (device && !strcmp(device, "cpu")) {
+        r->sets.v[r->sets.n++] = "device=cpu";
+    } else if (device && !strcmp(device, "cuda")) {
+        r->sets.v[r->sets.n++] = "device=cuda";
+    } else if (device) {
+        LCL_TRY(lcl_gpu_kind(device, &kind));
+    }
+    if (kind && r->gpu_gib == 0) r->gpu_gib = kind->memory_gib;
+    r->cluster.gpu = kind;
+    LCL_TRY(lcl_network_named(network, &r->cluster.network));
+    return kind ? lcl_cluster_check(&r->cluster) : LCL_OK;
+}
+
 static lcl_status run(int argc, char **argv)
 {
-    struct cli_list sets = {0};
-    double gpu_gib = 0;
-    const char *gpu = NULL;
-    const struct lcl_gpu_kind *kind = NULL;
-    bool json = false;
+    struct request r = {0};
+    const char *gpu = NULL, *device = NULL, *network = "ib400";
     const struct cli_option options[] = {
-        {"--gpu-memory", CLI_FLOAT, &gpu_gib, .low = 0, .high = 1e6, .value = "GIB",
+        {"--gpu-memory", CLI_FLOAT, &r.gpu_gib, .low = 0, .high = 1e6, .value = "GIB",
          .doc = "plan for a GPU of so much memory, which need not be here"},
+        {"--device", CLI_STR, &device, .value = "cpu|cuda|KIND",
+         .doc = "what computes: short for --set device=...; or a kind of GPU that need not be "
+                "here: a100, h100, h200, b200, rtx4090"},
         {"--gpu", CLI_STR, &gpu, .value = "KIND",
-         .doc = "a100, h100, h200, b200 or rtx4090: its memory, and a projection of the time on 1, "
-                "4, 8 and 64 of them"},
-        {"--json", CLI_FLAG, &json, .doc = "print one JSON object"},
-        CLI_SET_OPTION(&sets),
+         .doc = "the same kinds: memory, and a projection of the time on 1, 4, 8 and 64 of them"},
+        {"--ranks", CLI_INT, &r.cluster.ranks, .low = 0, .high = 65536,
+         .doc = "plan for so many ranks instead: memory of each, bytes of collectives and, with "
+                "--device KIND, time a step, for every ZeRO stage"},
+        {"--network", CLI_STR, &network, .value = "NAME",
+         .doc = "between nodes of 8 GPUs: ib200, ib400, ib800, roce400, eth100, eth25, or nvlink: "
+                "there is one node"},
+        {"--json", CLI_FLAG, &r.json, .doc = "print one JSON object"},
+        {"--set", CLI_LIST, &r.sets, .value = "KEY=VALUE",
+         .doc = "set a config key after the file is read; NAME:KEY=VALUE for the stage NAME only"},
         CLI_END};
     const struct cli_spec spec = {
         .usage = "CONFIG.yaml [options]",
@@ -379,13 +480,16 @@ static lcl_status run(int argc, char **argv)
                  "most that the config\nallows. Time is an estimate from products and copies "
                  "measured for a fraction of a second: on a\nmachine that does nothing else. Of "
                  "--gpu-memory one GiB is left to the driver and "
-                 "CUDA's libraries."};
+                 "CUDA's libraries.\nExample: lcl plan configs/paper/2-way.yaml --ranks 8 --device "
+                 "h100"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;
-    if (gpu) LCL_TRY(lcl_gpu_kind(gpu, &kind));
-    if (kind && gpu_gib == 0) gpu_gib = kind->memory_gib;
-    return plan(args.v[0], &sets, gpu_gib, kind, json);
+    r.path = args.v[0];
+    if (r.sets.n == CLI_LIST_MAX)
+        return LCL_FAIL(LCL_RANGE, "--set: at most %d times", CLI_LIST_MAX - 1);
+    LCL_TRY(resolve(&r, device, gpu, network));
+    return plan(&r);
 }
 
 const struct cli_verb verb_plan = {"plan", "memory, disk and time of a run, before it", 25, run};

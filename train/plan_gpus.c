@@ -8,15 +8,17 @@
 /* H100: NVIDIA H100 data sheet, SXM; A100 80 GB SXM; H200; B200 (of HGX B200); GeForce RTX 4090
  * (Ada whitepaper, appendix A). Links: NVLink 3, 4, 5; PCIe 4.0 x16. Networks: InfiniBand of 200
  * and 400 Gbit/s a GPU; 100 Gbit/s. */
-static const struct lcl_gpu_kind kinds[] = {{"a100", 80, 312e12, 19.5e12, 300e9, 25e9},
-                                            {"h100", 80, 989e12, 67e12, 450e9, 50e9},
-                                            {"h200", 141, 989e12, 67e12, 450e9, 50e9},
-                                            {"b200", 180, 2250e12, 80e12, 900e9, 50e9},
-                                            {"rtx4090", 24, 165e12, 82.6e12, 25e9, 12.5e9}};
+static const struct lcl_gpu_kind kinds[] = {
+    {"a100", 80, 312e12, 19.5e12, 300e9, 25e9, 2.039e12},
+    {"h100", 80, 989e12, 67e12, 450e9, 50e9, 3.35e12},
+    {"h200", 141, 989e12, 67e12, 450e9, 50e9, 4.8e12},
+    {"b200", 180, 2250e12, 80e12, 900e9, 50e9, 8e12},
+    {"rtx4090", 24, 165e12, 82.6e12, 25e9, 12.5e9, 1.008e12}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 #define BF16_SHARE 0.4 /* of the data sheet's rate */
 #define F32_SHARE 0.6
+#define MEMORY_SHARE 0.8
 #define LINK_SHARE 0.7
 #define BACKWARD_SHARE 0.6 /* of a step's compute, while which sums may be made */
 
@@ -47,6 +49,13 @@ lcl_status lcl_gpu_kind(const char *name, const struct lcl_gpu_kind **out)
                          "no GPU is called \"%.80s\" here", name);
 }
 
+double lcl_gpu_rate(const struct lcl_gpu_kind *k, bool bf16)
+{
+    return bf16 ? BF16_SHARE * k->bf16 : F32_SHARE * k->f32;
+}
+
+double lcl_gpu_memory_rate(const struct lcl_gpu_kind *k) { return MEMORY_SHARE * k->memory_bytes; }
+
 /* Seconds to sum `bytes` over n GPUs in a ring: each sends all of it twice but for one part of n,
  * over the slowest link. */
 static double ring_seconds(const struct lcl_gpu_kind *k, double bytes, double n)
@@ -59,7 +68,7 @@ struct lcl_projection lcl_plan_project(const struct lcl_plan *p, const struct lc
                                        const struct lcl_gpu_kind *kind, int64_t gpus)
 {
     const int64_t lanes = c->lanes * c->gradient_accumulation_steps;
-    const double rate = c->bf16 ? BF16_SHARE * kind->bf16 : F32_SHARE * kind->f32;
+    const double rate = lcl_gpu_rate(kind, c->bf16);
     struct lcl_projection r = {.gpus = gpus, .lanes = lanes > gpus ? lanes : gpus};
     const double grown = (double)r.lanes / (double)lanes;
     const int64_t most = (r.lanes + gpus - 1) / gpus; /* lanes of the busiest GPU */

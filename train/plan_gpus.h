@@ -11,10 +11,15 @@ struct lcl_gpu_kind {
     double bf16, f32;     /* operations a second, bf16 with f32 sums; f32 outside tensor cores */
     double link_bytes;    /* a second and direction, between the GPUs of a node */
     double network_bytes; /* a second and direction and GPU, between nodes */
+    double memory_bytes;  /* a second, to and from its memory */
 };
 enum { LCL_GPUS_A_NODE = 8 };
 /* The kind of this name. LCL_CONFIG with the nearest one, or all, as the hint. */
 LCL_CHECKED lcl_status lcl_gpu_kind(const char *name, const struct lcl_gpu_kind **out);
+/* The shares of the data sheet's rates that are assumed: operations a second of products in bf16 or
+ * f32, bytes a second of memory. */
+double lcl_gpu_rate(const struct lcl_gpu_kind *k, bool bf16);
+double lcl_gpu_memory_rate(const struct lcl_gpu_kind *k);
 
 /* What is assumed, for people: lines that end with \n. */
 extern const char lcl_projection_assumptions[];
