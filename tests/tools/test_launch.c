@@ -58,6 +58,55 @@ static void plans_for_ranks_are_refused(void **state)
           PAPER "--ranks 4 --device h100 --gpu-memory 16");
 }
 
+/* 1234567 as 1,234,567 */
+static const char *with_commas(double number, char text[32])
+{
+    char digits[32];
+    int n = snprintf(digits, sizeof digits, "%.0f", number), k = 0;
+    for (int i = 0; i < n; i++) {
+        if (i > 0 && (n - i) % 3 == 0) text[k++] = ',';
+        text[k++] = digits[i];
+    }
+    text[k] = '\0';
+    return text;
+}
+
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+/* The numbers of docs/scale.md are those that the commands above them print. */
+static void the_page_says_what_plans_print(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"--ranks 8", "--ranks 64 --network ib400 --set lanes=64"};
+    char *page, row[256], commas[32];
+    size_t size;
+    ASSERT_OK(lcl_fs_read("docs/scale.md", 1 << 20, &page, &size));
+    for (int i = 0; i < 2; i++) {
+        PRINTS(PAPER "%s --device h100 --json", options[i]);
+        json_t *root = json_loads(output, 0, NULL), *z;
+        json_t *stage = json_array_get(json_object_get(root, "stages"), 0);
+        json_t *zero = json_object_get(json_object_get(stage, "ranks"), "zero");
+        size_t k;
+        json_array_foreach(zero, k, z)
+        {
+            const double gib = 1 << 30;
+            snprintf(row, sizeof row,
+                     "| %zu | %.0f GiB | %.0f GiB | %.3f s | %.3g s | %.3f s | %s | %.1f %% |\n", k,
+                     number(json_object_get(z, "memory_bytes"), "total") / gib,
+                     number(z, "sent_bytes") / gib, number(z, "lanes_seconds"),
+                     number(z, "exposed_seconds"), number(z, "seconds_per_step"),
+                     with_commas(number(z, "tokens_per_second"), commas),
+                     100 * number(z, "efficiency"));
+            if (!strstr(page, row)) fail_msg("docs/scale.md lacks this row:\n%s", row);
+        }
+        json_decref(root);
+    }
+    free(page);
+}
+
 /* ---- configs/launch/ ---- */
 
 #define LAUNCH "configs/launch/"
@@ -264,6 +313,7 @@ int main(void)
         cmocka_unit_test(plans_for_ranks_are_printed),
         cmocka_unit_test(plans_for_ranks_are_read_by_programs),
         cmocka_unit_test(plans_for_ranks_are_refused),
+        cmocka_unit_test(the_page_says_what_plans_print),
         cmocka_unit_test(jobs_are_sound_shell_scripts),
         cmocka_unit_test(a_job_saves_and_comes_back),
         cmocka_unit_test(a_job_that_ends_stays_away),
