@@ -22,8 +22,6 @@ enum { N_NETWORKS = sizeof networks / sizeof *networks };
 #define LINK_SHARE 0.7     /* of a link's rate */
 #define COLLECTIVE_S 20e-6 /* to begin one */
 
-enum { SLOTS = 2 }; /* buckets on their way at once (optim/zero.h) */
-
 lcl_status lcl_network_named(const char *name, const struct lcl_network **out)
 {
     const char *names[N_NETWORKS];
@@ -78,13 +76,16 @@ double lcl_cluster_seconds(const struct lcl_cluster *k, double bytes)
 
 /* ---- memory ---- */
 
-/* The lanes of the busiest rank as a config of its own. */
-static struct lcl_config rank_config(const struct lcl_config *c, int64_t ranks, int zero)
+/* Passes and buffers of the busiest rank; where gradients leave with each lane, lanes run one after
+ * another. */
+static struct lcl_step_layout rank_layout(const struct lcl_env *e, const struct lcl_config *c,
+                                          const struct lcl_cluster *k, int zero)
 {
+    struct lcl_env env = *e;
     struct lcl_config own = *c;
-    own.zero = zero;
-    own.lanes = (c->lanes + ranks - 1) / ranks;
-    return own;
+    own.lanes = (c->lanes + k->ranks - 1) / k->ranks;
+    env.one_at_a_time |= k->ranks > 1 && zero >= 2;
+    return lcl_step_layout(&env, &own);
 }
 
 /* Each lane's gradients leave, and of their sums a rank keeps its own alone. */
@@ -132,9 +133,8 @@ static void count_parameters(const struct lcl_params *t, const struct lcl_plan *
 
 /* Of rows in no layer a gradient is whole when the pass ends. */
 static void count_gradients(const struct lcl_env *e, const struct lcl_config *c,
-                            const struct lcl_config *own, const struct lcl_plan *p,
-                            const struct lcl_schedule *s, const struct lcl_cluster *k,
-                            struct lcl_rank_plan *r)
+                            const struct lcl_plan *p, const struct lcl_schedule *s,
+                            const struct lcl_cluster *k, struct lcl_rank_plan *r)
 {
     const double one = p->gradients / lcl_step_layout(e, c).n_grads;
     double kept = 0, largest = 0;
@@ -146,7 +146,7 @@ static void count_gradients(const struct lcl_env *e, const struct lcl_config *c,
     if (keeps_own_gradients(k, r->zero)) /* the layer at work, and what is on its way */
         r->gradients = fmin(one, kept + largest + fmax(largest, k->bucket_bytes));
     else
-        r->gradients = one * lcl_step_layout(e, own).n_grads;
+        r->gradients = one * rank_layout(e, c, k, r->zero).n_grads;
 }
 
 static void count_memory(const struct lcl_env *e, const struct lcl_config *c,
@@ -154,10 +154,9 @@ static void count_memory(const struct lcl_env *e, const struct lcl_config *c,
                          const struct lcl_cluster *k, struct lcl_rank_plan *r)
 {
     const struct lcl_params *t = &e->model.params;
-    const struct lcl_config own = rank_config(c, k->ranks, r->zero);
-    const double passes = lcl_step_layout(e, &own).n_passes;
+    const double passes = rank_layout(e, c, k, r->zero).n_passes;
     count_parameters(t, p, s, k, r);
-    count_gradients(e, c, &own, p, s, k, r);
+    count_gradients(e, c, p, s, k, r);
     r->moments = p->moments;
     if (r->zero > 0) {
         double whole = 0, share = 0;
@@ -216,7 +215,7 @@ static double outside(const struct lcl_schedule *s, bool values)
 static void send_gradients(struct streams *t, double bytes)
 {
     send(t, &t->r->reduce, t->nodes * bytes, t->ops_s);
-    if (t->k->ranks > 1) t->r->buckets = fmax(t->r->buckets, SLOTS * t->nodes * bytes);
+    if (t->k->ranks > 1) t->r->buckets = fmax(t->r->buckets, LCL_ZERO_SLOTS * t->nodes * bytes);
 }
 
 /* Layers leave once they fill a bucket, what lies in no layer after the last visit. */

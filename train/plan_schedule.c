@@ -18,7 +18,7 @@ static void *reserve_nothing(size_t bytes)
     return base == MAP_FAILED ? NULL : base;
 }
 static void release_nothing(void *base, size_t bytes) { munmap(base, bytes); }
-static const struct lcl_memory nothing = {reserve_nothing, release_nothing};
+static const struct lcl_memory nothing = {reserve_nothing, release_nothing, NULL};
 
 static lcl_status reserve(struct lcl_arena *a, const char *name, size_t bytes)
 {
