@@ -121,17 +121,17 @@ static struct lcl_head_xent_args head_args(struct lcl_pass *p, const struct lcl_
 }
 
 static lcl_status forward(struct lcl_pass *p, const struct lcl_batch *b,
-                          const struct lcl_images *images)
+                          const struct lcl_images *images, const struct lcl_attn_run *runs,
+                          struct lcl_kv_cache *cache, const int32_t *cache_row)
 {
     LCL_TRY(lcl_pass_layout_batch(p, b, lcl_images_need_tower(images) && b->n_images > 0));
     LCL_TRY(lcl_model_embed(p, b, images));
-    return lcl_text_fwd(p, b->position_T, b->row_S, b->n_runs, b->runs, NULL, NULL);
+    return lcl_text_fwd(p, b->position_T, b->row_S, b->n_runs, runs, cache, cache_row);
 }
 
-lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
-                          const struct lcl_images *images, double *loss_sum, float *logits_SV)
+static lcl_status loss(struct lcl_pass *p, const struct lcl_batch *b, double *loss_sum,
+                       float *logits_SV)
 {
-    LCL_TRY(forward(p, b, images));
     struct lcl_head_xent_args h = head_args(p, b);
     h.loss_sum = loss_sum;
     h.logprob_S = p->row_logprob;
@@ -141,11 +141,27 @@ lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
     return lcl_exec_sync(p->exec);
 }
 
+lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
+                          const struct lcl_images *images, double *loss_sum, float *logits_SV)
+{
+    LCL_TRY(forward(p, b, images, b->runs, NULL, NULL));
+    return loss(p, b, loss_sum, logits_SV);
+}
+
+lcl_status lcl_model_loss_cached(struct lcl_pass *p, const struct lcl_batch *b,
+                                 const struct lcl_images *images, const struct lcl_attn_run *runs,
+                                 struct lcl_kv_cache *cache, const int32_t *cache_row,
+                                 double *loss_sum)
+{
+    LCL_TRY(forward(p, b, images, runs, cache, cache_row));
+    return loss(p, b, loss_sum, NULL);
+}
+
 lcl_status lcl_model_step(struct lcl_pass *p, const struct lcl_batch *b,
                           const struct lcl_images *images, float grad_scale, double *loss_sum,
                           int32_t *argmax_S)
 {
-    LCL_TRY(forward(p, b, images));
+    LCL_TRY(forward(p, b, images, b->runs, NULL, NULL));
     struct lcl_head_xent_args h = head_args(p, b);
     h.loss_sum = loss_sum;
     h.argmax_S = argmax_S;

@@ -253,6 +253,13 @@ LCL_CHECKED lcl_status lcl_model_vision_fwd(struct lcl_pass *p, const float *pix
 LCL_CHECKED lcl_status lcl_model_loss(struct lcl_pass *p, const struct lcl_batch *b,
                                       const struct lcl_images *images, double *loss_sum,
                                       float *logits_SV);
+/* The same where keys and values join a cache: runs, cache and cache_row as lcl_text_fwd. */
+struct lcl_kv_cache;
+LCL_CHECKED lcl_status lcl_model_loss_cached(struct lcl_pass *p, const struct lcl_batch *b,
+                                             const struct lcl_images *images,
+                                             const struct lcl_attn_run *runs,
+                                             struct lcl_kv_cache *cache, const int32_t *cache_row,
+                                             double *loss_sum);
 /* Forward and backward: gradients of grad_scale * loss_sum are added to p->grad. loss_sum and
  * argmax_S (NULL: not wanted) have their values after lcl_exec_sync(); until then they are the
  * caller's to keep. */
@@ -296,6 +303,10 @@ struct lcl_kv_cache {
 };
 LCL_CHECKED lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *m,
                                             int64_t rows);
+/* More rows; the first `keep` of the old cache are copied. After an error it is as it was, or,
+ * where keep is 0, empty. */
+LCL_CHECKED lcl_status lcl_kv_cache_grow(struct lcl_kv_cache *c, struct lcl_exec *exec,
+                                         const struct lcl_model *m, int64_t rows, int64_t keep);
 void lcl_kv_cache_free(struct lcl_kv_cache *c);
 /* Decoder layers on p->text.layer[0].x (embedded tokens) to p->text.hidden: of the tokens row_R,
  * distinct and as many as the batch laid out has supervised rows, or of all tokens where

@@ -2,6 +2,7 @@
  * SwiGLU. Legend: T packed tokens, C width, F feed-forward width, H query heads, G key/value heads,
  * D head width, Q = (H + 2 G) D width of a packed query-key-value row. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "model/model.h"
 
@@ -399,6 +400,39 @@ lcl_status lcl_kv_cache_reserve(struct lcl_kv_cache *c, const struct lcl_model *
         }
     }
     return LCL_OK;
+}
+
+lcl_status lcl_kv_cache_grow(struct lcl_kv_cache *c, struct lcl_exec *exec,
+                             const struct lcl_model *m, int64_t rows, int64_t keep)
+{
+    const struct lcl_text_config *t = &m->config.text;
+    struct lcl_kv_cache more;
+    if (keep == 0) {
+        lcl_kv_cache_free(c);
+        return lcl_kv_cache_reserve(c, m, rows);
+    }
+    LCL_TRY(lcl_kv_cache_reserve(&more, m, rows));
+    int32_t *row_T = malloc((size_t)keep * sizeof *row_T);
+    lcl_status status = row_T ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a cache's rows");
+    for (int64_t i = 0; i < keep && row_T; i++) row_T[i] = (int32_t)i;
+    struct lcl_kv_store_args a = {.T = keep,
+                                  .width = t->G * t->D,
+                                  .src_stride = t->G * t->D,
+                                  .rows = rows,
+                                  .dtype = lcl_model_dtype(m),
+                                  .row_T = row_T};
+    for (int64_t l = 0; l < t->n_layers && status == LCL_OK; l++) {
+        a.k = c->k[l];
+        a.v = c->v[l];
+        a.k_cache = more.k[l];
+        a.v_cache = more.v[l];
+        status = exec->ops->kv_store_fwd(exec, &a);
+    }
+    if (status == LCL_OK) status = lcl_exec_sync(exec);
+    free(row_T);
+    lcl_kv_cache_free(status == LCL_OK ? c : &more);
+    if (status == LCL_OK) *c = more;
+    return status;
 }
 
 void lcl_kv_cache_free(struct lcl_kv_cache *c)

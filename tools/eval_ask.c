@@ -8,7 +8,8 @@
 #include "train/answer.h"
 #include "train/match.h"
 
-enum { STREAM = 4 };
+/* Cache rows that a support set may fill with its shot counts, each read once for all queries. */
+enum { STREAM = 4, CONTEXT_ROWS = 16384 };
 
 struct job {
     const struct ask_options *o;
@@ -104,6 +105,7 @@ static lcl_status hold_support(struct job *j, struct ask_set *set, int64_t seed)
         return LCL_OK;
     }
     lcl_gallery_cut(&j->gallery, 0);
+    lcl_contexts_clear(&j->answerer.generator.contexts);
     for (int w = 0; w < set->support.n; w++) {
         struct lcl_support_class *c = &set->support.classes[w];
         LCL_TRY(add_pictures(j, (const char *const *)c->paths, c->n, c->image));
@@ -303,6 +305,7 @@ static lcl_status ask_all(struct job *j)
         LCL_TRY(lcl_gallery_open(&j->gallery, &j->env));
         j->gallery.archived = j->suite->archived;
         LCL_TRY(lcl_answerer_open(&j->answerer, &j->gallery, j->c));
+        j->answerer.generator.contexts.most_rows = CONTEXT_ROWS;
     }
     lcl_progress_begin(&progress, "asking", "support sets", j->record.end);
     while (j->record.next < j->record.end && status == LCL_OK) {

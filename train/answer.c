@@ -53,6 +53,7 @@ void lcl_gallery_close(struct lcl_gallery *g)
 {
     lcl_pass_free(&g->pass);
     free(g->rows);
+    free(g->stamp);
     free(g->pixels);
     *g = (struct lcl_gallery){0};
 }
@@ -87,10 +88,12 @@ static lcl_status grow(struct lcl_gallery *g, int64_t n)
     if (g->n + n <= g->cap) return LCL_OK;
     int64_t cap = 2 * (g->n + n);
     float *rows = realloc(g->rows, (size_t)(cap * g->row) * sizeof *rows);
-    if (!rows)
+    if (rows) g->rows = rows;
+    uint64_t *stamp = realloc(g->stamp, (size_t)cap * sizeof *stamp);
+    if (stamp) g->stamp = stamp;
+    if (!rows || !stamp)
         return LCL_FAIL_HINT(LCL_MEMORY, "use fewer pictures at once",
                              "no memory for the features of %lld pictures", (long long)cap);
-    g->rows = rows;
     g->cap = cap;
     return LCL_OK;
 }
@@ -106,7 +109,7 @@ static lcl_status run_tower(struct lcl_gallery *g, int64_t n)
                                              .x_dtype = lcl_model_dtype(p->model),
                                              .x = p->features,
                                              .y = g->rows + g->n * g->row}));
-    g->n += n;
+    for (int64_t i = 0; i < n; i++) g->stamp[g->n++] = ++g->stamps;
     return LCL_OK;
 }
 
@@ -177,8 +180,7 @@ lcl_status lcl_answerer_open(struct lcl_answerer *a, const struct lcl_gallery *g
                              const struct lcl_config *c)
 {
     struct lcl_env *e = g->env;
-    *a = (struct lcl_answerer){
-        .config = c, .gallery = g, .pass = {.exec = &e->exec, .model = &e->model}};
+    *a = (struct lcl_answerer){.config = c, .gallery = g};
     lcl_generator_init(&a->generator, &e->exec, &e->model);
     return lcl_batch_builder_for(c, e->tokenizer, lcl_tokens_per_image(&e->model.config),
                                  &a->builder);
@@ -187,15 +189,13 @@ lcl_status lcl_answerer_open(struct lcl_answerer *a, const struct lcl_gallery *g
 void lcl_answerer_close(struct lcl_answerer *a)
 {
     lcl_batch_builder_free(a->builder);
-    lcl_pass_free(&a->pass);
     lcl_generator_free(&a->generator);
     free(a->features);
     *a = (struct lcl_answerer){0};
 }
 
-lcl_status lcl_answerer_gather(struct lcl_answerer *a)
+static lcl_status gather(struct lcl_answerer *a, const struct lcl_batch *b)
 {
-    const struct lcl_batch *b = lcl_batch_builder_get(a->builder);
     size_t row = (size_t)a->gallery->row, want = (size_t)b->n_images * row;
     if (want > a->features_cap) {
         free(a->features);
@@ -203,28 +203,98 @@ lcl_status lcl_answerer_gather(struct lcl_answerer *a)
         a->features_cap = a->features ? want : 0;
         if (!a->features) return LCL_FAIL(LCL_MEMORY, "no memory for a question's pictures");
     }
+    for (int64_t i = 0; i < b->n_images; i++)
+        memcpy(a->features + (size_t)i * row,
+               a->gallery->rows + (-1 - b->image_I[i]) * a->gallery->row,
+               row * sizeof *a->features);
+    return LCL_OK;
+}
+
+static lcl_status check_pictures(const struct lcl_answerer *a, const struct lcl_batch *b)
+{
     for (int64_t i = 0; i < b->n_images; i++) {
-        int64_t picture = -1 - b->image_I[i];
+        const int64_t picture = -1 - b->image_I[i];
         if (picture < 0 || picture >= a->gallery->n)
             return LCL_FAIL(LCL_INTERNAL, "picture %lld of a gallery of %lld", (long long)picture,
                             (long long)a->gallery->n);
-        memcpy(a->features + (size_t)i * row, a->gallery->rows + picture * a->gallery->row,
-               row * sizeof *a->features);
     }
     return LCL_OK;
 }
 
 lcl_status lcl_answerer_pack(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
-                             enum lcl_encode_mode mode, const struct lcl_batch **batch)
+                             enum lcl_encode_mode mode)
 {
     struct lcl_episode part = *e;
     part.queries = e->queries + begin;
     part.n_queries = n;
     lcl_batch_builder_reset(a->builder);
-    LCL_TRY(lcl_batch_append_episode(a->builder, &part, mode, LCL_SUPERVISE_LAST, NULL,
-                                     a->config->model_max_length));
-    *batch = lcl_batch_builder_get(a->builder);
-    return lcl_answerer_gather(a);
+    return lcl_batch_append_episode(a->builder, &part, mode, LCL_SUPERVISE_LAST, NULL,
+                                    a->config->model_max_length);
+}
+
+/* The stamps of the pictures that a context shows, one a time that it shows them: malloc'd. */
+static lcl_status stamps_of(const struct lcl_answerer *a, const struct lcl_batch *context,
+                            int64_t per_image, uint64_t **stamp, int64_t *n)
+{
+    *n = context->n_slots / per_image;
+    *stamp = malloc(((size_t)*n + 1) * sizeof **stamp);
+    if (!*stamp) return LCL_FAIL(LCL_MEMORY, "no memory for a context");
+    for (int64_t k = 0; k < *n; k++) {
+        const int64_t image = context->slot_row[k * per_image] / per_image;
+        (*stamp)[k] = a->gallery->stamp[-1 - context->image_I[image]];
+    }
+    return LCL_OK;
+}
+
+lcl_status lcl_answerer_ask(struct lcl_answerer *a, int64_t more, struct lcl_asked *q)
+{
+    const int64_t per_image = lcl_tokens_per_image(&a->gallery->env->model.config);
+    const struct lcl_batch *b = lcl_batch_builder_get(a->builder);
+    uint64_t *stamp = NULL;
+    int64_t n;
+    *q = (struct lcl_asked){.batch = b};
+    LCL_TRY(check_pictures(a, b));
+    LCL_TRY(lcl_split_batch(b, per_image, &q->split));
+    if (q->split.n > 0) {
+        const struct lcl_batch *context = &q->split.context;
+        lcl_status status = stamps_of(a, context, per_image, &stamp, &n);
+        q->batch = &q->split.rest;
+        q->after =
+            status == LCL_OK ? lcl_contexts_find(&a->generator.contexts, context, stamp, n) : NULL;
+        if (status == LCL_OK && !q->after) {
+            status = gather(a, context);
+            if (status == LCL_OK)
+                status = lcl_generator_read(&a->generator, context,
+                                            &(struct lcl_images){.features = a->features}, stamp, n,
+                                            q->batch->T + more * q->batch->n_runs, &q->after);
+        }
+        free(stamp);
+        LCL_TRY(status);
+    }
+    LCL_TRY(gather(a, q->batch));
+    q->images = (struct lcl_images){.features = a->features};
+    return LCL_OK;
+}
+
+int64_t lcl_asked_run(const struct lcl_asked *q, int64_t r)
+{
+    return q->after ? q->split.run[r] : r;
+}
+
+void lcl_asked_free(struct lcl_asked *q) { lcl_halves_free(&q->split); }
+
+lcl_status lcl_answerer_score(struct lcl_answerer *a, double *sum)
+{
+    const struct lcl_batch *all = lcl_batch_builder_get(a->builder);
+    struct lcl_asked q;
+    for (int64_t r = 0; r < all->n_runs; r++) sum[r] = 0;
+    lcl_status status = lcl_answerer_ask(a, 0, &q);
+    if (status == LCL_OK) status = lcl_generator_score(&a->generator, q.batch, &q.images, q.after);
+    for (int64_t r = 0, row = 0; status == LCL_OK && r < q.batch->n_runs; r++)
+        for (; row < q.batch->S && q.batch->row_S[row] < q.batch->runs[r].q_end; row++)
+            sum[lcl_asked_run(&q, r)] += (double)a->generator.pass.row_logprob[row];
+    lcl_asked_free(&q);
+    return status;
 }
 
 int lcl_answerer_slice(const struct lcl_answerer *a, int branches)
@@ -237,20 +307,17 @@ int lcl_answerer_slice(const struct lcl_answerer *a, int branches)
 static lcl_status score_slice(struct lcl_answerer *a, const struct lcl_episode *e, int begin, int n,
                               double *logprob)
 {
-    const struct lcl_batch *b;
-    double loss;
-    LCL_TRY(lcl_answerer_pack(a, e, begin, n, LCL_ENCODE_CANDIDATES, &b));
-    struct lcl_images images = {.features = a->features};
-    LCL_TRY(lcl_model_loss(&a->pass, b, &images, &loss, NULL));
+    LCL_TRY(lcl_answerer_pack(a, e, begin, n, LCL_ENCODE_CANDIDATES));
+    const int64_t n_runs = lcl_batch_builder_get(a->builder)->n_runs;
     const struct lcl_branch *branch = lcl_batch_builder_branches(a->builder);
-    for (int64_t r = 0, row = 0; r < b->n_runs; r++) {
-        double sum = 0;
-        for (; row < b->S && b->row_S[row] < b->runs[r].q_end; row++)
-            sum += (double)a->pass.row_logprob[row];
+    double *sum = malloc((size_t)n_runs * sizeof *sum);
+    lcl_status status =
+        sum ? lcl_answerer_score(a, sum) : LCL_FAIL(LCL_MEMORY, "no memory for scores");
+    for (int64_t r = 0; status == LCL_OK && r < n_runs; r++)
         if (branch[r].query >= 0)
-            logprob[(begin + branch[r].query) * e->n_ways + branch[r].way] = sum;
-    }
-    return LCL_OK;
+            logprob[(begin + branch[r].query) * e->n_ways + branch[r].way] = sum[r];
+    free(sum);
+    return status;
 }
 
 lcl_status lcl_answer_likelihood(struct lcl_answerer *a, const struct lcl_episode *e,

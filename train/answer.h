@@ -24,8 +24,10 @@ void lcl_bad_pictures_free(struct lcl_bad_pictures *b);
 struct lcl_gallery {
     struct lcl_env *env;
     struct lcl_pass pass;
-    int64_t n, cap, row;                       /* row: tokens_per_image * Cv floats of a picture */
-    float *rows;                               /* [n, row] */
+    int64_t n, cap, row; /* row: tokens_per_image * Cv floats of a picture */
+    float *rows;         /* [n, row] */
+    uint64_t *stamp;     /* [n] of each picture its own, never used again */
+    uint64_t stamps;
     float *pixels;                             /* of the pictures being added */
     const struct lcl_archived_files *archived; /* files that lie in archives; may be NULL */
 };
@@ -50,8 +52,7 @@ struct lcl_answerer {
     const struct lcl_config *config;
     const struct lcl_gallery *gallery;
     struct lcl_batch_builder *builder;
-    struct lcl_pass pass;
-    struct lcl_generator generator;
+    struct lcl_generator generator; /* its contexts: a support set is read once for all queries */
     float *features;
     size_t features_cap;
 };

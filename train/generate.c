@@ -17,6 +17,7 @@ void lcl_generator_free(struct lcl_generator *g)
     lcl_recording_free(&g->step);
     lcl_pass_free(&g->pass);
     lcl_kv_cache_free(&g->cache);
+    lcl_contexts_free(&g->contexts);
     lcl_arena_free(&g->logits);
     free(g->base);
     free(g->length);
@@ -64,32 +65,31 @@ static lcl_status reserve(struct lcl_generator *g, const struct lcl_batch *b, in
         g->cap_tokens = b->T + b->T / 4;
         RENEW(g->cache_row, g->cap_tokens);
     }
-    if (cache_rows > g->cache.rows) {
-        lcl_kv_cache_free(&g->cache);
-        LCL_TRY(lcl_kv_cache_reserve(&g->cache, g->pass.model, cache_rows + cache_rows / 4));
-    }
-    return LCL_OK;
+    if (cache_rows <= g->cache.rows) return LCL_OK;
+    return lcl_kv_cache_grow(&g->cache, g->pass.exec, g->pass.model, cache_rows + cache_rows / 4,
+                             g->contexts.rows);
 }
 
-/* Each run gets consecutive cache rows, branches with room for max_new more. Prefixes are whole
- * runs, so they map to ranges. */
+/* Each run gets consecutive cache rows behind the contexts', branches with room for max_new more.
+ * Prefixes are whole runs, so they map to ranges; or they are the context that all go on from. */
 static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
-                             const bool *is_branch, int64_t max_new)
+                             const bool *is_branch, int64_t max_new,
+                             const struct lcl_context *after)
 {
-    int64_t rows = b->T;
-    for (int64_t r = 0; r < b->n_runs; r++) rows += is_branch[r] ? max_new : 0;
+    int64_t next = g->contexts.rows, rows = next + b->T;
+    for (int64_t r = 0; r < b->n_runs; r++) rows += is_branch && is_branch[r] ? max_new : 0;
     LCL_TRY(reserve(g, b, rows));
-    int64_t next = 0;
     g->cache.run_rows = 0;
     for (int64_t r = 0; r < b->n_runs; r++) {
         const struct lcl_attn_run *run = &b->runs[r];
         g->base[r] = next;
         g->length[r] = run->q_end - run->q_begin;
-        if (is_branch[r] && g->length[r] + max_new > g->cache.run_rows)
-            g->cache.run_rows = g->length[r] + max_new;
+        const int64_t room = is_branch && is_branch[r] ? max_new : 0;
+        if (room && g->length[r] + room > g->cache.run_rows)
+            g->cache.run_rows = g->length[r] + room;
         for (int32_t t = run->q_begin; t < run->q_end; t++)
             g->cache_row[t] = (int32_t)(next + t - run->q_begin);
-        next += g->length[r] + (is_branch[r] ? max_new : 0);
+        next += g->length[r] + room;
     }
     for (int64_t r = 0; r < b->n_runs; r++) {
         struct lcl_attn_run run = b->runs[r];
@@ -97,6 +97,10 @@ static lcl_status place_runs(struct lcl_generator *g, const struct lcl_batch *b,
         run.own_begin = (int32_t)g->base[r];
         run.own_end = (int32_t)(g->base[r] + g->length[r]);
         run.prefix_begin = prefix > 0 ? g->cache_row[run.prefix_begin] : 0;
+        if (after) {
+            run.prefix_begin = (int32_t)after->first;
+            prefix = (int32_t)after->n;
+        }
         run.prefix_end = run.prefix_begin + prefix;
         g->runs[r] = run;
     }
@@ -265,7 +269,7 @@ lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
     int64_t live;
     g->sampling = how->sampling;
     LCL_TRY(lcl_check_sampling(g->sampling.temperature, g->sampling.top_k, g->sampling.top_p));
-    LCL_TRY(place_runs(g, b, is_branch, how->max_new));
+    LCL_TRY(place_runs(g, b, is_branch, how->max_new, how->after));
     LCL_TRY(prefill(g, b, images, is_branch));
     LCL_TRY(accept(g, how, 0, out, &live));
     for (int64_t made = 1; made < how->max_new && live > 0; made++) {
@@ -279,4 +283,41 @@ lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
     }
     lcl_recording_free(&g->step);
     return LCL_OK;
+}
+
+lcl_status lcl_generator_score(struct lcl_generator *g, const struct lcl_batch *b,
+                               const struct lcl_images *images, const struct lcl_context *after)
+{
+    double loss;
+    LCL_TRY(place_runs(g, b, NULL, 0, after));
+    return lcl_model_loss_cached(&g->pass, b, images, g->runs, &g->cache, g->cache_row, &loss);
+}
+
+lcl_status lcl_generator_read(struct lcl_generator *g, const struct lcl_batch *context,
+                              const struct lcl_images *images, const uint64_t *picture,
+                              int64_t n_pictures, int64_t more, const struct lcl_context **out)
+{
+    struct lcl_pass *p = &g->pass;
+    LCL_TRY(lcl_contexts_add(&g->contexts, context, picture, n_pictures, out));
+    const int64_t first = (*out)->first, n = (*out)->n;
+    lcl_status status;
+    g->contexts.rows = first; /* not there yet: nothing of it is to be kept */
+    LCL_TRY_GOTO(reserve(g, context, first + n + more));
+    for (int64_t t = 0; t < n; t++) g->cache_row[t] = (int32_t)(first + t);
+    struct lcl_attn_run run = context->runs[0];
+    run.own_begin = (int32_t)first;
+    run.own_end = (int32_t)(first + n);
+    LCL_TRY_GOTO(
+        lcl_pass_layout_batch(p, context, lcl_images_need_tower(images) && context->n_images > 0));
+    LCL_TRY_GOTO(lcl_model_embed(p, context, images));
+    LCL_TRY_GOTO(
+        lcl_text_fwd(p, context->position_T, context->row_S, 1, &run, &g->cache, g->cache_row));
+    LCL_TRY_GOTO(lcl_exec_sync(p->exec));
+    g->contexts.rows = first + n;
+    g->contexts.tokens_read += n;
+    return LCL_OK;
+out:
+    lcl_contexts_drop(&g->contexts);
+    *out = NULL;
+    return status;
 }

@@ -5,6 +5,7 @@
 
 #include "data/episode.h"
 #include "model/model.h"
+#include "train/contexts.h"
 
 /* How tokens are picked from logits: struct lcl_sample_args; all zero: the likeliest. A draw is a
  * function of (seed, sequence, position): an answer's sequence is first_sequence and its place
@@ -20,7 +21,8 @@ struct lcl_sampling {
  * can be recorded (lcl_replay_args). */
 struct lcl_generator {
     struct lcl_pass pass;
-    struct lcl_kv_cache cache;
+    struct lcl_kv_cache cache; /* rows of contexts, then those of the batch at work */
+    struct lcl_contexts contexts;
     int64_t *base, *length;    /* by run: first cache row, prompt length */
     int32_t *cache_row;        /* by token of the prompt */
     struct lcl_attn_run *runs; /* by run, over the cache */
@@ -42,6 +44,7 @@ void lcl_generator_free(struct lcl_generator *g);
 typedef lcl_status (*lcl_token_fn)(void *ctx, int64_t run, const struct lcl_ids *so_far, bool *end);
 struct lcl_generate_how {
     int64_t max_new;
+    const struct lcl_context *after; /* what the batch's runs go on from, or NULL */
     struct lcl_sampling sampling;
     lcl_token_fn token; /* called for every token and at the end token; or NULL */
     void *token_ctx;
@@ -52,5 +55,16 @@ struct lcl_generate_how {
 LCL_CHECKED lcl_status lcl_generate(struct lcl_generator *g, const struct lcl_batch *b,
                                     const struct lcl_images *images, const bool *is_branch,
                                     const struct lcl_generate_how *how, struct lcl_ids *out);
+
+/* Log-probabilities of a batch's supervised rows: g->pass.row_logprob [S]. after: as above. */
+LCL_CHECKED lcl_status lcl_generator_score(struct lcl_generator *g, const struct lcl_batch *b,
+                                           const struct lcl_images *images,
+                                           const struct lcl_context *after);
+/* Computes a context (of lcl_split_batch, which the generator keeps under these pictures' numbers)
+ * in the cache's rows. `more`: cache rows that its batches may come to need besides; a guess. */
+LCL_CHECKED lcl_status lcl_generator_read(struct lcl_generator *g, const struct lcl_batch *context,
+                                          const struct lcl_images *images, const uint64_t *picture,
+                                          int64_t n_pictures, int64_t more,
+                                          const struct lcl_context **out);
 
 #endif
