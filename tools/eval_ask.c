@@ -5,6 +5,7 @@
 
 #include "core/fs.h"
 #include "core/log.h"
+#include "tools/eval_show.h"
 #include "train/answer.h"
 #include "train/match.h"
 
@@ -20,6 +21,7 @@ struct job {
     struct lcl_answerer answerer;
     struct record record;
     struct tally tally;
+    struct show show;
     int n_seeds;
     int64_t seeds[ASK_MAX_SEEDS];
     struct lcl_support candidates; /* classes without pictures */
@@ -226,7 +228,7 @@ static lcl_status all_ways(const struct job *j, const struct ask_set *set, struc
 /* text and logprob: [n], [n, ways]; NULL where it is not asked. */
 static lcl_status ask_shots_of(struct job *j, const struct ask_set *set,
                                const struct lcl_support *all, uint64_t seed, int64_t shots,
-                               const int64_t *query, char **text, double *logprob)
+                               const int64_t *query, int64_t unit, char **text, double *logprob)
 {
     int way[LCL_MAX_WAYS];
     struct lcl_answer_how how = {0};
@@ -241,12 +243,17 @@ static lcl_status ask_shots_of(struct job *j, const struct ask_set *set,
         e->queries[q].way = set->query[q].target;
     if (status == LCL_OK && logprob) status = lcl_answer_likelihood(&j->answerer, e, logprob);
     if (status == LCL_OK && text) status = lcl_answer(&j->answerer, e, &how, text);
+    for (int64_t q = 0; status == LCL_OK && q < set->n; q++)
+        if (show_wants(&j->show, j->suite->units, unit, q))
+            status = show_question(&j->show, set, e, unit * ASK_QUERIES + q, shots, q,
+                                   text ? text[q] : NULL, logprob ? logprob + q * all->n : NULL);
     lcl_episode_free(e);
     free(e);
     return status;
 }
 
-static lcl_status ask_set(struct job *j, struct ask_set *set, int64_t seed, struct lcl_text *lines)
+static lcl_status ask_set(struct job *j, struct ask_set *set, int64_t seed, int64_t unit,
+                          struct lcl_text *lines)
 {
     const struct ask_suite *s = j->suite;
     struct ways ways = {0};
@@ -260,7 +267,7 @@ static lcl_status ask_set(struct job *j, struct ask_set *set, int64_t seed, stru
     LCL_TRY_GOTO(add_queries(j, set, query));
     LCL_TRY_GOTO(all_ways(j, set, &ways));
     for (int k = 0; k < s->n_shots; k++)
-        LCL_TRY_GOTO(ask_shots_of(j, set, &ways.all, (uint64_t)seed, s->shots[k], query,
+        LCL_TRY_GOTO(ask_shots_of(j, set, &ways.all, (uint64_t)seed, s->shots[k], query, unit,
                                   j->o->no_greedy ? NULL : text + k * set->n,
                                   j->o->no_likelihood ? NULL : logprob + k * set->n * ways.all.n));
     for (int64_t q = 0; q < set->n; q++)
@@ -281,7 +288,7 @@ static lcl_status ask_unit(struct job *j, int64_t unit, struct lcl_text *lines)
     const int64_t seed = j->seeds[unit / j->suite->units];
     struct ask_set set = {0};
     lcl_status status = j->suite->make(j->suite->ctx, unit % j->suite->units, (uint64_t)seed, &set);
-    if (status == LCL_OK) status = ask_set(j, &set, seed, lines);
+    if (status == LCL_OK) status = ask_set(j, &set, seed, unit, lines);
     if (status == LCL_OK) {
         free_set(&j->held);
         j->held = set;
@@ -307,6 +314,9 @@ static lcl_status ask_all(struct job *j)
         LCL_TRY(lcl_answerer_open(&j->answerer, &j->gallery, j->c));
         j->answerer.generator.contexts.most_rows = CONTEXT_ROWS;
     }
+    if (j->record.next < j->record.end)
+        LCL_TRY(show_open(&j->show, j->o->show, j->record.next > 0));
+    j->show.gallery = &j->gallery;
     lcl_progress_begin(&progress, "asking", "support sets", j->record.end);
     while (j->record.next < j->record.end && status == LCL_OK) {
         lcl_text_clear(&lines);
@@ -316,6 +326,7 @@ static lcl_status ask_all(struct job *j)
     }
     lcl_progress_end(&progress, NULL);
     lcl_text_free(&lines);
+    if (status == LCL_OK) status = show_close(&j->show);
     return status == LCL_OK ? record_finish(&j->record) : status;
 }
 
@@ -393,6 +404,7 @@ lcl_status ask_run(const struct ask_options *o, const struct ask_suite *suite,
                      (long long)j->record.parts);
     else if (status == LCL_OK)
         status = report(j);
+    if (j->show.f) fclose(j->show.f);
     record_close(&j->record);
     tally_free(&j->tally);
     free_set(&j->held);

@@ -13,7 +13,7 @@ enum { ASK_MAX_SHOTS = 64, ASK_MAX_SEEDS = 64, ASK_QUERIES = 64 };
 /* What every suite of `lcl eval SUITE` takes. */
 struct ask_options {
     const char *suite, *model, *shots, *seeds, *part, *candidates;
-    const char *predictions, *results, *row, *classes, *confusion;
+    const char *predictions, *results, *row, *classes, *confusion, *show;
     int64_t join;
     bool anew, no_greedy, no_likelihood;
     struct cli_list sets;
@@ -40,6 +40,9 @@ struct ask_options {
      .doc = "seeds that all is asked with, one after another (default: eval.seed)"},               \
     {"--candidates", CLI_STR, &(o)->candidates, .value = "A,B,...",                                \
      .doc = "further answers whose likelihoods are compared, besides the question's labels"},      \
+    {"--show", CLI_STR, &(o)->show, .value = "FILE",                                               \
+     .doc = "JSON lines of the first questions with small pictures: DIR/episodes.jsonl is what "   \
+            "lcl report DIR shows beside DIR/results.json"},                                       \
     {"--no-greedy", CLI_FLAG, &(o)->no_greedy, .doc = "likelihoods only"},                         \
     {"--no-likelihood", CLI_FLAG, &(o)->no_likelihood, .doc = "generated answers only"},           \
     {"--classes", CLI_STR, &(o)->classes, .value = "CSV", .doc = "accuracies of each class"},      \

@@ -11,6 +11,7 @@
 #include "tools/eval_rows.h"
 #include "tools/eval_table.h"
 #include "train/eval.h"
+#include "train/report.h"
 #include "train/results.h"
 
 struct request {
@@ -30,14 +31,28 @@ static const struct kind kinds[] = {{"lcl", NULL, false, false, false},
                                     {"shuffled", "shuffled_labels", false, true, false},
                                     {"prototype", "prototype", false, false, true}};
 
+/* Conversations may show pictures of rows, which are numbered after the pack's. */
+static bool is_of(const struct lcl_pack *pack, const struct lcl_episode_view *v)
+{
+    bool all = v->query.image < pack->n_images;
+    for (int i = 0; i < v->n_support; i++) all &= v->support[i].image < pack->n_images;
+    return all;
+}
+
+/* table: where pictures of a table are, which a report could not open: those that it shows go
+ * along.
+ */
 static lcl_status save_views(const char *path, const char *row, struct lcl_eval_outcome *o,
-                             bool append)
+                             bool append, struct lcl_pack *table)
 {
     FILE *f = fopen(path, append ? "a" : "w");
     if (!f) return LCL_FAIL(LCL_IO, "cannot write %s: %m", path);
     lcl_status status = LCL_OK;
     for (int64_t i = 0; i < o->n_views && status == LCL_OK; i++) {
         snprintf(o->views[i].row, sizeof o->views[i].row, "%s", row);
+        if (table && i < LCL_REPORT_EPISODES && is_of(table, &o->views[i]))
+            status = lcl_episode_view_fetch(&o->views[i], table);
+        if (status != LCL_OK) break;
         status = lcl_episode_view_write(f, &o->views[i]);
     }
     if (fclose(f) != 0 && status == LCL_OK) status = LCL_FAIL(LCL_IO, "cannot write %s: %m", path);
@@ -98,7 +113,8 @@ static lcl_status eval_cell(struct job *j, const struct kind *k, const char *row
     fflush(stdout);
     lcl_status status = LCL_OK;
     if (q.n_views > 0) {
-        status = save_views(j->r->predictions, row, &o, j->views_begun);
+        status = save_views(j->r->predictions, row, &o, j->views_begun,
+                            j->c->data_table[0] ? &j->e->pack : NULL);
         j->views_begun = true;
     }
     lcl_eval_outcome_free(&o);

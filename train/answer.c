@@ -64,6 +64,14 @@ struct read {
     struct lcl_error error[GALLERY_BATCH]; /* code LCL_OK: read */
 };
 
+lcl_status lcl_gallery_read(const struct lcl_gallery *g, const char *path,
+                            const struct lcl_decode_options *o, struct lcl_image *image)
+{
+    const int64_t k = g->archived ? lcl_archived_files_number(g->archived, path) : -1;
+    return k >= 0 ? lcl_archived_read(&g->archived->found, k, path, o, image)
+                  : lcl_image_load(path, o, image);
+}
+
 /* A bad picture is remembered, so that its neighbors are still read. */
 static lcl_status read_one(void *arg, int64_t i)
 {
@@ -72,10 +80,7 @@ static lcl_status read_one(void *arg, int64_t i)
     struct lcl_decode_options o = {.composite_alpha = true, .apply_exif = true};
     memcpy(o.background, p->background, sizeof o.background);
     struct lcl_image image = {0};
-    const struct lcl_archived_files *a = r->g->archived;
-    const int64_t k = a ? lcl_archived_files_number(a, r->paths[i]) : -1;
-    lcl_status status = k >= 0 ? lcl_archived_read(&a->found, k, r->paths[i], &o, &image)
-                               : lcl_image_load(r->paths[i], &o, &image);
+    lcl_status status = lcl_gallery_read(r->g, r->paths[i], &o, &image);
     if (status == LCL_OK)
         status = lcl_preprocess_image(&image, p, r->g->pixels + (size_t)i * pixels_of(r->g));
     lcl_image_free(&image);

@@ -41,6 +41,10 @@ LCL_CHECKED lcl_status lcl_gallery_add(struct lcl_gallery *g, const char *const 
 /* The same of pictures that a pack holds, by their numbers there. */
 LCL_CHECKED lcl_status lcl_gallery_add_packed(struct lcl_gallery *g, struct lcl_pack *pack,
                                               const int64_t *image, int64_t n, int64_t *number);
+/* A picture as lcl_gallery_add decodes it: a file, or one that lies in an archive. */
+LCL_CHECKED lcl_status lcl_gallery_read(const struct lcl_gallery *g, const char *path,
+                                        const struct lcl_decode_options *o,
+                                        struct lcl_image *image);
 /* Forgets the pictures from number n on. */
 static inline void lcl_gallery_cut(struct lcl_gallery *g, int64_t n) { g->n = n < g->n ? n : g->n; }
 /* Decodes and preprocesses n files and keeps nothing: lists the bad ones. */

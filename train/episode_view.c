@@ -10,6 +10,7 @@
 #include "train/text.h"
 
 #define MAX_FILE_BYTES ((size_t)1 << 30)
+enum { PICTURE_SIDE = 160 };
 
 void lcl_episode_view_free(struct lcl_episode_view *v)
 {
@@ -24,6 +25,43 @@ void lcl_episode_views_free(struct lcl_episode_view *views, size_t n)
 {
     for (size_t i = 0; i < n; i++) lcl_episode_view_free(&views[i]);
     free(views);
+}
+
+/* ---- pictures ---- */
+
+lcl_status lcl_view_picture_take(const struct lcl_image *image, struct lcl_view_picture *p)
+{
+    struct lcl_image small = {0};
+    int longest = image->width > image->height ? image->width : image->height;
+    if (longest <= PICTURE_SIDE) return lcl_image_encode_png(image, &p->png, &p->png_size);
+    int width = (int)((int64_t)image->width * PICTURE_SIDE / longest);
+    int height = (int)((int64_t)image->height * PICTURE_SIDE / longest);
+    LCL_TRY(
+        lcl_image_resize_bicubic(image, width > 0 ? width : 1, height > 0 ? height : 1, &small));
+    lcl_status status = lcl_image_encode_png(&small, &p->png, &p->png_size);
+    lcl_image_free(&small);
+    return status;
+}
+
+static lcl_status fetch(struct lcl_pack *pack, struct lcl_view_picture *p)
+{
+    const struct lcl_decode_options options = {
+        .composite_alpha = true, .background = {128, 128, 128}, .apply_exif = true};
+    struct lcl_image image = {0};
+    if (p->png) return LCL_OK;
+    if (p->image < 0 || p->image >= pack->n_images)
+        return LCL_FAIL(LCL_RANGE, "%s has no picture %lld (it holds %lld)", pack->path,
+                        (long long)p->image, (long long)pack->n_images);
+    LCL_TRY(lcl_pack_read_image(pack, p->image, &options, &image));
+    lcl_status status = lcl_view_picture_take(&image, p);
+    lcl_image_free(&image);
+    return status;
+}
+
+lcl_status lcl_episode_view_fetch(struct lcl_episode_view *v, struct lcl_pack *pack)
+{
+    for (int i = 0; i < v->n_support; i++) LCL_TRY(fetch(pack, &v->support[i]));
+    return fetch(pack, &v->query);
 }
 
 /* ---- writing ---- */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "core/status.h"
+#include "data/pack.h"
 
 enum { LCL_VIEW_NAME_BYTES = 128, LCL_VIEW_MAX_SUPPORT = 1024 };
 
@@ -41,6 +42,11 @@ struct lcl_episode_view {
 };
 
 void lcl_episode_view_free(struct lcl_episode_view *v); /* what it owns */
+/* Gives p a small copy of a picture, at most 160 pixels a side. */
+LCL_CHECKED lcl_status lcl_view_picture_take(const struct lcl_image *image,
+                                             struct lcl_view_picture *p);
+/* The same of all pictures of a view that have none, by their numbers in the pack. */
+LCL_CHECKED lcl_status lcl_episode_view_fetch(struct lcl_episode_view *v, struct lcl_pack *pack);
 /* Appends one line. */
 LCL_CHECKED lcl_status lcl_episode_view_write(FILE *f, const struct lcl_episode_view *v);
 /* Reads the first `max` lines of a file of at most 1 GiB; *total: lines in all. Malformed lines (a

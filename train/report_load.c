@@ -6,14 +6,13 @@
 
 #include "core/fs.h"
 #include "core/log.h"
-#include "data/image.h"
 #include "data/pack.h"
 #include "train/report.h"
 #include "train/report_parts.h"
 
 #define MAX_CONFIG_BYTES ((size_t)1 << 20)
 #define MAX_SHEET_BYTES ((size_t)32 << 20)
-enum { MAX_VIEWS_READ = 20000, SHOWN = LCL_REPORT_EPISODES, PICTURE_SIDE = 160 };
+enum { MAX_VIEWS_READ = 20000, SHOWN = LCL_REPORT_EPISODES };
 
 void report_note(struct report *r, const char *fmt, ...)
 {
@@ -169,31 +168,6 @@ static void choose_views(struct report *r)
     qsort(r->views, n, sizeof *r->views, by_shots);
 }
 
-/* Reads picture p->image from the pack, makes it small, and keeps it as PNG. */
-static lcl_status fetch(struct lcl_pack *pack, struct lcl_view_picture *p)
-{
-    const struct lcl_decode_options options = {
-        .composite_alpha = true, .background = {128, 128, 128}, .apply_exif = true};
-    struct lcl_image image = {0}, small = {0};
-    lcl_status status = LCL_OK;
-    if (p->image < 0 || p->image >= pack->n_images)
-        return LCL_FAIL(LCL_RANGE, "%s has no picture %lld (it holds %lld)", pack->path,
-                        (long long)p->image, (long long)pack->n_images);
-    LCL_TRY(lcl_pack_read_image(pack, p->image, &options, &image));
-    int longest = image.width > image.height ? image.width : image.height;
-    if (longest > PICTURE_SIDE) {
-        int width = (int)((int64_t)image.width * PICTURE_SIDE / longest);
-        int height = (int)((int64_t)image.height * PICTURE_SIDE / longest);
-        LCL_TRY_GOTO(lcl_image_resize_bicubic(&image, width > 0 ? width : 1,
-                                              height > 0 ? height : 1, &small));
-    }
-    LCL_TRY_GOTO(lcl_image_encode_png(small.pixels ? &small : &image, &p->png, &p->png_size));
-out:
-    lcl_image_free(&image);
-    lcl_image_free(&small);
-    return status;
-}
-
 /* The pictures of a view that carry no PNG, from its pack; the pack of the view before stays open
  * in *pack. */
 static lcl_status fetch_view(struct lcl_episode_view *v, struct lcl_pack *pack, bool *is_open)
@@ -210,9 +184,7 @@ static lcl_status fetch_view(struct lcl_episode_view *v, struct lcl_pack *pack, 
     }
     if (!*is_open) LCL_TRY(lcl_pack_open(v->pack, pack));
     *is_open = true;
-    for (int i = 0; i < v->n_support; i++)
-        if (!v->support[i].png) LCL_TRY(fetch(pack, &v->support[i]));
-    return v->query.png ? LCL_OK : fetch(pack, &v->query);
+    return lcl_episode_view_fetch(v, pack);
 }
 
 static void load_views(struct report *r)

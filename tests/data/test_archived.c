@@ -429,7 +429,7 @@ static void evaluates_on_them(void **state)
 {
     (void)state;
     static const char form[] = "eval imagenet-100 --table %s --images %s --model %s --shots 0,2,4 "
-                               "--predictions %s";
+                               "--predictions %s --show %s";
     write_test_table(at("test.jsonl"));
     for (int c = 0; c < 2; c++) {
         ASSERT_OK(lcl_fs_mkdirs(in("unpacked/train/%s", synset(c))));
@@ -437,14 +437,18 @@ static void evaluates_on_them(void **state)
             tiny_write_picture(in("unpacked/train/%s/%s_%d.JPEG", synset(c), synset(c), 10 * i + c),
                                c, i);
     }
-    SUCCEEDS(form, at("test.jsonl"), at("unpacked"), at("run"), at("files.jsonl"));
-    SUCCEEDS(form, at("test.jsonl"), at("for-train"), at("run"), at("members.jsonl"));
+    SUCCEEDS(form, at("test.jsonl"), at("unpacked"), at("run"), at("files.jsonl"),
+             at("files.shown"));
+    SUCCEEDS(form, at("test.jsonl"), at("for-train"), at("run"), at("members.jsonl"),
+             at("members.shown"));
     assert_true(same_files(at("files.jsonl"), at("members.jsonl")));
+    assert_true(same_files(at("files.shown"), at("members.shown")));
     assert_int_equal(remove(in("unpacked/train/%s/%s_21.JPEG", synset(1), synset(1))), 0);
-    FAILS("21.JPEG", form, at("test.jsonl"), at("unpacked"), at("run"), at("a.jsonl"));
+    FAILS("21.JPEG", form, at("test.jsonl"), at("unpacked"), at("run"), at("a.jsonl"),
+          at("a.shown"));
     make_val("val-alone");
     FAILS("n01000000_0.JPEG, nor in archives (1) there", form, at("test.jsonl"), at("val-alone"),
-          at("run"), at("b.jsonl"));
+          at("run"), at("b.jsonl"), at("b.shown"));
 }
 
 int main(void)

@@ -197,6 +197,20 @@ static void test_training(void **state)
     assert_true(same_files(weights[0], weights[1]));
     SUCCEEDS("train %s %s --set output_dir=%s %s", config, with, at("cached"), table);
     assert_true(lcl_fs_is_dir(at("tiny.jsonl.features")));
+    /* A report of its evaluation has the pictures, which no pack holds. */
+    ASSERT_OK(lcl_fs_mkdirs(at("shown")));
+    SUCCEEDS("eval %s --set eval.split=train --set eval.episodes=30 --set eval.shots=2 "
+             "--results %s --predictions %s",
+             at("cached"), at("shown/results.json"), at("shown/episodes.jsonl"));
+    SUCCEEDS("report %s", at("shown"));
+    char *page;
+    size_t size;
+    ASSERT_OK(lcl_fs_read(at("shown/report.html"), 1 << 24, &page, &size));
+    assert_null(strstr(page, "picture left out"));
+    int pictures = 0;
+    for (char *p = page; (p = strstr(p, "data:image/png")); p++) pictures++;
+    assert_int_equal(pictures, 12 * 3);
+    free(page);
     FAILS("data.images: none leaves no pictures to train on",
           "train %s --set data.table=%s --set data.images=none --set output_dir=%s", config,
           tiny_table(), at("none"));

@@ -333,10 +333,55 @@ static void rows_of_a_pack(void **state)
     json_decref(line);
 }
 
+/* lcl report shows the first questions of a table, support and query, with what was said. */
+static void questions_are_shown(void **state)
+{
+    (void)state;
+    char row[2000], table[8000];
+    size_t used = 0;
+    for (int q = 0; q < 20; q++) {
+        snprintf(row, sizeof row,
+                 "{\"image_name\": \"%s/%d.png\", \"positive_list\": [\"a-thing/0.png\", "
+                 "\"a-thing/1.png\"], \"negative_list\": [\"b-thing/0.png\", "
+                 "\"b-thing/1.png\"], \"positive_promt\": \"dax\", \"negative_promt\": "
+                 "\"wug\", \"label_name\": \"%s\"}\n",
+                 q % 2 ? "b-thing" : "a-thing", 2 + q % 4, q % 2 ? "wug" : "dax");
+        used += (size_t)snprintf(table + used, sizeof table - used, "%s", row);
+    }
+    ASSERT_OK(lcl_fs_mkdirs(at("shown")));
+    SUCCEEDS("eval isekai --table %s --images %s --model %s --shots 2,4 --results %s --show %s",
+             tiny_file("shown.jsonl", table), folder, run_dir, at("shown/results.json"),
+             at("shown/episodes.jsonl"));
+    const char *shown = at("shown/episodes.jsonl");
+    assert_int_equal(count_lines(shown), 2 * 12);
+    for (int i = 0; i < 24; i++) {
+        json_t *v = line_of(shown, i);
+        const json_t *support = json_object_get(v, "support"), *one;
+        const char *expected = json_string_value(json_object_get(v, "expected"));
+        size_t k;
+        assert_string_equal(expected, i % 2 ? "wug" : "dax");
+        assert_string_equal(json_string_value(json_object_get(v, "other")), i % 2 ? "dax" : "wug");
+        assert_int_equal(json_array_size(support), i < 12 ? 2 : 4);
+        json_array_foreach(support, k, one) assert_non_null(json_object_get(one, "png"));
+        assert_non_null(json_object_get(json_object_get(v, "query"), "png"));
+        assert_non_null(json_object_get(v, "answer"));
+        assert_int_equal(json_array_size(json_object_get(v, "logprob")), 2);
+        json_decref(v);
+    }
+    SUCCEEDS("report %s", at("shown"));
+    char *page = whole(at("shown/report.html"));
+    assert_null(strstr(page, "picture left out"));
+    assert_non_null(strstr(page, "12 of 24 in episodes.jsonl"));
+    free(page);
+    FAILS("cannot write ", "eval isekai --table %s --images %s --model %s --shots 2 --show %s",
+          at("shown.jsonl"), folder, run_dir, at("no/such/folder.jsonl"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_are_asked_n_ways),
+        cmocka_unit_test(questions_are_shown),
         cmocka_unit_test(words_and_candidates),
         cmocka_unit_test(the_other_task_shows_no_class_of_the_question),
         cmocka_unit_test(a_killed_evaluation_goes_on),
