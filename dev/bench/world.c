@@ -76,6 +76,8 @@ lcl_status world_shape(struct world *w, int64_t vocabulary, bool bf16)
     LCL_TRY(lcl_model_create(&e->model, &m));
     e->has_model = true;
     e->model.bf16 = e->model.params.bf16 = bf16;
+    e->model.params.states = (enum lcl_states)w->config.optim;
+    e->model.params.no_master = bf16 && w->config.master_weights == LCL_MASTER_NONE;
     return LCL_OK;
 }
 
