@@ -325,6 +325,8 @@ static lcl_status ask_all(struct job *j)
         lcl_progress_update(&progress, j->record.next, NULL);
     }
     lcl_progress_end(&progress, NULL);
+    lcl_log_debug("%lld tokens of support sets were read",
+                  (long long)j->answerer.generator.contexts.tokens_read);
     lcl_text_free(&lines);
     if (status == LCL_OK) status = show_close(&j->show);
     return status == LCL_OK ? record_finish(&j->record) : status;

@@ -333,13 +333,13 @@ static void rows_of_a_pack(void **state)
     json_decref(line);
 }
 
-/* lcl report shows the first questions of a table, support and query, with what was said. */
-static void questions_are_shown(void **state)
+/* A table of n questions on one support set, dax and wug in turns; its path. */
+static const char *one_set(const char *name, int n)
 {
-    (void)state;
-    char row[2000], table[8000];
+    static char table[80000];
+    char row[2000];
     size_t used = 0;
-    for (int q = 0; q < 20; q++) {
+    for (int q = 0; q < n; q++) {
         snprintf(row, sizeof row,
                  "{\"image_name\": \"%s/%d.png\", \"positive_list\": [\"a-thing/0.png\", "
                  "\"a-thing/1.png\"], \"negative_list\": [\"b-thing/0.png\", "
@@ -348,9 +348,34 @@ static void questions_are_shown(void **state)
                  q % 2 ? "b-thing" : "a-thing", 2 + q % 4, q % 2 ? "wug" : "dax");
         used += (size_t)snprintf(table + used, sizeof table - used, "%s", row);
     }
+    return tiny_file(name, table);
+}
+
+/* However many questions a support set has, and whatever is asked about it. */
+static void a_support_set_is_read_once(void **state)
+{
+    (void)state;
+    long read[3];
+    for (int i = 0; i < 3; i++) {
+        SUCCEEDS("eval isekai --table %s --images %s --model %s --shots 2,4 %s -v",
+                 one_set("set.jsonl", i ? 200 : 1), folder, run_dir, i == 2 ? "" : "--no-greedy");
+        const char *said = strstr(output, " tokens of support sets were read");
+        assert_non_null(said);
+        while (said > output && said[-1] >= '0' && said[-1] <= '9') said--;
+        read[i] = atol(said);
+    }
+    assert_true(read[0] > 0);
+    assert_int_equal(read[0], read[1]);
+    assert_int_equal(read[0], read[2]);
+}
+
+/* lcl report shows the first questions of a table, support and query, with what was said. */
+static void questions_are_shown(void **state)
+{
+    (void)state;
     ASSERT_OK(lcl_fs_mkdirs(at("shown")));
     SUCCEEDS("eval isekai --table %s --images %s --model %s --shots 2,4 --results %s --show %s",
-             tiny_file("shown.jsonl", table), folder, run_dir, at("shown/results.json"),
+             one_set("shown.jsonl", 20), folder, run_dir, at("shown/results.json"),
              at("shown/episodes.jsonl"));
     const char *shown = at("shown/episodes.jsonl");
     assert_int_equal(count_lines(shown), 2 * 12);
@@ -381,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_are_asked_n_ways),
+        cmocka_unit_test(a_support_set_is_read_once),
         cmocka_unit_test(questions_are_shown),
         cmocka_unit_test(words_and_candidates),
         cmocka_unit_test(the_other_task_shows_no_class_of_the_question),
