@@ -8,6 +8,7 @@
 #include "train/text.h"
 
 enum { REPORT_MAX_RUNS = 32, REPORT_MAX_STAGES = 64 };
+#define REPORT_SHOTS_AXIS "support pictures (shots)" /* drawn by powers of two, but with none */
 #define REPORT_CHANCE \
     0.5 /* two labels in every evaluation episode; a figure of a sweep may differ */
 

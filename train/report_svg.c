@@ -249,10 +249,12 @@ static struct frame accuracy_frame(const struct lcl_results *r, enum lcl_result_
     f.y_low = floor((low - 0.02) * 10) / 10;
     if (f.y_low < 0.15) f.y_low = 0;
     f.y_high = 1;
-    f.x_log = shots[0] >= 1;
+    f.x_log = shots[0] >= 1 && (!r->axis || strcmp(r->axis, REPORT_SHOTS_AXIS) == 0);
     double first = shots[0], last = shots[n_shots - 1];
-    f.x_low = f.x_log ? first / 1.25 : first - 1;
-    f.x_high = f.x_log ? last * 1.25 : last + 1;
+    double room =
+        last > first ? 0.08 * (last - first) : 1; /* at either side, for the rows' shifts */
+    f.x_low = f.x_log ? first / 1.25 : first - room;
+    f.x_high = f.x_log ? last * 1.25 : last + room;
     return f;
 }
 
@@ -323,7 +325,7 @@ static void draw_accuracy(struct lcl_text *t, const struct lcl_results *r,
     struct frame f = accuracy_frame(r, measure, x0, y0, shots, n_shots);
     lcl_text_printf(t, "<text class=\"ti\" x=\"%.1f\" y=\"%.1f\">%s</text>", x0, y0 - 16,
                     measure_titles[measure]);
-    draw_frame(t, &f, shots, n_shots, r->axis ? r->axis : "support pictures (shots)");
+    draw_frame(t, &f, shots, n_shots, r->axis ? r->axis : REPORT_SHOTS_AXIS);
     lcl_text_printf(t,
                     "<path class=\"chance\" d=\"M%.1f %.1fh%.1f\"><title>chance: %g %%</title>"
                     "</path>\n",

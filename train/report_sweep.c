@@ -30,7 +30,7 @@ lcl_status report_read_figure(const json_t *figure, struct lcl_results *r)
 {
     LCL_TRY(lcl_results_read(json_object_get(figure, "results"), LCL_SWEEP_SUMMARY, r));
     r->axis = text_at(figure, "axis");
-    if (!r->axis) r->axis = "support pictures (shots)";
+    if (!r->axis) r->axis = REPORT_SHOTS_AXIS;
     r->chance = json_number_value(json_object_get(figure, "chance"));
     if (!(r->chance >= 0 && r->chance <= 1))
         return LCL_FAIL(LCL_FORMAT, LCL_SWEEP_SUMMARY ": a chance of %g", r->chance);
