@@ -36,6 +36,7 @@ void lcl_any_turns_free(struct lcl_any_turns *t)
     free(o);
     free(t->conversation.messages);
     free(t->conversation.learned);
+    free(t->conversation.recurs);
     free(t->conversation.image);
     free(t->conversation.view);
     *t = (struct lcl_any_turns){0};
@@ -71,6 +72,8 @@ static lcl_status grow(struct lcl_conversation *c, int messages, int64_t images)
     c->messages = p;
     if (!(p = realloc(c->learned, m * sizeof *c->learned))) return no_memory();
     c->learned = p;
+    if (!(p = realloc(c->recurs, m * sizeof *c->recurs))) return no_memory();
+    c->recurs = p;
     if (!(p = realloc(c->image, k * sizeof *c->image))) return no_memory();
     c->image = p;
     if (!(p = realloc(c->view, k * sizeof *c->view))) return no_memory();
@@ -81,6 +84,7 @@ static lcl_status grow(struct lcl_conversation *c, int messages, int64_t images)
 static void say(struct lcl_conversation *c, enum lcl_role role, const char *text)
 {
     c->learned[c->n_messages] = role == LCL_ROLE_ASSISTANT;
+    c->recurs[c->n_messages] = false;
     c->messages[c->n_messages++] = (struct lcl_message){role, text};
 }
 
@@ -268,6 +272,17 @@ static const char *word_answer(struct lcl_any_turns *out, const struct theme *t,
     return any_keep(out, text);
 }
 
+/* An earlier turn about a class or a value has this answer. */
+static bool was_said(const struct lcl_any_turns *out, const char *answer)
+{
+    int message = 0;
+    for (int i = 0; i < out->n; message += out->turn[i++].n_messages)
+        if (out->turn[i].way >= 0 &&
+            strcmp(out->conversation.messages[message + 1].text, answer) == 0)
+            return true;
+    return false;
+}
+
 /* Image -1: drawn, or repeated; besides: one that it may not be, or -1. */
 static lcl_status add_turn(const struct draw *d, const struct theme *t, int way, int64_t image,
                            int64_t besides, struct lcl_any_turns *out)
@@ -300,6 +315,7 @@ static lcl_status add_turn(const struct draw *d, const struct theme *t, int way,
     c->view[c->n_images++] = view;
     say(c, LCL_ROLE_USER, t->question);
     say(c, LCL_ROLE_ASSISTANT, answer);
+    c->recurs[c->n_messages - 1] = was_said(out, answer);
     out->n++;
     return LCL_OK;
 }

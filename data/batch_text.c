@@ -70,8 +70,9 @@ struct lcl_conversation_rules lcl_conversation_rules_of(const struct lcl_config 
 /* A conversation as text with its answers' places, and as tokens with their targets. */
 struct written {
     char *text;
-    size_t *cut; /* [2 * n_answers] */
-    bool *learned;
+    size_t *cut;            /* [2 * n_answers] */
+    bool *learned, *recurs; /* [n_answers] */
+    int64_t *at;            /* [2 * n_answers] the answers' places in ids */
     int n_answers;
     int32_t end; /* the token that the format ends a turn with, or -1 */
     struct lcl_ids ids;
@@ -83,6 +84,8 @@ static void free_written(struct written *w)
     free(w->text);
     free(w->cut);
     free(w->learned);
+    free(w->recurs);
+    free(w->at);
     free(w->target);
     lcl_ids_free(&w->ids);
 }
@@ -95,7 +98,9 @@ static lcl_status write_text(const struct lcl_conversation *c,
     int before = rules->system[0] && !has_system && !alone, n = c->n_messages + before;
     struct lcl_message *m = malloc(((size_t)n + 1) * sizeof *m);
     w->learned = calloc((size_t)n + 1, sizeof *w->learned);
-    if (!m || !w->learned) {
+    w->recurs = calloc((size_t)n + 1, sizeof *w->recurs);
+    w->at = calloc(2 * ((size_t)n + 1), sizeof *w->at);
+    if (!m || !w->learned || !w->recurs || !w->at) {
         free(m);
         return LCL_FAIL(LCL_MEMORY, "no memory for a conversation");
     }
@@ -105,6 +110,7 @@ static lcl_status write_text(const struct lcl_conversation *c,
         m[before + i] = c->messages[i];
         if (c->messages[i].role != LCL_ROLE_ASSISTANT) continue;
         learned += c->learned[i];
+        w->recurs[answers] = c->recurs && c->recurs[i];
         w->learned[answers++] = c->learned[i];
     }
     lcl_status status = lcl_chat_answers(rules->chat, m, n, &w->text, &w->cut, &w->n_answers);
@@ -147,6 +153,29 @@ static lcl_status encode_piece(const struct lcl_batch_builder *b, struct written
     return LCL_OK;
 }
 
+/* The label of an answer: what no other of the conversation, but those that say the same, begins or
+ * ends with. None where all say the same. */
+static void mark_label(struct written *w, int k)
+{
+    const int32_t *mine = w->ids.v + w->at[2 * k];
+    const int64_t n = w->at[2 * k + 1] - w->at[2 * k];
+    int64_t before = n, after = n;
+    for (int j = 0; j < w->n_answers; j++) {
+        const int32_t *other = w->ids.v + w->at[2 * j];
+        const int64_t m = w->at[2 * j + 1] - w->at[2 * j];
+        int64_t same = 0, tail = 0;
+        while (same < n && same < m && mine[same] == other[same]) same++;
+        if (same == n && same == m) continue;
+        while (tail < n - same && tail < m - same && mine[n - 1 - tail] == other[m - 1 - tail])
+            tail++;
+        before = same < before ? same : before;
+        after = tail < after ? tail : after;
+    }
+    uint8_t *target = w->target + w->at[2 * k];
+    for (int64_t i = before; i < n - after; i++)
+        if (target[i] == LCL_TARGET) target[i] = LCL_TARGET_LABEL;
+}
+
 static lcl_status encode_text(const struct lcl_batch_builder *b, enum lcl_chat chat,
                               struct written *w)
 {
@@ -156,9 +185,13 @@ static lcl_status encode_text(const struct lcl_batch_builder *b, enum lcl_chat c
     for (int k = 0; k < w->n_answers; k++) {
         size_t begin = w->cut[2 * k], end = w->cut[2 * k + 1];
         if (k == 0 || begin > at) LCL_TRY(encode_piece(b, w, at, begin, false, false));
+        w->at[2 * k] = w->ids.n;
         LCL_TRY(encode_piece(b, w, begin, end, true, w->learned[k]));
+        w->at[2 * k + 1] = w->ids.n;
         at = end;
     }
+    for (int k = 0; k < w->n_answers; k++)
+        if (w->recurs[k]) mark_label(w, k);
     return LCL_OK;
 }
 

@@ -12,6 +12,8 @@ struct lcl_conversation {
     struct lcl_message *messages; /* a system message first or nowhere, then in turn; the last is an
                                      assistant's. An assistant's alone is plain text. */
     bool *learned;                /* [n_messages] of an answer: it is supervised */
+    bool *recurs; /* [n_messages] of an answer: one before it says the same of the same thing, so
+                     that it could be known, and label accuracy counts it; NULL: of none */
     int64_t n_images;
     int64_t *image; /* [n_images] in the order of the <image> marks; numbers as in lcl_shot */
     int32_t *view;  /* NULL: as they are */
@@ -34,9 +36,10 @@ enum lcl_appended {
     LCL_LEFT_OUT          /* too long, or nothing that is learned was left: nothing is appended */
 };
 /* Appends a conversation as one run whose learned answers, with what ends them, are supervised,
- * each token with weight 1. LCL_CONFIG where marks and pictures differ in number, messages are out
- * of turn or none is learned; LCL_RANGE where it is too long and the rules refuse it, or its
- * pictures alone are. */
+ * each token with weight 1. Of an answer that recurs, the tokens in which it differs from the
+ * conversation's other answers are LCL_TARGET_LABEL. LCL_CONFIG where marks and pictures differ in
+ * number, messages are out of turn or none is learned; LCL_RANGE where it is too long and the rules
+ * refuse it, or its pictures alone are. */
 LCL_CHECKED lcl_status lcl_batch_append_conversation(struct lcl_batch_builder *b,
                                                      const struct lcl_conversation *c,
                                                      const struct lcl_conversation_rules *rules,

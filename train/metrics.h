@@ -9,7 +9,8 @@
  *    "label_accuracy":0.51,"lr":0.003,"grad_norm":0.8,"tokens_per_s":54321,"samples_per_s":800,
  *    "memory_bytes":312000000,"eta_s":80,"seconds":12.5}
  *       means over the steps since the last such line; label_accuracy: share of supervised label
- *       tokens that are the argmax; seconds: since the start of the stage
+ *       tokens that are the argmax (any-shot: of answers that an earlier turn gave, where they
+ *       differ from the conversation's others); seconds: since the start of the stage
  *   {"kind":"eval","stage":...,"step":...,"time":...,"shots":2,"greedy":0.81,"likelihood":0.84,
  *    "episodes":100}
  *       accuracies on held-out classes, one line a shot count

@@ -137,6 +137,41 @@ static void answers_alone_are_learned(void **state)
     free(text);
 }
 
+/* Label accuracy: of an answer that one before it gave, what no other answer has. */
+static void labels_of_answers_that_recur(void **state)
+{
+    struct setup *s = *state;
+    static const char *const answers[][4] = {{"a bcc a", "a b a", "a bcc a", "a bcc a"},
+                                             {"a b a", "a b a", "a b a", "a b a"},
+                                             {"cab", "a b", "b", "cab"}};
+    static const char *const wanted[] = {"cccc", "", " cab"}; /* its tokens are " c", "a", "b" */
+    for (int i = 0; i < 3; i++) {
+        struct lcl_message m[8];
+        bool learned[8] = {0}, recurs[8] = {[5] = i == 0, [7] = true};
+        for (int k = 0; k < 8; k++) {
+            m[k] = (struct lcl_message){k % 2 ? LCL_ROLE_ASSISTANT : LCL_ROLE_USER,
+                                        k % 2 ? answers[i][k / 2] : "b?"};
+            learned[k] = k % 2;
+        }
+        struct lcl_conversation c = {.name = "x",
+                                     .n_messages = 8,
+                                     .messages = m,
+                                     .learned = learned,
+                                     .recurs = recurs,
+                                     .image = pictures};
+        struct lcl_conversation_rules rules = {.chat = LCL_CHAT_VICUNA};
+        const struct lcl_batch *b = append(s->b[0], &c, rules, LCL_APPENDED);
+        int32_t labels[64];
+        int64_t n = 0;
+        for (int64_t k = 0; k < b->S; k++)
+            if (b->is_label_S[k]) labels[n++] = b->target_S[k];
+        char *text;
+        ASSERT_OK(lcl_tokenizer_decode(s->t[0], labels, n, false, &text));
+        assert_string_equal(text, wanted[i]);
+        free(text);
+    }
+}
+
 /* Plain text: an assistant's message alone, all of it learned but the token that begins. */
 static void text_alone(void **state)
 {
@@ -234,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(ids_are_the_prompts),
                                        cmocka_unit_test(answers_alone_are_learned),
+                                       cmocka_unit_test(labels_of_answers_that_recur),
                                        cmocka_unit_test(text_alone),
                                        cmocka_unit_test(long_ones),
                                        cmocka_unit_test(pictures_are_never_cut),

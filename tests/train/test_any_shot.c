@@ -101,17 +101,20 @@ static void every_answer_is_supervised(void **state)
                "data.formats=plain,suffix per_device_train_batch_size=8");
     tiny_env_open(&e, &c);
     tiny_lane_open(&l, &e, &c);
-    int64_t answers = 0, eos = lcl_tokenizer_eos(e.tokenizer);
+    int64_t answers = 0, labels = 0, eos = lcl_tokenizer_eos(e.tokenizer);
     for (int64_t step = 0; step < 50; step++) {
         int64_t ends = 0, supervised = 0;
         ASSERT_OK(lcl_lane_fill(&l.lane, &l.source, step, 50, 0));
         const struct lcl_batch *b = l.lane.batch;
         for (int64_t t = 0; t < b->T; t++) ends += b->id_T[t] == eos;
         for (int64_t i = 0; i < b->S; i++) supervised += b->target_S[i] == eos;
+        for (int64_t i = 0; i < b->S; i++) labels += b->is_label_S[i];
+        for (int64_t i = 0; i < b->S; i++) assert_false(b->is_label_S[i] && b->target_S[i] == eos);
         assert_int_equal(ends, supervised);
         answers += ends;
     }
     assert_true(answers > 50 * 8);
+    assert_true(labels > 200 && labels < answers * 12);
     assert_int_equal(l.source.n_shortened + l.source.n_left_out, 0);
     tiny_lane_close(&l);
     c.model_max_length = 90; /* whole turns are left out where the rule is not to refuse */
