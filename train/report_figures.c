@@ -39,19 +39,18 @@ static void put_plain(struct lcl_text *t, const char *text)
     }
 }
 
-/* The best measured number of a column; NaN where there are not two to compare. */
+/* The best measured number of a column; NaN where all are alike, or one alone. */
 static double best_at(const struct lcl_results *r, enum lcl_result_measure measure, int64_t x)
 {
-    double best = (double)NAN, interval[2];
-    int n = 0;
+    double best = (double)NAN, least = (double)NAN, interval[2];
     for (int i = 0; i < r->n_rows; i++) {
         const struct lcl_result_cell *c = lcl_results_find(r, r->rows[i].name, x);
-        const double v =
-            c && !r->rows[i].printed ? lcl_result_value(c, measure, interval) : (double)NAN;
-        n += !isnan(v);
-        best = fmax(best, v);
+        if (!c || r->rows[i].printed) continue;
+        const double v = lcl_result_value(c, measure, interval);
+        best = fmax(best, v); /* which ignore NaN */
+        least = fmin(least, v);
     }
-    return n > 1 ? best : (double)NAN;
+    return best > least ? best : (double)NAN;
 }
 
 static void put_cell(struct lcl_text *t, const struct lcl_results *r, int row,
