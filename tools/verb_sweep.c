@@ -290,7 +290,7 @@ static lcl_status summarise(const struct sweep *w)
     return LCL_OK;
 }
 
-static lcl_status sweep(struct sweep *w, int64_t unit, bool slurm)
+static lcl_status sweep(struct sweep *w, int64_t unit, bool slurm, bool summary)
 {
     if (unit > w->n)
         return LCL_FAIL(LCL_RANGE, "%s has %d units, there is no unit %lld", w->s->path, w->n,
@@ -299,6 +299,7 @@ static lcl_status sweep(struct sweep *w, int64_t unit, bool slurm)
         write_slurm(w);
         return LCL_OK;
     }
+    if (summary) return summarise(w);
     if (unit > 0) return run_unit(w, (int)unit - 1);
     for (int i = 0; i < w->n; i++) LCL_TRY(run_unit(w, i));
     return w->dry ? LCL_OK : summarise(w);
@@ -306,12 +307,14 @@ static lcl_status sweep(struct sweep *w, int64_t unit, bool slurm)
 
 static lcl_status run(int argc, char **argv)
 {
-    bool slurm = false, dry = false, force = false;
+    bool slurm = false, dry = false, force = false, summary = false;
     int64_t unit = 0;
     const struct cli_option options[] = {
         {"--dry-run", CLI_FLAG, &dry, .doc = "say what is left to do, and do nothing"},
         {"--unit", CLI_INT, &unit, .low = 1, .high = 1e6,
          .doc = "one unit alone (a run with one seed): what an array of jobs calls"},
+        {"--summary", CLI_FLAG, &summary,
+         .doc = "run nothing: figures of what is done so far, also while another sweep runs"},
         {"--slurm", CLI_FLAG, &slurm, .doc = "print a script that submits all units to Slurm"},
         {"--force", CLI_FLAG, &force,
          .doc = "make again what was made with other settings than the file's"},
@@ -334,7 +337,7 @@ static lcl_status run(int argc, char **argv)
     LCL_TRY(lcl_sweep_load(args.v[0], &w.s));
     lcl_status status = lcl_sweep_units(w.s, &w.units, &w.n);
     if (status == LCL_OK) {
-        status = sweep(&w, unit, slurm);
+        status = sweep(&w, unit, slurm, summary);
         lcl_sweep_units_free(w.s, w.units, w.n);
     }
     lcl_sweep_free(w.s);

@@ -100,6 +100,8 @@ static void test_runs_what_is_not_done(void **state)
     assert_null(strstr(output, "2-way, seed 1\n  "));
     says("weight, seed 2");
     says("  train ");
+    SUCCEEDS("sweep %s --summary", file);
+    assert_false(lcl_fs_exists(at("sweep/weight/seed-2")));
     SUCCEEDS("sweep %s --unit 6", file);
     assert_true(lcl_fs_exists(at("sweep/weight/seed-2/results.json")));
     SUCCEEDS("report %s", at("sweep"));
