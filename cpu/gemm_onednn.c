@@ -20,9 +20,9 @@ enum {
     CACHE_SETS = 128,
     CACHE_WAYS = 4,
     SCRATCH_SLOT = LCL_GEMM_SCRATCH_FIRST + 2, /* the slots before it are cpu/gemm.c's */
-    ROWS_STEP = 32, /* lengths that vary by batch are cut at a multiple, so that few distinct
-                       primitives occur */
-    DEPTH_STEP = 64,
+    PADDED_SLOT,
+    LEAST_STEP = 32, /* of lengths that vary by batch: matmul_cut */
+    LEAST_HEADS = 8,
 };
 
 /* What a primitive depends on; compared as bytes, so it has no padding. */
@@ -325,7 +325,7 @@ static lcl_status matmul(const struct lcl_gemm_call *call)
     return s == dnnl_success ? LCL_OK : fail("running a matmul primitive", s);
 }
 
-static const void *at(const void *p, lcl_dtype t, int64_t elements)
+static const void *const_at(const void *p, lcl_dtype t, int64_t elements)
 {
     return (const char *)p + elements * (t == LCL_BF16 ? 2 : 4);
 }
@@ -339,36 +339,102 @@ static bool suits_matmul(const struct lcl_gemm_call *c)
     return c->alpha == 1.0f && c->M > 1 && c->N > 1 && c->K > 1;
 }
 
-/* The most of n that is a multiple of step and leaves none or at least two. */
-static int64_t head_of(int64_t n, int64_t step)
+static size_t width_of(lcl_dtype t) { return t == LCL_BF16 ? 2 : 4; }
+
+static void *at(void *p, lcl_dtype t, int64_t elements)
 {
-    int64_t head = n / step * step;
-    return n - head == 1 ? head - step : head;
+    return (char *)p + elements * (int64_t)width_of(t);
 }
 
-/* Token counts differ from batch to batch: cutting rows (and depth, where it is the token count and
- * c is f32) at a multiple leaves few distinct shapes, so that the cache hits. */
+/* n rows of `width` elements into a dense array of `padded` rows, zeros below. */
+static void copy_rows(void *to, const void *from, lcl_dtype t, int64_t stride, int64_t width,
+                      int64_t n, int64_t padded)
+{
+    const size_t one = width_of(t), row = (size_t)width * one;
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)to + (size_t)i * row, (const char *)from + (size_t)(i * stride) * one, row);
+    memset((char *)to + (size_t)n * row, 0, (size_t)(padded - n) * row);
+}
+
+static int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+/* Rows of another number: those of a and c with rows of zeros below them, in scratch. */
+static lcl_status matmul_rows(const struct lcl_gemm_call *call, int64_t padded)
+{
+    struct lcl_gemm_call p = *call;
+    const size_t a_bytes = (size_t)round_up(padded * call->K * (int64_t)width_of(call->a_type), 64);
+    const size_t c_bytes = (size_t)(padded * call->N) * width_of(call->c_type);
+    if (padded == call->M) return matmul(call);
+    char *copy = lcl_thread_scratch(PADDED_SLOT, a_bytes + c_bytes);
+    if (!copy) return LCL_FAIL(LCL_MEMORY, "no memory for %zu bytes of rows", a_bytes + c_bytes);
+    p.M = padded;
+    p.a = copy;
+    p.lda = call->K;
+    p.c = copy + a_bytes;
+    p.ldc = call->N;
+    copy_rows(copy, call->a, call->a_type, call->lda, call->K, call->M, padded);
+    if (call->beta != 0) copy_rows(p.c, call->c, call->c_type, call->ldc, call->N, call->M, padded);
+    LCL_TRY(matmul(&p));
+    const size_t row = (size_t)call->N * width_of(call->c_type);
+    for (int64_t i = 0; i < call->M; i++)
+        memcpy(at(call->c, call->c_type, i * call->ldc), (char *)p.c + (size_t)i * row, row);
+    return LCL_OK;
+}
+
+/* A depth of another number, of a and b that lie row by row of it: rows of zeros below both. */
+static lcl_status matmul_depth(const struct lcl_gemm_call *call, int64_t padded)
+{
+    struct lcl_gemm_call p = *call;
+    const size_t a_bytes = (size_t)round_up(padded * call->M * (int64_t)width_of(call->a_type), 64);
+    const size_t b_bytes = (size_t)(padded * call->N) * width_of(call->b_type);
+    if (padded == call->K) return matmul(call);
+    char *copy = lcl_thread_scratch(PADDED_SLOT, a_bytes + b_bytes);
+    if (!copy) return LCL_FAIL(LCL_MEMORY, "no memory for %zu bytes of rows", a_bytes + b_bytes);
+    p.K = padded;
+    p.a = copy;
+    p.lda = call->M;
+    p.b = copy + a_bytes;
+    p.ldb = call->N;
+    copy_rows(copy, call->a, call->a_type, call->lda, call->M, call->K, padded);
+    copy_rows(copy + a_bytes, call->b, call->b_type, call->ldb, call->N, call->K, padded);
+    return matmul(&p);
+}
+
+/* Lengths that vary from batch to batch are cut in a head of eight to an octave and a tail that is
+ * padded to a quarter of their step: few distinct shapes, so that the cache holds them all. */
+static int64_t step_of(int64_t n)
+{
+    int64_t step = LEAST_STEP;
+    while (n >= 2 * LEAST_HEADS * step) step *= 2;
+    return step;
+}
+
+/* Token counts are the rows, or the depth where a is transposed. */
 static lcl_status matmul_cut(const struct lcl_gemm_call *call)
 {
     struct lcl_gemm_call head = *call, tail = *call;
-    if (call->trans_a && call->c_type == LCL_F32 && call->K > DEPTH_STEP + 1 &&
-        call->K % DEPTH_STEP) {
-        head.K = head_of(call->K, DEPTH_STEP);
-        tail.K = call->K - head.K;
-        tail.a = at(call->a, call->a_type, head.K * call->lda);
-        tail.b = at(call->b, call->b_type, call->trans_b ? head.K : head.K * call->ldb);
+    const bool by_depth = call->trans_a && !call->trans_b && call->c_type == LCL_F32;
+    const int64_t n = by_depth ? call->K : call->M, step = step_of(n), whole = n / step * step;
+    const int64_t rest = n - whole, padded = round_up(rest, step / 4);
+    if (call->trans_a && !by_depth) return matmul(call);
+    if (rest == 0) return matmul(call);
+    if (whole == 0) return by_depth ? matmul_depth(call, padded) : matmul_rows(call, padded);
+    if (by_depth) {
+        head.K = whole;
+        tail.K = rest;
+        tail.a = const_at(call->a, call->a_type, whole * call->lda);
+        tail.b = const_at(call->b, call->b_type, whole * call->ldb);
         tail.beta = 1.0f;
         tail.bias = NULL;
-    } else if (call->M > ROWS_STEP + 1 && call->M % ROWS_STEP) {
-        head.M = head_of(call->M, ROWS_STEP);
-        tail.M = call->M - head.M;
-        tail.a = at(call->a, call->a_type, call->trans_a ? head.M : head.M * call->lda);
-        tail.c = (char *)call->c + head.M * call->ldc * (call->c_type == LCL_BF16 ? 2 : 4);
     } else {
-        return matmul(call);
+        head.M = whole;
+        tail.M = rest;
+        tail.a = const_at(call->a, call->a_type, whole * call->lda);
+        tail.c = at(call->c, call->c_type, whole * call->ldc);
     }
     LCL_TRY(matmul(&head));
-    lcl_status status = matmul(&tail); /* c has changed: no other product may take over now */
+    /* c has changed: no other product may take over now */
+    lcl_status status = by_depth ? matmul_depth(&tail, padded) : matmul_rows(&tail, padded);
     return status == LCL_UNSUPPORTED ? LCL_INTERNAL : status;
 }
 
