@@ -177,7 +177,7 @@ lcl_status lcl_cuda_open(struct lcl_exec *ex, int device)
         device_free(d);
         return status;
     }
-    static const struct lcl_memory tensors = {tensors_reserve, tensors_release};
+    static const struct lcl_memory tensors = {tensors_reserve, tensors_release, nullptr};
     lcl_arena_memory(&tensors);
     ex->ops = lcl_cuda_ops();
     ex->device = d;

@@ -16,7 +16,7 @@ static void managed_release(void *base, size_t bytes)
 
 lcl_status alone_open(struct lcl_exec *ex)
 {
-    static const struct lcl_memory managed = {managed_reserve, managed_release};
+    static const struct lcl_memory managed = {managed_reserve, managed_release, NULL};
     stub_device_open(ex, 0);
     lcl_arena_memory(&managed);
     return LCL_OK;
