@@ -52,7 +52,8 @@ static void any_number_writes_the_same(void **state)
         ASSERT_OK(ckpt_table_make(&t, kind));
         ckpt_table_fill(&t, 100);
         for (int i = 0; i < 6; i++) {
-            struct ckpt_task k = {.dir = dir, .step = i, .async = i % 2, .table = &t};
+            struct ckpt_task k = {
+                .dir = dir, .step = i, .kind = kind, .async = i % 2, .shared = i > 1, .table = &t};
             fake_ranks(sizes[i / 2], ckpt_save, &k);
             check_file(dir, i);
             char *got = describe(dir, i);
@@ -82,7 +83,8 @@ static void any_number_reads(void **state)
         fake_ranks(3, ckpt_save, &k);
         static const int sizes[] = {1, 2, 7};
         for (int i = 0; i < 6; i++) {
-            k.values = i % 2 && i > 1;
+            k.shared = i % 2;
+            k.values = k.shared && i > 1;
             fake_ranks(sizes[i / 2], ckpt_load, &k);
         }
         ckpt_table_free(&t);

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include "core/code8.h"
 #include "core/config.h"
 #include "tests/support/fake_ranks.h"
 #include "tests/support/support.h"
@@ -27,6 +28,11 @@ lcl_status ckpt_table_reserve(struct ckpt_table *t)
 
 lcl_status ckpt_table_make(struct ckpt_table *t, int kind)
 {
+    return ckpt_table_make_share(t, kind, 0, 1);
+}
+
+lcl_status ckpt_table_make_share(struct ckpt_table *t, int kind, int rank, int size)
+{
     static const struct {
         const char *name;
         int64_t rows, columns;
@@ -38,6 +44,8 @@ lcl_status ckpt_table_make(struct ckpt_table *t, int kind)
     *t = (struct ckpt_table){0};
     lcl_params_init(&t->params);
     t->params.states = (enum lcl_states)(kind % 3);
+    t->params.share_rank = size > 1 ? rank : 0;
+    t->params.share_ranks = size > 1 ? size : 0;
     t->params.bf16 = kind / 3 == 1 || kind / 3 == 2;
     t->params.no_master = kind / 3 == 2;
     t->params.blocks = kind / 3 == 3 ? LCL_Q4_0 : LCL_F32;
@@ -94,9 +102,30 @@ lcl_status ckpt_begin(struct lcl_checkpoint_saver *s, struct lcl_comm *c, const 
             .keep = 2, .with_optimizer = true, .async = k->async, .share = {.comm = c}});
 }
 
-lcl_status ckpt_save(struct lcl_comm *c, void *ctx)
+/* Of the whole table's, the elements that the share has; all values. */
+static void take_share(const struct ckpt_table *whole, struct ckpt_table *share)
 {
-    const struct ckpt_task *k = ctx;
+    static __thread float x[MOST];
+    for (int i = 0; i < CKPT_ROWS; i++) {
+        const struct lcl_param *p = &share->params.rows[i];
+        lcl_param_get(&whole->params, p, 0, p->count, x);
+        lcl_param_put(&share->params, p, 0, p->count, x);
+        for (int second = 0; second < 2; second++) {
+            struct lcl_moment to = lcl_param_moment(&share->params, p, second);
+            if (to.count == 0) continue;
+            const struct lcl_param *q = &whole->params.rows[i];
+            struct lcl_moment from = lcl_param_moment(&whole->params, q, second);
+            const size_t each = lcl_dtype_bytes(from.dtype);
+            memcpy(to.x, (char *)from.x + p->own_first * each, p->own_count * each);
+            if (to.B)
+                memcpy(to.scale_B, from.scale_B + p->own_first / LCL_CODE8_BLOCK,
+                       (size_t)to.B * sizeof(float));
+        }
+    }
+}
+
+static lcl_status save_polled(struct lcl_comm *c, const struct ckpt_task *k)
+{
     struct lcl_checkpoint_saver *s;
     LCL_TRY(lcl_checkpoint_saver_open(&s));
     lcl_status status = ckpt_begin(s, c, k);
@@ -112,16 +141,32 @@ lcl_status ckpt_save(struct lcl_comm *c, void *ctx)
     return status;
 }
 
+lcl_status ckpt_save(struct lcl_comm *c, void *ctx)
+{
+    struct ckpt_task k = *(const struct ckpt_task *)ctx;
+    struct ckpt_table share;
+    if (!k.shared) return save_polled(c, &k);
+    LCL_TRY(ckpt_table_make_share(&share, k.kind, lcl_comm_rank(c), lcl_comm_size(c)));
+    take_share(k.table, &share);
+    k.table = &share;
+    lcl_status status = save_polled(c, &k);
+    ckpt_table_free(&share);
+    return status;
+}
+
+/* b has all elements of a, or its own. */
 static lcl_status same_moments(const struct ckpt_table *a, const struct ckpt_table *b, int row)
 {
     float x[2][MOST];
+    const struct lcl_param *p = &b->params.rows[row];
     for (int second = 0; second < 2; second++) {
         struct lcl_moment m = lcl_param_moment(&a->params, &a->params.rows[row], second);
-        struct lcl_moment n = lcl_param_moment(&b->params, &b->params.rows[row], second);
+        struct lcl_moment n = lcl_param_moment(&b->params, p, second);
         if (m.count == 0) continue;
         lcl_moment_read(&m, second, x[0]);
         lcl_moment_read(&n, second, x[1]);
-        FAKE_CHECK(memcmp(x[0], x[1], (size_t)m.count * sizeof(float)) == 0);
+        FAKE_CHECK(n.count == (int64_t)p->own_count);
+        FAKE_CHECK(memcmp(x[0] + p->own_first, x[1], p->own_count * sizeof(float)) == 0);
     }
     return LCL_OK;
 }
@@ -164,7 +209,7 @@ lcl_status ckpt_load(struct lcl_comm *c, void *ctx)
     struct ckpt_table t;
     char path[LCL_CHECKPOINT_PATH_BYTES];
     LCL_TRY(lcl_checkpoint_find_shared(c, k->dir, path, sizeof path));
-    LCL_TRY(ckpt_table_make(&t, k->kind));
+    LCL_TRY(ckpt_table_make_share(&t, k->kind, lcl_comm_rank(c), k->shared ? lcl_comm_size(c) : 1));
     lcl_status status = lcl_checkpoint_load_shared(path, &t.params, true, &share, &s);
     if (status == LCL_OK) status = check_loaded(c, k, &t, &s);
     if (status == LCL_OK) lcl_run_state_free(&s);
