@@ -56,6 +56,7 @@
     K(INT, "eval_episodes", eval_episodes, 100, 1, 1000000, "episodes a shot count of an evaluation during training") \
     K(INT, "save_steps", save_steps, 500, 0, 1000000000, "steps between checkpoints; 0: only at the end of a stage") \
     K(INT, "save_total_limit", save_total_limit, 2, 1, 1000, "checkpoints kept, the best one besides") \
+    K(BOOL, "save_async", save_async, true, 0, 1, "training goes on from a snapshot in memory while a checkpoint is written; false, or where memory does not suffice: it waits") \
     S("Ranks", "Several processes that train one model, started by mpirun or srun: docs/scale.md.") \
     K(INT, "zero", zero, 0, 0, 3, "what ranks keep a share of alone: 0 nothing; 1 optimizer states; 2 gradients too; 3 parameters too; the same for all stages") \
     K(BOOL, "deterministic", deterministic, false, 0, 1, "losses are the same, bit for bit, for any number of ranks: gradients of lanes are sent apart where the ranks' lanes are no nodes of their tree, and norms are summed in 192 pieces a tensor") \

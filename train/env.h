@@ -27,6 +27,7 @@ struct lcl_env {
     /* Of the run, before its model is shaped: rows that none of them moves get no moments. */
     const struct lcl_config *stages;
     int n_stages;         /* 0: any row may move */
+    bool save_at_once;    /* there is no memory for snapshots of checkpoints: lcl_plan_check() */
     double program_bytes; /* resident before the first model: libraries, tokenizer, indices */
 };
 

@@ -18,8 +18,8 @@
 #include "train/plan.h"
 #include "train/profile_run.h"
 #include "train/ranks.h"
-#include "train/ranks_save.h"
 #include "train/refresh.h"
+#include "train/saving.h"
 #include "train/stage_check.h"
 #include "train/stop.h"
 #include "train/summary.h"
@@ -48,11 +48,10 @@ struct loop {
     int lock;              /* held on output_dir; -1: not yet */
     char *yaml;
     int64_t stage, stage_step, step, adam_step, tokens;
-    double best;            /* metric of the best checkpoint; NAN: none */
-    double last_accuracy;   /* of the last evaluation in training; NAN: none */
-    int64_t saved_step;     /* of the newest checkpoint; -1: none */
+    double best;          /* metric of the best checkpoint; NAN: none */
+    double last_accuracy; /* of the last evaluation in training; NAN: none */
+    struct lcl_saving saving;
     int64_t refreshed_step; /* after which the neighbor table was made anew; -1: never */
-    int64_t good_step;      /* of the newest one whose parameters gave a finite loss; -1: none */
     struct interval interval;
     double stage_start_s;
     bool stage_done, ended_early;
@@ -94,8 +93,7 @@ enum { EVALUATION_DUE = 4 }; /* a bit of stage_done in the file; below it 1: don
 
 static lcl_status save(struct loop *l, bool is_best)
 {
-    if (l->saved_step == l->step) return LCL_OK;
-    if (l->trainer) LCL_TRY(lcl_trainer_whole(l->trainer));
+    if (l->saving.begun_step == l->step) return LCL_OK;
     char *extra = lcl_strdupf(
         "{\"adam_step\": %lld, \"loss\": \"%a\", \"weight\": \"%a\", \"label_correct\": %lld, "
         "\"label_total\": %lld, \"stage_done\": %d, \"refreshed_step\": %lld}",
@@ -117,13 +115,9 @@ static lcl_status save(struct loop *l, bool is_best)
                               .neighbors = l->env.refreshed.index,
                               .neighbor_classes = l->env.refreshed.n_classes,
                               .neighbor_width = l->env.refreshed.width};
-    struct lcl_checkpoint_options o = {
-        .keep = config_of(l)->save_total_limit, .is_best = is_best, .with_optimizer = true};
     lcl_status status = lcl_metrics_sync(l->metrics);
-    if (status == LCL_OK)
-        status = lcl_ranks_save(l->env.comm, config_of(l)->output_dir, &s, &l->env.model, &o);
+    if (status == LCL_OK) status = lcl_saving_begin(&l->saving, &l->env, config_of(l), &s, is_best);
     free(extra);
-    if (status == LCL_OK) l->saved_step = l->step;
     return status;
 }
 
@@ -131,9 +125,9 @@ static lcl_status restore(struct loop *l, const char *from)
 {
     char path[LCL_CHECKPOINT_PATH_BYTES];
     struct lcl_run_state_loaded s;
-    if (is_first_rank(l)) LCL_TRY(lcl_checkpoint_find(from, path, sizeof path));
-    LCL_TRY(lcl_comm_broadcast(l->env.comm, "the checkpoint's name", 0, path, sizeof path));
-    LCL_TRY(lcl_ranks_load(path, &l->env.model.params, &s));
+    const struct lcl_checkpoint_share share = {.comm = l->env.comm};
+    LCL_TRY(lcl_checkpoint_find_shared(share.comm, from, path, sizeof path));
+    LCL_TRY(lcl_checkpoint_load_shared(path, &l->env.model.params, true, &share, &s));
     long long adam = 0, correct = 0, total = 0, refreshed = -1;
     int done = 0;
     bool read = sscanf(s.state.extra_json,
@@ -143,7 +137,8 @@ static lcl_status restore(struct loop *l, const char *from)
                        &adam, &l->interval.loss, &l->interval.weight, &correct, &total, &done,
                        &refreshed) >= 6; /* older checkpoints lack the last */
     bool fits = s.state.stage < l->run->n_stages && s.state.stage >= 0;
-    l->step = l->saved_step = s.state.step;
+    l->step = s.state.step;
+    lcl_saving_resume(&l->saving, l->step);
     l->stage = fits ? s.state.stage : 0;
     l->stage_step = s.state.stage_step;
     l->tokens = s.state.tokens;
@@ -299,6 +294,7 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
                                   {"samples_per_s", (double)v->samples / elapsed},
                                   {"memory_bytes", lcl_plan_resident_bytes()},
                                   {"eta_s", left},
+                                  {"save_s", lcl_saving_stalled_s(&l->saving)},
                                   {"seconds", now - l->stage_start_s}};
     LCL_TRY(lcl_metrics_log(l->metrics, "train", stage_name(l), l->step, values,
                             sizeof values / sizeof *values));
@@ -316,15 +312,15 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
  * holds the parameters that broke it. */
 static void name_good_checkpoint(const struct loop *l, char *text, size_t n)
 {
-    char *path =
-        lcl_strdupf("%s/checkpoint-%lld", config_of(l)->output_dir, (long long)(l->good_step));
-    bool there = l->good_step >= 0 && path && lcl_fs_exists(path);
-    int used = there ? snprintf(text, n, "checkpoint-%lld", (long long)l->good_step)
-                     : snprintf(text, n, "none");
+    const int64_t good = l->saving.good_step, saved = l->saving.saved_step;
+    char *path = lcl_strdupf("%s/checkpoint-%lld", config_of(l)->output_dir, (long long)good);
+    bool there = good >= 0 && path && lcl_fs_exists(path);
+    int used =
+        there ? snprintf(text, n, "checkpoint-%lld", (long long)good) : snprintf(text, n, "none");
     free(path);
-    if (l->saved_step == l->step && l->saved_step != l->good_step && used > 0 && (size_t)used < n)
+    if (saved == l->step && saved != good && used > 0 && (size_t)used < n)
         snprintf(text + used, n - (size_t)used,
-                 " (checkpoint-%lld holds the parameters that failed)", (long long)l->saved_step);
+                 " (checkpoint-%lld holds the parameters that failed)", (long long)saved);
 }
 
 static void note_step(const struct loop *l)
@@ -346,12 +342,13 @@ static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_ste
     if (r->stop_signal) lcl_stop_signal = r->stop_signal;
     if (status == LCL_NUMERIC && !l->env.comm) { /* ranks have it in their note */
         char good[160];
+        status = lcl_saving_finish_after(&l->saving, status);
         name_good_checkpoint(l, good, sizeof good);
         return lcl_fail_context(status, "step %lld of stage %s, last good checkpoint: %s",
                                 (long long)(l->step + 1), stage_name(l), good);
     }
     LCL_TRY(status);
-    l->good_step = l->saved_step;
+    lcl_saving_proved(&l->saving);
     l->stage_step++;
     l->step++;
     l->adam_step++;
@@ -396,7 +393,7 @@ static lcl_status finish_step(struct loop *l)
     if (!due && !l->stage_done && !lcl_stop_signal && !was_due) return LCL_OK;
     bool best = isfinite(l->last_accuracy) && !(l->last_accuracy <= l->best);
     if (best) l->best = l->last_accuracy;
-    if (was_due) l->saved_step = -1; /* its checkpoint says that the evaluation is due */
+    if (was_due) l->saving.begun_step = -1; /* its checkpoint says that the evaluation is due */
     return save(l, best);
 }
 
@@ -463,7 +460,8 @@ static lcl_status run_stage(struct loop *l)
     progress.base = l->stage_step;
     if (status == LCL_OK && l->evaluation_due) status = finish_step(l);
     while (status == LCL_OK && !l->stage_done && l->stage_step < c->max_steps && !lcl_stop_signal) {
-        status = refresh(l, &trainer);
+        status = lcl_saving_poll(&l->saving);
+        if (status == LCL_OK) status = refresh(l, &trainer);
         if (status != LCL_OK || lcl_stop_signal) break;
         status = one_step(l, &trainer, &r);
         if (status == LCL_OK) progress_note(l, &r, note, sizeof note);
@@ -580,24 +578,28 @@ lcl_status lcl_train_run(const struct lcl_run_config *run, const struct lcl_trai
     l->env = (struct lcl_env){.stages = l->run->stages, .n_stages = l->run->n_stages};
     l->lock = -1;
     l->profile_steps = options->profile;
-    l->best = l->last_accuracy = NAN, l->saved_step = l->good_step = l->refreshed_step = -1;
+    l->best = l->last_accuracy = NAN, l->refreshed_step = -1;
     lcl_ranks_configure(c);
     if (lcl_comm_rank(lcl_ranks()) != 0) l->profile_steps = 0;
     struct lcl_stop_handlers before;
     lcl_stop_begin(&before, lcl_ranks() != NULL);
-    lcl_status status = prepare_output(l, options, resume[0] != '\0');
+    lcl_status status = lcl_saving_open(&l->saving);
+    if (status == LCL_OK) status = prepare_output(l, options, resume[0] != '\0');
     if (status == LCL_OK) status = lcl_env_start(&l->env, c);
     if (status == LCL_OK) status = lcl_ranks_print(l->env.comm, lcl_device_name(&l->env.exec));
     if (status == LCL_OK) status = open_all(l, resume);
     if (status == LCL_OK) status = run_stages(l);
+    if (status == LCL_INTERRUPTED) status = LCL_OK;
+    status = status == LCL_OK ? lcl_saving_finish(&l->saving)
+                              : lcl_saving_finish_after(&l->saving, status);
     if (status == LCL_OK && !lcl_stop_signal && is_first_rank(l)) /* stopped runs lack the file */
         status = lcl_output_set_finished(c->output_dir, true);
-    if (status == LCL_INTERRUPTED) status = LCL_OK;
     *interrupted = lcl_stop_signal != 0 && status == LCL_OK;
     if (*interrupted)
         lcl_log_info("stopped by signal %d after step %lld; %s. --resume goes on.",
                      (int)lcl_stop_signal, (long long)l->step,
-                     l->saved_step == l->step ? "saved" : "nothing to save");
+                     l->saving.saved_step == l->step ? "saved" : "nothing to save");
+    lcl_saving_close(&l->saving);
     lcl_metrics_close(l->metrics);
     if (l->lock >= 0) close(l->lock);
     close_pictures(l);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/comm.h"
 #include "core/log.h"
 #include "core/threads.h"
 #include "data/jigsaw.h"
@@ -284,6 +285,14 @@ static void sum_up(const struct lcl_env *e, const struct lcl_config *c, struct l
     p->total = fmax(others, pictures);
 }
 
+/* A rank keeps its own elements. */
+static double snapshot_bytes(const struct lcl_env *e, const struct lcl_plan *p)
+{
+    const double ranks = lcl_comm_size(e->comm);
+    const bool shared = e->model.params.share_ranks > 1; /* its moments are its own already */
+    return (p->checkpoint - p->moments) / ranks + p->moments / (shared ? 1 : ranks);
+}
+
 static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
 {
     static float some_grad; /* a training pass has a gradient; nothing is written to it */
@@ -301,6 +310,7 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
         *(lcl_param_moves(&params->rows[i]) ? &p->moments : &frozen) += moments;
     }
     p->checkpoint += p->moments;
+    if (c->save_async) p->snapshot = snapshot_bytes(e, p);
     if (whole) p->moments += frozen;
     p->gradients = (double)params->n_grads * sizeof(float) * layout.n_grads;
     set_with(c, &p->largest);

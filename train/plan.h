@@ -20,6 +20,7 @@
     X(batches, "pictures of a step's batches", false)  \
     X(features, "cached features", false)              \
     X(pictures, "decoded pictures of the pack", false) \
+    X(snapshot, "snapshot of a checkpoint", false)     \
     X(program, "program, tokenizer and indices", false)
 
 struct lcl_plan {
@@ -64,7 +65,8 @@ LCL_CHECKED lcl_status lcl_plan_fits(const struct lcl_plan *p, const struct lcl_
  * that are part of the plan. */
 LCL_CHECKED lcl_status lcl_plan_fits_device(const struct lcl_plan *p, const struct lcl_config *c,
                                             double unused, double resident);
-/* Both, for a stage about to begin: milliseconds. */
+/* Both, for a stage about to begin: milliseconds. Where memory suffices without the snapshot alone,
+ * e->save_at_once is set, and said. */
 LCL_CHECKED lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c,
                                       uint32_t epoch);
 /* The parameters alone, before any memory is reserved for them. */

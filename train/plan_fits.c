@@ -93,6 +93,7 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
         "lower per_device_train_batch_size or gradient_accumulation_steps",
         "lower data.augment_views, or set cache_features: false",
         "lower vision.image_size",
+        "set save_async: false",
         ""}; /* no key makes the program smaller */
     int n = 0;
 #define X(field, name, tensor)                            \
@@ -171,6 +172,15 @@ lcl_status lcl_plan_fits_device(const struct lcl_plan *p, const struct lcl_confi
                                      .tensors = true});
 }
 
+/* What is there before steps begin may still be the most at once. */
+static void leave_snapshot_out(struct lcl_plan *p)
+{
+    const double tensors = p->device > 0 ? 0 : p->parameters + p->feature_tower;
+    p->total =
+        fmax(p->total - p->snapshot, tensors + p->features + p->feature_pictures + p->program);
+    p->snapshot = 0;
+}
+
 lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch)
 {
     struct lcl_plan p;
@@ -179,7 +189,15 @@ lcl_status lcl_plan_check(struct lcl_env *e, const struct lcl_config *c, uint32_
     if (e->model.values.base) reserved += p.parameters;
     if (e->model.moments.base) reserved += p.moments;
     LCL_TRY(lcl_plan_fits_device(&p, c, lcl_device_free_bytes(&e->exec), reserved));
-    return lcl_plan_fits(&p, c, lcl_plan_resident_bytes());
+    const double resident = lcl_plan_resident_bytes();
+    if (p.snapshot == 0 || lcl_plan_fits(&p, c, resident) == LCL_OK)
+        return lcl_plan_fits(&p, c, resident);
+    leave_snapshot_out(&p);
+    LCL_TRY(lcl_plan_fits(&p, c, resident));
+    if (!e->save_at_once)
+        lcl_log_info("no memory for snapshots: training waits while checkpoints are written");
+    e->save_at_once = true;
+    return LCL_OK;
 }
 
 lcl_status lcl_plan_check_values(const struct lcl_env *e, const struct lcl_config *c)
