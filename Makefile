@@ -64,19 +64,19 @@ NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/c
 NVCC_RELEASE := $(if $(NVCC),$(shell $(NVCC) --version 2>/dev/null | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p'))
 NVCC_USABLE  := $(if $(NVCC_RELEASE),$(shell set -- $(NVCC_RELEASE); [ $$(($$1 * 100 + $$2)) -ge 1204 ] && echo 1))
 CUDA ?= $(if $(and $(NVCC_USABLE),$(filter release,$(MODE))),1,0)
+CUDA_ROOT := $(if $(NVCC),$(patsubst %/bin/,%,$(dir $(realpath $(NVCC)))))
+# Messages between ranks' GPUs: where an MPI is, and nccl.h, in NCCL_HOME, the toolkit or the system. NCCL=0 leaves it out.
+NCCL_DIRS := $(if $(NCCL_HOME),$(NCCL_HOME),$(CUDA_ROOT) $(CUDA_ROOT)/targets/x86_64-linux /usr)
+NCCL_FOUND := $(if $(MPI_LIBS),$(firstword $(foreach d,$(NCCL_DIRS),$(if $(wildcard $d/include/nccl.h),$d))))
+NCCL ?= $(if $(NCCL_FOUND),1,0)
 ifeq ($(CUDA),1)
 CUDA_HERE := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | sed 's/^90$$/90a/')
 CUDA_ARCH ?= $(or $(CUDA_HERE),$(foreach a,80 90a 100 120,$(if $(filter compute_$(a:%a=%),$(shell $(NVCC) --list-gpu-arch)),$a)))
-CUDA_ROOT := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 CUDA_OBJ  := $(patsubst %.cu,$B/nv/%.o,$(wildcard cuda/*.cu)) $B/nv/train/device.o
 CUDA_LIBS := -L$(CUDA_ROOT)/lib64 -L$(CUDA_ROOT)/targets/x86_64-linux/lib $(CUDA_RPATH) -lcudart_static -lcublasLt -lstdc++ -ldl -lrt
 CUDA_RPATH = -Wl,-rpath,$(CUDA_ROOT)/lib64
-# Messages between ranks' GPUs: where an MPI is, and nccl.h, in NCCL_HOME, the toolkit or the system. NCCL=0 leaves it out.
-NCCL_DIRS := $(if $(NCCL_HOME),$(NCCL_HOME),$(CUDA_ROOT) $(CUDA_ROOT)/targets/x86_64-linux /usr)
-NCCL_FOUND := $(firstword $(foreach d,$(NCCL_DIRS),$(if $(wildcard $d/include/nccl.h),$d)))
-NCCL ?= $(if $(and $(NCCL_FOUND),$(MPI_LIBS)),1,0)
 ifeq ($(NCCL),1)
-$(if $(NCCL_FOUND),,$(error NCCL=1: there is no nccl.h in $(NCCL_DIRS): NCCL_HOME=DIR names another place))
+$(if $(NCCL_FOUND),,$(error NCCL=1: there is no MPI, or no nccl.h in $(NCCL_DIRS): NCCL_HOME=DIR names another place))
 NCCL_OBJ  := $B/nv/train/comm_nccl.o
 NCCL_LIBS := $(foreach d,$(filter-out /usr,$(NCCL_FOUND)),-L$d/lib64 -L$d/lib) -lnccl $(if $(NCCL_HOME),-Wl$(,)-rpath$(,)$(NCCL_HOME)/lib)
 endif
@@ -262,7 +262,23 @@ test-gpu: ## the tests on this machine's GPU (needs nvcc, a driver)
 	@+$(SUB) all gpu-tests
 	@sh tools/test-gpu.sh $B
 
-.PHONY: sim-tests test-cuda-sim paper gpu-tests test-gpu
+# NCCL's filling against the real libraries, without the kernels: part of `make test` where nvcc is.
+$B/tests/nccl/link: $B/tests/nccl/link.o $(NCCL_OBJ) $(patsubst %.c,$B/%.o,$(wildcard core/*.c))
+	@echo '  LINK $@'
+	$Q$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(CUDA_LIBS) $(NCCL_LIBS)
+nccl-links:
+	@+$(if $(NCCL_OBJ),$(SUB) $B/tests/nccl/link,echo 'nccl-links: nvcc, an MPI and nccl.h are not all here'; exit 1)
+	@$B/tests/nccl/link
+NCCL_STEP = $(if $(and $(NVCC_USABLE),$(filter 1,$(NCCL))),sh $(RUN) step $(SCORE) 'NCCL links' \
+    $(MAKE) --no-print-directory CUDA=1 CUDA_ARCH=90a B=build/nccl nccl-links)
+
+# Ranks on the GPUs of this node.
+test-nccl: ## several ranks on this node's GPUs with NCCL between them: N=8, KILLS=20; DRY=1: on the CPU, to see that it runs
+	@sh tools/setup.sh --dev
+	@+$(SUB) $(if $(DRY),CUDA=0 )all $(if $(DRY),,$(NCCL_GPU_TEST))
+	@DRY='$(DRY)' KILLS='$(KILLS)' STAGES='$(STAGES)' sh tools/test-nccl.sh $B '$(or $(N),8)'
+
+.PHONY: sim-tests test-cuda-sim paper gpu-tests test-gpu nccl-links test-nccl
 
 # Files made from a variable, and made anew only when it changed: $1 the file, $2 the text.
 squeeze = $(strip $(subst ",,$1))
@@ -415,6 +431,7 @@ run-body: tests
 	@sh $(RUN) step $(SCORE) 'bundle' sh tools/test-dist.sh $B/dist/lcl $(RELEASE) $B/tmp/dist
 	@sh $(RUN) step $(SCORE) 'bench-gpu, dry' sh dev/bench-gpu/run.sh $B/sim/dev/bench-gpu/bench $B/tmp/bench-gpu dry
 	@sh $(RUN) step $(SCORE) 'ptxas and tensor cores' sh tools/cuda-gates.sh
+	@+$(NCCL_STEP)
 	@+$(SUB) MODE=asan run-mode
 	@+$(SUB) MODE=ubsan run-mode
 
@@ -529,7 +546,7 @@ help: ## list the targets
 
 -include $(CUDA_OBJ:.o=.d) $(NCCL_OBJ:.o=.d)
 -include $(wildcard $(foreach d,dev/bench dev/bench-data dev/bench-gpu dev/cuda-paper nv/dev/bench-gpu sim/dev/bench-gpu,$B/$d/*.d))
--include $(NCCL_TEST_OBJ:.o=.d) $B/tests/nccl/alone_gpu.d $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
+-include $(NCCL_TEST_OBJ:.o=.d) $B/tests/nccl/alone_gpu.d $B/tests/nccl/link.d $(FUZZ_OBJ:.o=.d) $B/tests/fuzz/libfuzzer.d
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TEST_BIN:=.d) $(SLOW_BIN:=.d) $(NIGHTLY_BIN:=.d) $(TEST_LIB:.o=.d) \
          $(SIM_OBJ:.o=.d) $(SIM_TEST_CU:.o=.d) $B/tests/support/backend_sim.d $(SIM_TEST:$B/sim/%=$B/%.d) \
          $B/nv/train/device.d $B/sim/train/device.d

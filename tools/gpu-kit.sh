@@ -1,6 +1,6 @@
 #!/bin/sh
 # The programs of `make test-gpu` and `make bench-gpu` with their libraries, for a machine with a GPU and CUDA's toolkit that cannot
-# build them: unpacked in a checkout there, tools/test-gpu.sh and dev/bench-gpu/run.sh find them. cuBLASLt is left to the toolkit.
+# build them: unpacked in a checkout there, tools/test-gpu.sh and dev/bench-gpu/run.sh find them. cuBLASLt and NCCL are left to the toolkit.
 # usage: tools/gpu-kit.sh DIR   (DIR/gpu/tests/ROOM/test_X, DIR/dev/bench-gpu/bench: the programs)
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ for program in "$B"/gpu/tests/*/test_* "$B/dev/bench-gpu/bench"; do
     mkdir -p "$kit/$(dirname "$program")"
     strip -o "$kit/$program" "$program"
 done
-sh tools/libraries.sh "$B"/gpu/tests/*/test_* "$B/dev/bench-gpu/bench" | grep -v '^libcublas' | while read -r soname path; do
+sh tools/libraries.sh "$B"/gpu/tests/*/test_* "$B/dev/bench-gpu/bench" | grep -v -e '^libcublas' -e '^libnccl' | while read -r soname path; do
     cp -L "$path" "$kit/$B/gpu/lib/$soname"
 done
 tar -C "$kit" -cJf "$B/gpu-kit.tar.xz.writing" "$B"
