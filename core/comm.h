@@ -93,6 +93,10 @@ struct lcl_comm {
 static inline int lcl_comm_rank(const struct lcl_comm *c) { return c ? c->rank : 0; }
 static inline int lcl_comm_size(const struct lcl_comm *c) { return c ? c->size : 1; }
 
+/* Whether messages wait for the ops that were called before their job was submitted; where not, the
+ * caller waits for them. */
+static inline bool lcl_comm_waits_for_ops(const struct lcl_comm *c) { return c->work->fence; }
+
 /* Starts the courier, which opens the filling; LCL_TRY what it says. */
 LCL_CHECKED lcl_status lcl_comm_open(struct lcl_comm *c, const struct lcl_filling *filling);
 /* Moves LCL_TRAFFIC_GRADIENTS and _VALUES by another filling from now on (NCCL, opened with MPI's

@@ -200,7 +200,7 @@ static lcl_status send(struct lcl_zero *z, struct lcl_zero_slot *s, enum lcl_tra
 {
     s->traffic = traffic;
     s->job = (struct lcl_comm_job){.run = exchange, .ctx = s, .what = what};
-    LCL_TRY(lcl_exec_sync(z->exec)); /* what is sent is there */
+    if (!lcl_comm_waits_for_ops(z->comm)) LCL_TRY(lcl_exec_sync(z->exec));
     lcl_comm_submit(z->comm, &s->job);
     return LCL_OK;
 }
@@ -341,13 +341,18 @@ static void shed_bucket(struct lcl_zero *z, const struct lcl_bucket *b)
     }
 }
 
+static bool sheds_gradients(const struct lcl_zero *z)
+{
+    return z->o.stage >= 2 && z->grads && z->grads->base && z->grads->memory->give_back;
+}
+
 static lcl_status finish_bucket(struct lcl_zero_slot *s)
 {
     struct lcl_zero *z = s->zero;
     if (s->what < 0) return LCL_OK;
     LCL_TRY(await(z, s));
     LCL_TRY(add_up(s));
-    if (z->o.stage >= 2) {
+    if (sheds_gradients(z)) {
         LCL_TRY(lcl_exec_sync(z->exec));
         shed_bucket(z, &z->bucket[s->what]);
     }
