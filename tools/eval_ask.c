@@ -8,6 +8,7 @@
 #include "tools/eval_show.h"
 #include "train/answer.h"
 #include "train/match.h"
+#include "train/ranks.h"
 
 /* Cache rows that a support set may fill with its shot counts, each read once for all queries. */
 enum { STREAM = 4, CONTEXT_ROWS = 16384 };
@@ -21,7 +22,8 @@ struct job {
     struct lcl_answerer answerer;
     struct record record;
     struct tally tally;
-    struct show show;
+    struct show show;  /* of the unit at work, in memory */
+    struct show shown; /* the file, of the first rank */
     int n_seeds;
     int64_t seeds[ASK_MAX_SEEDS];
     struct lcl_support candidates; /* classes without pictures */
@@ -283,12 +285,31 @@ out:
     return status;
 }
 
-static lcl_status ask_unit(struct job *j, int64_t unit, struct lcl_text *lines)
+/* What the unit shows goes to memory. */
+static lcl_status ask_and_show(struct job *j, struct ask_set *set, int64_t seed, int64_t unit,
+                               struct lcl_text *lines, struct lcl_text *aside)
 {
+    char *shown = NULL;
+    size_t size = 0;
+    if (!j->o->show) return ask_set(j, set, seed, unit, lines);
+    j->show.f = open_memstream(&shown, &size);
+    lcl_status status = j->show.f ? ask_set(j, set, seed, unit, lines)
+                                  : LCL_FAIL(LCL_MEMORY, "no memory for questions to show");
+    if (j->show.f && fclose(j->show.f) != 0 && status == LCL_OK)
+        status = LCL_FAIL(LCL_MEMORY, "no memory for questions to show");
+    j->show.f = NULL;
+    if (status == LCL_OK) lcl_text_bytes(aside, shown, size);
+    free(shown);
+    return status;
+}
+
+static lcl_status ask_unit(void *ctx, int64_t unit, struct lcl_text *lines, struct lcl_text *aside)
+{
+    struct job *j = ctx;
     const int64_t seed = j->seeds[unit / j->suite->units];
     struct ask_set set = {0};
     lcl_status status = j->suite->make(j->suite->ctx, unit % j->suite->units, (uint64_t)seed, &set);
-    if (status == LCL_OK) status = ask_set(j, &set, seed, unit, lines);
+    if (status == LCL_OK) status = ask_and_show(j, &set, seed, unit, lines, aside);
     if (status == LCL_OK) {
         free_set(&j->held);
         j->held = set;
@@ -302,10 +323,7 @@ static lcl_status ask_unit(struct job *j, int64_t unit, struct lcl_text *lines)
 
 static lcl_status ask_all(struct job *j)
 {
-    struct lcl_progress progress;
-    struct lcl_text lines = {0};
-    lcl_status status = LCL_OK;
-    LCL_TRY(record_open(&j->record, j->o->anew));
+    LCL_TRY(record_open(&j->record, lcl_ranks(), j->o->anew));
     if (j->record.next < j->record.end) {
         LCL_TRY(lcl_env_start(&j->env, j->c));
         LCL_TRY(lcl_env_load_model(&j->env, j->o->model, j->c));
@@ -314,22 +332,15 @@ static lcl_status ask_all(struct job *j)
         LCL_TRY(lcl_answerer_open(&j->answerer, &j->gallery, j->c));
         j->answerer.generator.contexts.most_rows = CONTEXT_ROWS;
     }
-    if (j->record.next < j->record.end)
-        LCL_TRY(show_open(&j->show, j->o->show, j->record.next > 0));
+    if (j->record.next < j->record.end && lcl_comm_rank(lcl_ranks()) == 0)
+        LCL_TRY(show_open(&j->shown, j->o->show, j->record.next > 0));
     j->show.gallery = &j->gallery;
-    lcl_progress_begin(&progress, "asking", "support sets", j->record.end);
-    while (j->record.next < j->record.end && status == LCL_OK) {
-        lcl_text_clear(&lines);
-        status = ask_unit(j, j->record.next, &lines);
-        if (status == LCL_OK) status = record_put(&j->record, &lines);
-        lcl_progress_update(&progress, j->record.next, NULL);
-    }
-    lcl_progress_end(&progress, NULL);
+    j->record.aside = j->shown.f;
+    LCL_TRY(record_ask(&j->record, lcl_ranks(), ask_unit, j, "support sets", 1));
     lcl_log_debug("%lld tokens of support sets were read",
                   (long long)j->answerer.generator.contexts.tokens_read);
-    lcl_text_free(&lines);
-    if (status == LCL_OK) status = show_close(&j->show);
-    return status == LCL_OK ? record_finish(&j->record) : status;
+    LCL_TRY(show_close(&j->shown));
+    return record_finish(&j->record);
 }
 
 static lcl_status report(struct job *j)
@@ -399,14 +410,16 @@ lcl_status ask_run(const struct ask_options *o, const struct ask_suite *suite,
     j->suite = suite;
     j->c = c;
     lcl_status status = begin(j);
-    if (status == LCL_OK) status = o->join ? record_join(&j->record, o->join) : ask_all(j);
+    const bool first = lcl_comm_rank(lcl_ranks()) == 0; /* it joins, and it has the answers */
+    if (status == LCL_OK && o->join && first) status = record_join(&j->record, o->join);
+    if (status == LCL_OK && !o->join) status = ask_all(j);
     if (status == LCL_OK && j->record.parts > 1 && !o->join)
         lcl_log_info("part %lld of %lld is asked: --join %lld makes the numbers",
                      (long long)j->record.part, (long long)j->record.parts,
                      (long long)j->record.parts);
-    else if (status == LCL_OK)
+    else if (status == LCL_OK && first)
         status = report(j);
-    if (j->show.f) fclose(j->show.f);
+    if (j->shown.f) fclose(j->shown.f);
     record_close(&j->record);
     tally_free(&j->tally);
     free_set(&j->held);

@@ -9,6 +9,9 @@
 
 #define MOST_BYTES ((size_t)1 << 30)
 enum { MOST_PARTS = 4096 };
+/* Units that a rank of several asks for before lines are gathered: a killed evaluation loses no
+ * more. */
+enum { RANK_UNITS = 4 };
 
 lcl_status record_parse_part(const char *text, int64_t *part, int64_t *parts)
 {
@@ -155,7 +158,14 @@ static lcl_status go_on(struct record *r)
     return LCL_OK;
 }
 
-lcl_status record_open(struct record *r, bool anew)
+static lcl_status open_file(struct record *r, bool anew)
+{
+    r->partial = partial_path(r);
+    if (!r->partial) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
+    return lcl_fs_exists(r->partial) && !anew ? go_on(r) : begin_file(r);
+}
+
+lcl_status record_open(struct record *r, struct lcl_comm *comm, bool anew)
 {
     r->next = first_of(r, r->part);
     r->end = first_of(r, r->part + 1);
@@ -165,9 +175,8 @@ lcl_status record_open(struct record *r, bool anew)
                                  "--part keeps its answers in a file");
         return LCL_OK;
     }
-    r->partial = partial_path(r);
-    if (!r->partial) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    return lcl_fs_exists(r->partial) && !anew ? go_on(r) : begin_file(r);
+    if (lcl_comm_rank(comm) == 0) LCL_TRY(open_file(r, anew));
+    return lcl_comm_broadcast(comm, "the unit to go on with", 0, &r->next, sizeof r->next);
 }
 
 /* Hands on the lines of a text. */
@@ -186,7 +195,8 @@ static lcl_status hand_on(struct record *r, const struct lcl_text *lines)
     return status;
 }
 
-lcl_status record_put(struct record *r, const struct lcl_text *lines)
+/* Keeps a unit's lines and hands them on. */
+static lcl_status put(struct record *r, const struct lcl_text *lines)
 {
     LCL_TRY(lcl_text_check(lines));
     LCL_TRY(hand_on(r, lines));
@@ -195,6 +205,112 @@ lcl_status record_put(struct record *r, const struct lcl_text *lines)
         return lcl_fs_fail_write(r->partial);
     r->next++;
     return LCL_OK;
+}
+
+static void add_sized(struct lcl_text *all, const struct lcl_text *part)
+{
+    const int64_t size = (int64_t)part->size;
+    lcl_text_bytes(all, (const char *)&size, sizeof size);
+    lcl_text_bytes(all, part->data ? part->data : "", part->size);
+}
+
+/* Asks for units [begin, end): of each its lines and what goes aside, a number of bytes before
+ * each. */
+static lcl_status ask_units(record_ask_fn ask, void *ctx, int64_t begin, int64_t end,
+                            struct lcl_text *all)
+{
+    struct lcl_text lines = {0}, aside = {0};
+    lcl_status status = LCL_OK;
+    for (int64_t unit = begin; unit < end && status == LCL_OK; unit++) {
+        lcl_text_clear(&lines);
+        lcl_text_clear(&aside);
+        status = ask(ctx, unit, &lines, &aside);
+        if (status == LCL_OK) status = lcl_text_check(&lines);
+        if (status == LCL_OK) status = lcl_text_check(&aside);
+        add_sized(all, &lines);
+        add_sized(all, &aside);
+    }
+    lcl_text_free(&lines);
+    lcl_text_free(&aside);
+    return status == LCL_OK ? lcl_text_check(all) : status;
+}
+
+/* Texts of the ranks one behind the other, on all; malloc'd. */
+static lcl_status gather_text(struct lcl_comm *comm, const struct lcl_text *mine, char **all)
+{
+    size_t bytes_R[LCL_COMM_MOST], total = 0;
+    LCL_TRY(lcl_comm_all_gather(comm, "sizes of answers", &mine->size, sizeof mine->size, bytes_R));
+    for (int r = 0; r < lcl_comm_size(comm); r++) total += bytes_R[r];
+    *all = malloc(total + 1);
+    if (!*all) return LCL_FAIL(LCL_MEMORY, "no memory for %zu bytes of answers", total);
+    lcl_status status =
+        lcl_comm_all_gather_v(comm, "answers", mine->data ? mine->data : "", bytes_R, *all);
+    if (status != LCL_OK) free(*all);
+    return status;
+}
+
+/* The next part of *at; the text's bytes are its own. */
+static void take_sized(const char **at, struct lcl_text *part)
+{
+    int64_t size;
+    memcpy(&size, *at, sizeof size);
+    lcl_text_clear(part);
+    lcl_text_bytes(part, *at + sizeof size, (size_t)size);
+    *at += sizeof size + (size_t)size;
+}
+
+/* n units, in order. */
+static lcl_status put_units(struct record *r, const char *all, int64_t n)
+{
+    struct lcl_text lines = {0}, aside = {0};
+    lcl_status status = LCL_OK;
+    for (int64_t i = 0; i < n && status == LCL_OK; i++) {
+        take_sized(&all, &lines);
+        take_sized(&all, &aside);
+        status = lcl_text_check(&aside);
+        if (status == LCL_OK) status = put(r, &lines);
+        if (status == LCL_OK && r->aside && aside.size &&
+            fwrite(aside.data, 1, aside.size, r->aside) != aside.size)
+            status = LCL_FAIL(LCL_IO, "cannot write the questions to show: %m");
+    }
+    lcl_text_free(&lines);
+    lcl_text_free(&aside);
+    return status;
+}
+
+/* Ranks take units that lie together: suites keep pictures from one to the next. */
+static lcl_status ask_round(struct record *r, struct lcl_comm *comm, record_ask_fn ask, void *ctx)
+{
+    const int64_t size = lcl_comm_size(comm), rank = lcl_comm_rank(comm), left = r->end - r->next;
+    const int64_t most = size > 1 ? RANK_UNITS : 1;
+    const int64_t n = left < most * size ? left : most * size;
+    struct lcl_text mine = {0};
+    char *all = NULL;
+    lcl_status status =
+        ask_units(ask, ctx, r->next + n * rank / size, r->next + n * (rank + 1) / size, &mine);
+    if (status == LCL_OK) status = gather_text(comm, &mine, &all);
+    lcl_text_free(&mine);
+    LCL_TRY(status);
+    if (rank == 0)
+        status = put_units(r, all, n);
+    else
+        r->next += n;
+    free(all);
+    return status;
+}
+
+lcl_status record_ask(struct record *r, struct lcl_comm *comm, record_ask_fn ask, void *ctx,
+                      const char *of, int64_t scale)
+{
+    struct lcl_progress progress;
+    lcl_status status = LCL_OK;
+    lcl_progress_begin(&progress, "asking", of, r->end * scale);
+    while (r->next < r->end && status == LCL_OK) {
+        status = ask_round(r, comm, ask, ctx);
+        lcl_progress_update(&progress, r->next * scale, NULL);
+    }
+    lcl_progress_end(&progress, NULL);
+    return status;
 }
 
 /* The lines of the partial file of r->part, which must be whole; NULL: they are not kept. */

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "core/comm.h"
 #include "train/text.h"
 
 /* Takes a line of a whole unit. */
@@ -24,6 +25,7 @@ struct record {
     int64_t part, parts;
     record_fn take;
     void *ctx;
+    FILE *aside; /* the caller's; NULL: no unit has anything for it */
     /* The rest is the record's own. */
     int64_t next, end; /* units of this part that are still to be asked */
     char *partial;
@@ -32,12 +34,20 @@ struct record {
 
 /* "r/n" as part r of n, from 0; NULL: the whole. LCL_CONFIG. */
 LCL_CHECKED lcl_status record_parse_part(const char *text, int64_t *part, int64_t *parts);
-/* Opens PATH.partial (of a part PATH.part-r-of-n), hands lines that are there to take, and leaves
+/* Of ranks that ask together the first one keeps the file: the others only learn where to go on.
+ * Opens PATH.partial (of a part PATH.part-r-of-n), hands lines that are there to take, and leaves
  * `next` at the unit to go on with. LCL_CONFIG where it is another evaluation's; `anew` drops what
  * is there. */
-LCL_CHECKED lcl_status record_open(struct record *r, bool anew);
-/* Keeps a unit's lines and hands them on; whole or not at all. */
-LCL_CHECKED lcl_status record_put(struct record *r, const struct lcl_text *lines);
+LCL_CHECKED lcl_status record_open(struct record *r, struct lcl_comm *comm, bool anew);
+/* The lines of a unit's answers, and what is written to record.aside beside them. */
+typedef lcl_status (*record_ask_fn)(void *ctx, int64_t unit, struct lcl_text *lines,
+                                    struct lcl_text *aside);
+/* Asks for the units that are left, with progress in `of` (`scale` of them a unit). Ranks ask for
+ * some units each at a time; the first one then keeps their lines in the order of units and hands
+ * them on, a unit whole or not at all, so that file and numbers are those of one rank, and any
+ * number of ranks goes on with a stopped one's. */
+LCL_CHECKED lcl_status record_ask(struct record *r, struct lcl_comm *comm, record_ask_fn ask,
+                                  void *ctx, const char *of, int64_t scale);
 /* Hands the lines of all n parts on and writes PATH. LCL_CONFIG names a part that is not whole. */
 LCL_CHECKED lcl_status record_join(struct record *r, int64_t n);
 /* The last unit is in: PATH takes the place of the partial file; a part's stays. */

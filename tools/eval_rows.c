@@ -13,6 +13,7 @@
 #include "tools/eval_rows_read.h"
 #include "tools/scoring.h"
 #include "train/answer.h"
+#include "train/ranks.h"
 #include "train/stats.h"
 
 enum { UNIT = 8, STREAM = 7, MAX_CANDIDATES = 4096, MAX_TURNS = 4096, MAX_MARKS = 4096 };
@@ -252,27 +253,26 @@ static lcl_status ask_row(struct job *j, int64_t number, int64_t shots, struct p
                : lcl_fail_context(status, "%s, row %lld", j->rows.name, (long long)number);
 }
 
-static lcl_status ask_all(struct job *j)
+/* UNIT rows, with each count of shots. */
+static lcl_status ask_unit(void *ctx, int64_t unit, struct lcl_text *lines, struct lcl_text *aside)
 {
-    struct lcl_progress progress;
-    struct lcl_text lines = {0};
+    (void)aside;
+    struct job *j = ctx;
+    const int64_t first = unit * UNIT;
     struct prompt *p = malloc(sizeof *p);
     lcl_status status = p ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a prompt");
-    if (status == LCL_OK) status = record_open(&j->record, j->r->ask.anew);
-    lcl_progress_begin(&progress, "asking", "rows", j->record.end * UNIT);
-    while (status == LCL_OK && j->record.next < j->record.end) {
-        lcl_text_clear(&lines);
-        const int64_t first = j->record.next * UNIT;
-        for (int64_t i = first; i < first + UNIT && i < j->rows.n && status == LCL_OK; i++)
-            for (int k = 0; k < j->n_cells && status == LCL_OK; k++)
-                status = ask_row(j, i, j->cell[k].shots, p, &lines);
-        if (status == LCL_OK) status = record_put(&j->record, &lines);
-        lcl_progress_update(&progress, j->record.next * UNIT, NULL);
-    }
-    lcl_progress_end(&progress, NULL);
-    lcl_text_free(&lines);
+    for (int64_t i = first; i < first + UNIT && i < j->rows.n && status == LCL_OK; i++)
+        for (int k = 0; k < j->n_cells && status == LCL_OK; k++)
+            status = ask_row(j, i, j->cell[k].shots, p, lines);
     free(p);
-    return status == LCL_OK ? record_finish(&j->record) : status;
+    return status;
+}
+
+static lcl_status ask_all(struct job *j)
+{
+    LCL_TRY(record_open(&j->record, lcl_ranks(), j->r->ask.anew));
+    LCL_TRY(record_ask(&j->record, lcl_ranks(), ask_unit, j, "rows", UNIT));
+    return record_finish(&j->record);
 }
 
 /* ---- numbers ---- */
@@ -445,7 +445,8 @@ static lcl_status check_boxes(const struct job *j)
 
 static lcl_status ask(struct job *j)
 {
-    if (j->r->ask.join) return record_join(&j->record, j->r->ask.join);
+    if (j->r->ask.join)
+        return lcl_comm_rank(lcl_ranks()) == 0 ? record_join(&j->record, j->r->ask.join) : LCL_OK;
     LCL_TRY(lcl_env_start(&j->env, &j->c));
     LCL_TRY(lcl_env_load_model(&j->env, j->r->ask.model, &j->c));
     LCL_TRY(check_boxes(j));
@@ -469,7 +470,7 @@ static lcl_status evaluate(const struct request *r)
     if (j->record.parts > 1 && !r->ask.join)
         lcl_log_info("part %lld of %lld is asked", (long long)j->record.part,
                      (long long)j->record.parts);
-    else
+    else if (lcl_comm_rank(lcl_ranks()) == 0) /* it has the answers */
         status = report(j);
 out:
     record_close(&j->record);

@@ -65,7 +65,7 @@ static lcl_status unknown_verb(const char *word)
 /* Verbs that a launcher's ranks run together; others the first rank runs alone. */
 static bool is_for_ranks(const struct cli_verb *verb)
 {
-    static const char *const together[] = {"train"};
+    static const char *const together[] = {"train", "eval", "neighbors"};
     for (size_t i = 0; i < sizeof together / sizeof *together; i++)
         if (!strcmp(verb->name, together[i])) return true;
     return false;
@@ -82,7 +82,10 @@ static lcl_status run_verb(const struct cli_verb *verb, int argc, char **argv)
         LCL_TRY(lcl_launch_detect_here(&launch));
         if (launch.rank > 0) return LCL_OK;
     }
-    lcl_status status = verb->run(argc, argv);
+    lcl_status status = LCL_OK; /* what is printed, the first rank prints */
+    if (lcl_comm_rank(ranks) > 0 && !freopen("/dev/null", "w", stdout))
+        status = LCL_FAIL(LCL_IO, "/dev/null: %s", strerror(errno));
+    if (status == LCL_OK) status = verb->run(argc, argv);
     if (status != LCL_OK && ranks) lcl_comm_fail(ranks);
     lcl_threads_stop();
     lcl_ranks_close(ranks);

@@ -11,6 +11,7 @@
 #include "tools/eval_rows.h"
 #include "tools/eval_table.h"
 #include "train/eval.h"
+#include "train/ranks.h"
 #include "train/report.h"
 #include "train/results.h"
 
@@ -112,7 +113,7 @@ static lcl_status eval_cell(struct job *j, const struct kind *k, const char *row
            o.likelihood.low, o.likelihood.high);
     fflush(stdout);
     lcl_status status = LCL_OK;
-    if (q.n_views > 0) {
+    if (q.n_views > 0 && lcl_comm_rank(j->e->comm) == 0) {
         status = save_views(j->r->predictions, row, &o, j->views_begun,
                             j->c->data_table[0] ? &j->e->pack : NULL);
         j->views_begun = true;
@@ -148,7 +149,8 @@ static lcl_status eval_kinds(struct job *j)
         LCL_TRY(cli_split_pair(j->r->seconds.v[i], "--seconds", stage, sizeof stage, &value));
         LCL_TRY(lcl_results_seconds(j->results, stage, atof(value)));
     }
-    return j->r->results ? lcl_results_save(j->results, j->r->results) : LCL_OK;
+    bool saves = j->r->results && lcl_comm_rank(j->e->comm) == 0;
+    return saves ? lcl_results_save(j->results, j->r->results) : LCL_OK;
 }
 
 static lcl_status check_kinds(const char *list)
@@ -250,6 +252,8 @@ static lcl_status run(int argc, char **argv)
         .notes = "RUN is a run folder, a checkpoint, or an HF LLaVA folder (then --set "
                  "data.pack=FILE).\n"
                  "The keys eval.* and data.* of the run's config hold unless --set changes them.\n"
+                 "mpirun -np N lcl eval ... shares the work; the numbers are the same for every "
+                 "N.\n"
                  "With data.strategy: any-shot, conversations of eval.task are asked their last."};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));

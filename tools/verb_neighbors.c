@@ -8,6 +8,7 @@
 #include "tools/cli.h"
 #include "train/class_vectors.h"
 #include "train/features.h"
+#include "train/ranks.h"
 #include "train/sheet.h"
 
 /* Features of a whole pack are held, and kept beside it, up to this many bytes. */
@@ -167,7 +168,7 @@ static lcl_status make_table(struct lcl_env *e, const struct lcl_config *c, cons
 {
     struct lcl_neighbors table = {0};
     lcl_status status = r->import ? import_table(e, r, &table) : compute_table(e, c, r, &table);
-    if (status == LCL_OK) status = save_table(e, r, out, &table);
+    if (status == LCL_OK && lcl_comm_rank(e->comm) == 0) status = save_table(e, r, out, &table);
     lcl_neighbors_free(&table);
     return status;
 }
@@ -180,7 +181,9 @@ static lcl_status neighbors(const struct request *r, const struct cli_list *sets
     lcl_status status = LCL_OK;
     if (!standard) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
     const char *out = r->out ? r->out : standard;
-    LCL_TRY_GOTO(check_request(r, out));
+    const bool first = lcl_comm_rank(lcl_ranks()) == 0;
+    if (first) LCL_TRY_GOTO(check_request(r, out));
+    if (!first && (r->import || r->export)) goto out; /* there is nothing to share */
     LCL_TRY_GOTO(lcl_env_run_config(r->model ? r->model : "", sets->v, sets->n, &c));
     LCL_TRY_GOTO(lcl_env_start(&e, &c));
     snprintf(c.data_pack, sizeof c.data_pack, "%s", r->pack);
@@ -237,7 +240,9 @@ static lcl_status run(int argc, char **argv)
                  "least similar\n"
                  "(cosine of mean image features, or as --by says): the table from which hard "
                  "negatives are drawn.",
-        .options = options};
+        .options = options,
+        .notes = "mpirun -np N lcl neighbors ... shares the pictures; the table is the same for "
+                 "every N."};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     return args.help ? LCL_OK : neighbors(&r, &sets);

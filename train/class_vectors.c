@@ -6,6 +6,7 @@
 #include "checkpoint/hf.h"
 #include "core/fs.h"
 #include "core/log.h"
+#include "train/share.h"
 #include "train/stop.h"
 
 enum { BATCH = LCL_CLASS_VECTOR_PICTURES, TEXTS = 64, PIXEL_SIDE = 16 };
@@ -40,38 +41,68 @@ static int64_t next_batch(const struct lcl_pack *pack, const struct lcl_picture_
     return n;
 }
 
+/* A round: a batch of each rank, which lie one after another. */
+struct round {
+    int64_t *image; /* [size * BATCH] */
+    float *row;     /* [size * BATCH, F] */
+    float *pixels;  /* of this rank's batch */
+    int64_t n;
+};
+
+static lcl_status run_own(struct lcl_env *e, const struct lcl_picture_features *f, struct round *r)
+{
+    int64_t begin = (int64_t)lcl_comm_rank(e->comm) * BATCH, n = r->n - begin;
+    if (lcl_stop_asked)
+        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_asked);
+    if (n <= 0) return LCL_OK;
+    if (n > BATCH) n = BATCH;
+    LCL_TRY(lcl_pack_read_pixels(&e->pack, r->image + begin, n, f->preprocess, r->pixels));
+    return f->run(f->ctx, r->pixels, n, r->row + begin * f->F);
+}
+
+/* Sums are made by every rank alike, of all pictures in their order. */
+static lcl_status run_round(struct lcl_env *e, const struct lcl_picture_features *f,
+                            struct round *r, struct lcl_class_means *means)
+{
+    LCL_TRY(lcl_share_agree(e->comm, run_own(e, f, r)));
+    LCL_TRY(lcl_share_gather(e->comm, "features of pictures", r->row, (size_t)f->F * sizeof *r->row,
+                             BATCH, r->n));
+    for (int64_t i = 0; i < r->n; i++)
+        LCL_TRY(lcl_class_means_add(means, r->image[i], r->row + i * f->F));
+    return LCL_OK;
+}
+
 lcl_status lcl_class_means_of(struct lcl_env *e, const struct lcl_picture_features *f,
                               int64_t per_class, float *mean_CF)
 {
     struct lcl_class_means means;
     struct place at = {0};
     struct lcl_progress progress;
-    int64_t image[BATCH], n, done = 0, total = 0, S = f->preprocess->size;
+    const int64_t most = (int64_t)lcl_comm_size(e->comm) * BATCH, S = f->preprocess->size;
+    int64_t done = 0, total = 0;
     for (int32_t c = 0; c < e->pack.n_classes; c++)
         total += pictures_of(&e->pack.classes[c], f, per_class);
     LCL_TRY(lcl_class_means_init(&means, &e->pack, f->F));
-    float *pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *pixels);
-    float *row = malloc((size_t)(BATCH * f->F) * sizeof *row);
-    lcl_status status =
-        pixels && row ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
+    struct round r = {.image = malloc((size_t)most * sizeof *r.image),
+                      .row = malloc((size_t)(most * f->F) * sizeof *r.row),
+                      .pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *r.pixels)};
+    lcl_status status = r.image && r.row && r.pixels
+                            ? LCL_OK
+                            : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
     if (!f->in_training) lcl_progress_begin(&progress, "class vectors", "pictures", total);
-    while (status == LCL_OK && (n = next_batch(&e->pack, f, per_class, &at, image)) > 0) {
-        if (lcl_stop_signal) {
-            status = LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
-            break;
-        }
-        status = lcl_pack_read_pixels(&e->pack, image, n, f->preprocess, pixels);
-        if (status == LCL_OK) status = f->run(f->ctx, pixels, n, row);
-        for (int64_t i = 0; i < n && status == LCL_OK; i++)
-            status = lcl_class_means_add(&means, image[i], row + i * f->F);
-        done += n;
+    while (status == LCL_OK && done < total) {
+        for (r.n = 0; r.n < most && done + r.n < total;)
+            r.n += next_batch(&e->pack, f, per_class, &at, r.image + r.n);
+        status = run_round(e, f, &r, &means);
+        done += r.n;
         if (!f->in_training) lcl_progress_update(&progress, done, NULL);
     }
     if (!f->in_training) lcl_progress_end(&progress, NULL);
     if (status == LCL_OK) lcl_class_means_finish(&means, mean_CF);
     lcl_class_means_free(&means);
-    free(pixels);
-    free(row);
+    free(r.image);
+    free(r.row);
+    free(r.pixels);
     return status;
 }
 

@@ -14,8 +14,9 @@ struct lcl_picture_features {
     bool in_training; /* of a run under way: of train classes alone (the vectors of others are
                          zeros), and without a line of progress */
 };
-/* The mean of each class over at most per_class of its pictures (0: all), evenly spread over them:
- * mean_CF [classes of e->pack, F], L2-normalised, the caller's. */
+/* Of e->comm's ranks each reads a share of the pictures; all have all means. LCL_INTERRUPTED on all
+ * where one was asked to stop. The mean of each class over at most per_class of its pictures (0:
+ * all), evenly spread over them: mean_CF [classes of e->pack, F], L2-normalised, the caller's. */
 LCL_CHECKED lcl_status lcl_class_means_of(struct lcl_env *e, const struct lcl_picture_features *f,
                                           int64_t per_class, float *mean_CF);
 

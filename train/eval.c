@@ -6,6 +6,7 @@
 
 #include "train/eval_crew.h"
 #include "train/match.h"
+#include "train/share.h"
 
 enum { ITEM_EPISODES = 16 };
 
@@ -224,6 +225,18 @@ static lcl_status run_item(void *arg, int64_t index)
     return status;
 }
 
+/* What the ranks have found of their items. */
+static lcl_status gather(struct eval *v, int64_t n)
+{
+    struct lcl_comm *c = v->env->comm;
+    const int64_t each = ITEM_EPISODES * v->queries;
+    uint8_t *const flags[] = {v->greedy, v->likelihood, v->official, v->unparsed, v->is_positive};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        LCL_TRY(lcl_share_gather(c, "answers", flags[i], 1, each, n));
+    LCL_TRY(lcl_share_gather(c, "classes asked for", v->class_N, sizeof *v->class_N, each, n));
+    return lcl_eval_gather_views(c, ITEM_EPISODES, v->o);
+}
+
 static lcl_status conclude(struct eval *v, int64_t n)
 {
     struct lcl_eval_outcome *o = v->o;
@@ -273,6 +286,7 @@ lcl_status lcl_eval_run(struct lcl_env *e, const struct lcl_config *c,
     LCL_TRY_GOTO(lcl_eval_crew_open(&v.crew, e, &config, features));
     LCL_TRY_GOTO(
         lcl_eval_crew_run(&v.crew, lcl_chunk_count(q->episodes, ITEM_EPISODES), run_item, &v));
+    LCL_TRY_GOTO(gather(&v, n));
     LCL_TRY_GOTO(conclude(&v, n));
 out:
     lcl_eval_crew_close(&v.crew);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "train/eval_crew.h"
+#include "train/share.h"
 
 enum { ITEM_CONVERSATIONS = 16 };
 
@@ -222,6 +223,17 @@ static lcl_status allocate(struct any_eval *v)
     return lcl_eval_open_views(v->q, v->o);
 }
 
+/* What the ranks have found of their items. */
+static lcl_status gather(struct any_eval *v)
+{
+    struct lcl_comm *c = v->env->comm;
+    const int64_t each = ITEM_CONVERSATIONS, n = v->q->episodes;
+    LCL_TRY(lcl_share_gather(c, "answers", v->greedy, 1, each, n));
+    LCL_TRY(lcl_share_gather(c, "answers", v->likelihood, 1, each, n));
+    LCL_TRY(lcl_share_gather(c, "classes asked for", v->class_N, sizeof *v->class_N, each, n));
+    return lcl_eval_gather_views(c, each, v->o);
+}
+
 lcl_status lcl_eval_any_shot(struct lcl_env *e, const struct lcl_config *c,
                              struct lcl_features *features, const struct lcl_eval_request *q,
                              struct lcl_eval_outcome *o)
@@ -248,6 +260,7 @@ lcl_status lcl_eval_any_shot(struct lcl_env *e, const struct lcl_config *c,
         if (!e->sources.source[i].episodes)
             LCL_TRY_GOTO(lcl_pictures_add(&v.crew.pictures, &e->sources.source[i].pack, c));
     LCL_TRY_GOTO(lcl_eval_crew_run(&v.crew, lcl_chunk_count(n, ITEM_CONVERSATIONS), run_item, &v));
+    LCL_TRY_GOTO(gather(&v));
     if (q->likelihood && c->eval_task != LCL_TURN_ROWS)
         LCL_TRY_GOTO(lcl_stats_bootstrap(v.likelihood, v.class_N, n, seed, &o->likelihood));
     if (q->greedy) status = lcl_stats_bootstrap(v.greedy, v.class_N, n, seed, &o->greedy);

@@ -1,5 +1,6 @@
 /* The threads of an evaluation: each with a model's pass and buffers of its own, and where its
- * pictures come from. Used by evaluations of episodes and of any-shot conversations. */
+ * pictures come from. Items are shared by the ranks (train/share.h). Used by evaluations of
+ * episodes and of any-shot conversations. */
 #ifndef LCL_TRAIN_EVAL_CREW_H
 #define LCL_TRAIN_EVAL_CREW_H
 
@@ -18,6 +19,7 @@ struct lcl_eval_worker {
 };
 
 struct lcl_eval_crew {
+    struct lcl_comm *comm;             /* the environment's */
     const struct lcl_features *cached; /* NULL: pictures are read */
     struct lcl_pictures pictures;
     struct lcl_eval_worker *worker; /* [n], owned */
@@ -32,7 +34,8 @@ LCL_CHECKED lcl_status lcl_eval_crew_open(struct lcl_eval_crew *w, struct lcl_en
                                           const struct lcl_config *c,
                                           const struct lcl_features *cached);
 void lcl_eval_crew_close(struct lcl_eval_crew *w);
-/* work(ctx, item) for each of n_items, by the workers side by side where there are several. */
+/* work(ctx, item) for each of this rank's items of n_items, by the workers side by side where there
+ * are several. LCL_INTERRUPTED on all ranks where one was asked to stop. */
 LCL_CHECKED lcl_status lcl_eval_crew_run(const struct lcl_eval_crew *w, int64_t n_items,
                                          lcl_chunk_fn work, void *ctx);
 /* The worker of the calling thread; LCL_INTERRUPTED once the program is asked to stop. */
@@ -44,5 +47,8 @@ LCL_CHECKED lcl_status lcl_eval_crew_fetch(struct lcl_eval_crew *w, struct lcl_e
 /* Room for the episodes that people look at: q->n_views of q->episodes. */
 LCL_CHECKED lcl_status lcl_eval_open_views(const struct lcl_eval_request *q,
                                            struct lcl_eval_outcome *o);
+/* To all ranks, the views that each has made of its own items of `each` episodes. */
+LCL_CHECKED lcl_status lcl_eval_gather_views(struct lcl_comm *comm, int64_t each,
+                                             struct lcl_eval_outcome *o);
 
 #endif

@@ -10,6 +10,7 @@
 #include "core/h5.h"
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/share.h"
 #include "train/stop.h"
 
 enum { LANES = 8, LANE_IMAGES = 16, BATCH = LANES * LANE_IMAGES };
@@ -63,51 +64,70 @@ static lcl_status run_lane(void *arg, int64_t lane)
                                              .y = c->out + begin * c->row});
 }
 
+/* What one rank computes features with. */
+struct worker {
+    struct lcl_pictures pictures;
+    struct lcl_pass pass[LANES];
+    float *pixels;
+    bool lanes;
+};
+
+/* n pictures and views from number `begin` on. */
+static lcl_status compute_batch(struct lcl_features *f, struct lcl_env *e, struct worker *w,
+                                int64_t begin, int64_t n)
+{
+    int64_t image[BATCH], S = e->preprocess.size;
+    int32_t view[BATCH];
+    if (lcl_stop_asked)
+        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_asked);
+    for (int64_t i = 0; i < n; i++) {
+        image[i] = (begin + i) / f->views;
+        view[i] = (int32_t)((begin + i) % f->views);
+    }
+    LCL_TRY(lcl_pictures_read(&w->pictures, image, view, n, w->pixels));
+    struct lane_ctx ctx = {
+        w->pass, w->pixels, n, LANE_IMAGES, 3 * S * S, f->row, f->data + begin * f->row};
+    return w->lanes ? lcl_parallel(lcl_chunk_count(n, LANE_IMAGES), run_lane, &ctx)
+                    : run_lane(&ctx, 0);
+}
+
+/* In rounds of a batch of each rank, after which all have it. */
+static lcl_status compute_all(struct lcl_features *f, struct lcl_env *e, struct worker *w)
+{
+    const int64_t total = f->n_images * f->views, step = w->lanes ? BATCH : LANE_IMAGES;
+    const int64_t round = step * lcl_comm_size(e->comm), own = step * lcl_comm_rank(e->comm);
+    struct lcl_progress progress;
+    lcl_status status = LCL_OK;
+    lcl_progress_begin(&progress, "image features", "pictures", total);
+    for (int64_t at = 0; at < total && status == LCL_OK; at += round) {
+        int64_t begin = at + own, left = total - at < round ? total - at : round;
+        int64_t n = total - begin < step ? total - begin : step;
+        if (n > 0) status = compute_batch(f, e, w, begin, n);
+        status = lcl_share_agree(e->comm, status);
+        if (status == LCL_OK)
+            status = lcl_share_gather(e->comm, "image features", f->data + at * f->row,
+                                      (size_t)f->row * sizeof *f->data, step, left);
+        lcl_progress_update(&progress, at + left, NULL);
+    }
+    lcl_progress_end(&progress, NULL);
+    return status;
+}
+
 static lcl_status compute(struct lcl_features *f, struct lcl_env *e, struct lcl_pack *pack,
                           const struct lcl_config *c)
 {
-    struct lcl_pictures pictures = {0};
-    struct lcl_pass pass[LANES];
-    int64_t total = f->n_images * f->views, S = e->preprocess.size;
-    bool lanes = lcl_env_lanes_in_parallel(e, LANES);
-    float *pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *pixels);
-    int64_t image[BATCH];
-    int32_t view[BATCH];
-    lcl_status status = LCL_OK;
+    struct worker w = {.lanes = lcl_env_lanes_in_parallel(e, LANES)};
+    int64_t S = e->preprocess.size;
     for (int i = 0; i < LANES; i++)
-        pass[i] = (struct lcl_pass){.exec = &e->exec, .model = &e->model};
-    if (!pixels) {
-        status = LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
-        goto out;
-    }
-    LCL_TRY_GOTO(lcl_pictures_open(&pictures, pack, &e->preprocess, c));
-    struct lcl_progress progress;
-    lcl_progress_begin(&progress, "image features", "pictures", total);
-    int64_t step = lanes ? BATCH : LANE_IMAGES;
-    for (int64_t begin = 0; begin < total; begin += step) {
-        int64_t n = total - begin < step ? total - begin : step;
-        if (lcl_stop_signal) {
-            status = LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
-            goto out;
-        }
-        for (int64_t i = 0; i < n; i++) {
-            image[i] = (begin + i) / f->views;
-            view[i] = (int32_t)((begin + i) % f->views);
-        }
-        LCL_TRY_GOTO(lcl_pictures_read(&pictures, image, view, n, pixels));
-        struct lane_ctx ctx = {
-            pass, pixels, n, LANE_IMAGES, 3 * S * S, f->row, f->data + begin * f->row};
-        if (lanes)
-            LCL_TRY_GOTO(lcl_parallel(lcl_chunk_count(n, LANE_IMAGES), run_lane, &ctx));
-        else
-            LCL_TRY_GOTO(run_lane(&ctx, 0));
-        lcl_progress_update(&progress, begin + n, NULL);
-    }
-    lcl_progress_end(&progress, NULL);
-out:
-    for (int i = 0; i < LANES; i++) lcl_pass_free(&pass[i]);
-    lcl_pictures_close(&pictures);
-    free(pixels);
+        w.pass[i] = (struct lcl_pass){.exec = &e->exec, .model = &e->model};
+    w.pixels = malloc((size_t)(BATCH * 3 * S * S) * sizeof *w.pixels);
+    lcl_status status =
+        w.pixels ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a batch of pictures");
+    if (status == LCL_OK) status = lcl_pictures_open(&w.pictures, pack, &e->preprocess, c);
+    if (status == LCL_OK) status = compute_all(f, e, &w);
+    for (int i = 0; i < LANES; i++) lcl_pass_free(&w.pass[i]);
+    lcl_pictures_close(&w.pictures);
+    free(w.pixels);
     return status;
 }
 
@@ -145,6 +165,21 @@ static lcl_status load(struct lcl_features *f, uint64_t key, const char *path)
     return status;
 }
 
+/* Only where every rank can read it; a file that is not there, or of other features, is none. */
+static lcl_status load_on_all(struct lcl_features *f, const struct lcl_env *e, uint64_t key,
+                              const char *path, bool *loaded)
+{
+    unsigned char mine = 0, all[LCL_COMM_MOST];
+    if (path && lcl_fs_exists(path)) {
+        mine = load(f, key, path) == LCL_OK;
+        if (!mine) lcl_log_warn("%s; features are computed again", lcl_error_message());
+    }
+    LCL_TRY(lcl_comm_all_gather(e->comm, "whether features are there", &mine, 1, all));
+    *loaded = true;
+    for (int r = 0; r < lcl_comm_size(e->comm); r++) *loaded = *loaded && all[r];
+    return LCL_OK;
+}
+
 static lcl_status open_one(struct lcl_features *f, struct lcl_env *e, struct lcl_pack *pack,
                            const struct lcl_config *c, int64_t views, const char *dir)
 {
@@ -154,6 +189,7 @@ static lcl_status open_one(struct lcl_features *f, struct lcl_env *e, struct lcl
                               .row = lcl_feature_rows(&e->model.config) * e->model.config.vision.C};
     uint64_t key = cache_key(e, pack, c, views);
     char *path = NULL;
+    bool loaded;
     lcl_status status = LCL_OK;
     f->data = malloc((size_t)(f->n_images * views * f->row) * sizeof *f->data);
     if (!f->data) {
@@ -173,13 +209,11 @@ static lcl_status open_one(struct lcl_features *f, struct lcl_env *e, struct lcl
             status = LCL_FAIL(LCL_MEMORY, "no memory for a path");
             goto out;
         }
-        if (lcl_fs_exists(path)) {
-            if (load(f, key, path) == LCL_OK) goto out;
-            lcl_log_warn("%s; features are computed again", lcl_error_message());
-        }
     }
+    LCL_TRY_GOTO(load_on_all(f, e, key, path, &loaded));
+    if (loaded) goto out;
     LCL_TRY_GOTO(compute(f, e, pack, c));
-    if (path && save(f, key, path) != LCL_OK)
+    if (path && lcl_comm_rank(e->comm) == 0 && save(f, key, path) != LCL_OK)
         lcl_log_warn("image features are not kept: %s", lcl_error_message());
 out:
     free(path);

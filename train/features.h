@@ -15,7 +15,9 @@ struct lcl_features {
 /* Of data.pack, and of the packs of data.sources that are open, a cache each beside its pack, plain
  * views alone. Loads the cache that fits from `dir` (NULL: no cache on disk), or computes it with
  * progress and writes it there (a folder that cannot be written to is a warning). views: those of
- * data.augment_views. The model's values are not changed. */
+ * data.augment_views. The model's values are not changed. Of e->comm's
+ * ranks, which all call it, each computes a share of the pictures; the first one writes the cache,
+ * which the others read the next time: LCL_INTERRUPTED on all where one was asked to stop. */
 LCL_CHECKED lcl_status lcl_features_open(struct lcl_features *f, struct lcl_env *e,
                                          const struct lcl_config *c, int64_t views,
                                          const char *dir);

@@ -190,13 +190,7 @@ static lcl_status open_features(struct loop *l)
     close_pictures(l);
     char *dir = features_dir(c);
     if (!dir) return LCL_FAIL(LCL_MEMORY, "no memory for a path");
-    /* The first rank makes the cache, the others read it. */
-    lcl_status status = LCL_OK;
-    if (!is_first_rank(l)) status = lcl_comm_barrier(l->env.comm, "the cache of features");
-    if (status == LCL_OK)
-        status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
-    if (status == LCL_OK && is_first_rank(l))
-        status = lcl_comm_barrier(l->env.comm, "the cache of features");
+    lcl_status status = lcl_features_open(&l->features, &l->env, c, c->data_augment_views, dir);
     free(dir);
     l->has_features = status == LCL_OK;
     return status;

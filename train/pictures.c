@@ -8,6 +8,8 @@
 #include "core/rng.h"
 #include "core/threads.h"
 #include "data/jigsaw.h"
+#include "train/ranks.h"
+#include "train/share.h"
 
 enum { READ_BATCH = 256 };
 
@@ -24,8 +26,10 @@ static uint8_t to_byte(const struct lcl_pictures *p, int c, float x)
     return (uint8_t)(byte < 0 ? 0 : byte > 255 ? 255 : byte);
 }
 
+/* Those of this rank, and then all. */
 static lcl_status preload(struct lcl_pictures *p)
 {
+    struct lcl_comm *ranks = lcl_ranks();
     int64_t per = 3 * plane(p), n = p->pack->n_images;
     float *pixels = malloc((size_t)(READ_BATCH * per) * sizeof *pixels);
     int64_t *index = malloc(READ_BATCH * sizeof *index);
@@ -39,6 +43,7 @@ static lcl_status preload(struct lcl_pictures *p)
     lcl_progress_begin(&progress, "reading pictures", "pictures", n);
     for (int64_t begin = 0; begin < n; begin += READ_BATCH) {
         int64_t count = n - begin < READ_BATCH ? n - begin : READ_BATCH;
+        if (!lcl_share_is_mine(ranks, begin / READ_BATCH)) continue;
         for (int64_t i = 0; i < count; i++) index[i] = begin + i;
         LCL_TRY_GOTO(lcl_pack_read_pixels(p->pack, index, count, &p->preprocess, pixels));
         for (int64_t i = 0; i < count * 3; i++)
@@ -48,6 +53,7 @@ static lcl_status preload(struct lcl_pictures *p)
         lcl_progress_update(&progress, begin + count, NULL);
     }
     lcl_progress_end(&progress, NULL);
+    status = lcl_share_gather(ranks, "pictures", p->bytes, (size_t)per, READ_BATCH, n);
 out:
     free(pixels);
     free(index);

@@ -22,14 +22,15 @@ struct lcl_pictures {
     struct lcl_pictures *next; /* of the next pack, whose pictures are numbered on; or NULL */
 };
 
-/* Reads all pictures into memory where they take at most 1 GiB. */
+/* Reads all pictures into memory where they take at most 1 GiB: of several ranks, which all call
+ * it, each decodes a share of them. */
 LCL_CHECKED lcl_status lcl_pictures_open(struct lcl_pictures *p, struct lcl_pack *pack,
                                          const struct lcl_preprocess *preprocess,
                                          const struct lcl_config *c);
 /* The same without reading any: for a few pictures. */
 void lcl_pictures_on_demand(struct lcl_pictures *p, struct lcl_pack *pack,
                             const struct lcl_preprocess *preprocess, const struct lcl_config *c);
-/* Opens another pack's behind those that are open. */
+/* Opens another pack's behind those that are open. By all ranks, too. */
 LCL_CHECKED lcl_status lcl_pictures_add(struct lcl_pictures *p, struct lcl_pack *pack,
                                         const struct lcl_config *c);
 void lcl_pictures_close(struct lcl_pictures *p);

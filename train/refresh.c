@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "train/class_vectors.h"
+#include "train/share.h"
 #include "train/step.h"
 #include "train/stop.h"
 
@@ -100,9 +101,13 @@ lcl_status lcl_refresh_neighbors(struct lcl_env *e, const struct lcl_config *c,
         lcl_neighbors_from_classes(&e->pack, v.image_CF, NULL, v.F, &options, &table);
     lcl_class_vectors_free(&v);
     LCL_TRY(status);
-    if (lcl_stop_signal) {
+    status =
+        lcl_share_agree(e->comm, lcl_stop_asked ? LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d",
+                                                           (int)lcl_stop_asked)
+                                                : LCL_OK);
+    if (status != LCL_OK) {
         lcl_neighbors_free(&table);
-        return LCL_FAIL(LCL_INTERRUPTED, "stopped by signal %d", (int)lcl_stop_signal);
+        return status;
     }
     if (before)
         r->new_share = lcl_neighbors_new_share(&e->pack, before, &table, LCL_REFRESH_HARDEST);

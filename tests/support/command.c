@@ -51,6 +51,24 @@ int lcl_after(const char *before, const char *format, ...)
     return status;
 }
 
+const char *under_ranks(int n)
+{
+    static char launcher[160];
+    const char *most = "--allow-run-as-root --oversubscribe"; /* of Open MPI */
+    if (system("command -v mpirun >/dev/null 2>&1") != 0) {
+        print_message("skipped: there is no mpirun here\n");
+        skip();
+    }
+    assert_int_equal(lcl("--version"), 0);
+    if (strstr(output, "mpi: not built in")) {
+        print_message("skipped: lcl was built without MPI\n");
+        skip();
+    }
+    if (system("mpirun --version 2>/dev/null | grep -q 'Open MPI'") != 0) most = "";
+    snprintf(launcher, sizeof launcher, "mpirun %s -np %d", most, n);
+    return launcher;
+}
+
 void says(const char *text)
 {
     if (!strstr(output, text)) fail_msg("it said:\n%s\nwanted: %s", output, text);

@@ -15,6 +15,9 @@ int LCL_PRINTF(1, 2) lcl(const char *format, ...);
 int LCL_PRINTF(1, 2) lcl_stdout(const char *format, ...);
 /* `BEFORE lcl ARGUMENTS`; both streams. */
 int LCL_PRINTF(2, 3) lcl_after(const char *before, const char *format, ...);
+/* A launcher of n ranks, as lcl_after's BEFORE, static; skips the test where there is none, or
+ * where lcl was built without MPI. */
+const char *under_ranks(int n);
 /* The last run's output must contain the text. */
 void says(const char *text);
 /* Path below temp_dir(), in a static buffer of its own for each of 32 calls. */
