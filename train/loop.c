@@ -15,6 +15,7 @@
 #include "train/eval.h"
 #include "train/metrics.h"
 #include "train/output.h"
+#include "train/pace.h"
 #include "train/plan.h"
 #include "train/profile_run.h"
 #include "train/ranks.h"
@@ -31,6 +32,7 @@ struct interval {
     int64_t label_correct, label_total;
     int64_t tokens, samples, steps; /* of rates: not part of a checkpoint */
     double start_s;
+    struct lcl_pace pace; /* of this rank's steps */
 };
 
 struct loop {
@@ -280,6 +282,9 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
     double loss = v->loss / v->weight;
     double accuracy = v->label_total ? (double)v->label_correct / (double)v->label_total : NAN;
     double left = (double)(c->max_steps - l->stage_step) * elapsed / (double)v->steps;
+    struct lcl_pace_summary pace;
+    LCL_TRY(lcl_pace_gather(l->env.comm, &v->pace, &pace));
+    lcl_pace_tell(l->env.comm, &pace);
     struct lcl_metric values[] = {{"loss", loss},
                                   {"label_accuracy", accuracy},
                                   {"lr", r->lr},
@@ -289,9 +294,14 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
                                   {"memory_bytes", lcl_plan_resident_bytes()},
                                   {"eta_s", left},
                                   {"save_s", lcl_saving_stalled_s(&l->saving)},
-                                  {"seconds", now - l->stage_start_s}};
+                                  {"seconds", now - l->stage_start_s},
+                                  {"compute_s", pace.median.compute_s},
+                                  {"wait_s", pace.median.wait_s},
+                                  {"slowest_s", pace.slowest_s},
+                                  {"slowest_rank", pace.slowest}};
+    const size_t n = sizeof values / sizeof *values, of_ranks = 4;
     LCL_TRY(lcl_metrics_log(l->metrics, "train", stage_name(l), l->step, values,
-                            sizeof values / sizeof *values));
+                            l->env.comm ? n : n - of_ranks));
     bool early = (c->stop_at_loss > 0 && loss < c->stop_at_loss) ||
                  (c->stop_at_accuracy > 0 && accuracy > c->stop_at_accuracy);
     l->ended_early = early && l->stage_step >= c->min_steps && l->stage_step < c->max_steps;
@@ -354,6 +364,8 @@ static lcl_status one_step(struct loop *l, struct lcl_trainer *t, struct lcl_ste
     l->interval.tokens += r->tokens;
     l->interval.samples += r->samples;
     l->interval.steps++;
+    l->interval.pace.compute_s += r->compute_s;
+    l->interval.pace.wait_s += r->wait_s;
     return LCL_OK;
 }
 

@@ -10,7 +10,10 @@
  *    "memory_bytes":312000000,"eta_s":80,"seconds":12.5}
  *       means over the steps since the last such line; label_accuracy: share of supervised label
  *       tokens that are the argmax (any-shot: of answers that an earlier turn gave, where they
- *       differ from the conversation's others); seconds: since the start of the stage
+ *       differ from the conversation's others); seconds: since the start of the stage. Of several
+ *       ranks also "compute_s":9.1,"wait_s":0.3,"slowest_s":9.4,"slowest_rank":3: seconds at work
+ *       and of waiting for other ranks (medians of the ranks) in those steps, and the rank that
+ *       worked longest
  *   {"kind":"eval","stage":...,"step":...,"time":...,"shots":2,"greedy":0.81,"likelihood":0.84,
  *    "episodes":100}
  *       accuracies on held-out classes, one line a shot count
@@ -69,6 +72,10 @@ void lcl_metrics_close(struct lcl_metrics *m); /* NULL is fine */
     X(likelihood)             \
     X(episodes)               \
     X(new_share)              \
+    X(compute_s)              \
+    X(wait_s)                 \
+    X(slowest_s)              \
+    X(slowest_rank)           \
     X(steps)
 
 struct lcl_metrics_row {

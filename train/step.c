@@ -335,6 +335,16 @@ static lcl_status sum_by_rounds(struct lcl_trainer *t, float grad_scale)
 
 /* ---- what ranks tell each other of a step ---- */
 
+/* Seconds that pass here are seconds of waiting, for the slowest rank. */
+static lcl_status all_gather(struct lcl_trainer *t, const char *what, const void *mine,
+                             size_t bytes, void *all)
+{
+    const double begin = lcl_time_s();
+    lcl_status status = lcl_comm_all_gather(t->env->comm, what, mine, bytes, all);
+    t->wait_s += lcl_time_s() - begin;
+    return status;
+}
+
 /* values[k] of this rank's lanes, to all[] of all lanes by their number. */
 static lcl_status gather_lanes(struct lcl_trainer *t, const char *what, const double *values,
                                double *all)
@@ -347,7 +357,9 @@ static lcl_status gather_lanes(struct lcl_trainer *t, const char *what, const do
     for (int r = 0; r < n; r++)
         bytes_R[r] = (size_t)((lcl_lanes_begin(L, r + 1, n) - lcl_lanes_begin(L, r, n)) * rounds) *
                      sizeof *all;
+    const double begin = lcl_time_s();
     lcl_status status = lcl_comm_all_gather_v(t->env->comm, what, values, bytes_R, by_rank);
+    t->wait_s += lcl_time_s() - begin;
     for (int64_t i = 0; i < L * rounds; i++) all[i % rounds * L + i / rounds] = by_rank[i];
     free(by_rank);
     return status;
@@ -384,7 +396,7 @@ static lcl_status add_up(struct lcl_trainer *t, struct lcl_step_result *r)
         own[2] += lane->tokens;
         own[3] += lane->samples;
     }
-    LCL_TRY(lcl_comm_all_gather(t->env->comm, "counts of a step", own, sizeof own, all));
+    LCL_TRY(all_gather(t, "counts of a step", own, sizeof own, all));
     LCL_TRY(sum_lanes(t, "losses", loss_of, &loss_sum));
     for (int k = 0; k < lcl_comm_size(t->env->comm); k++) {
         r->label_correct += all[4 * k];
@@ -434,7 +446,7 @@ static lcl_status agree_to_stop(struct lcl_trainer *t, int *stop_signal)
 {
     int32_t mine = (int32_t)lcl_stop_asked, all[LCL_COMM_MOST];
     *stop_signal = 0;
-    LCL_TRY(lcl_comm_all_gather(t->env->comm, "signals", &mine, sizeof mine, all));
+    LCL_TRY(all_gather(t, "signals", &mine, sizeof mine, all));
     for (int r = 0; r < lcl_comm_size(t->env->comm); r++)
         if (all[r]) *stop_signal = all[r];
     return LCL_OK;
@@ -459,9 +471,15 @@ static lcl_status update(struct lcl_trainer *t, struct lcl_update *u)
     return status;
 }
 
+static double waited_s(const struct lcl_trainer *t)
+{
+    return t->wait_s + (t->zero ? t->zero->wait_s : 0);
+}
+
 lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps, int64_t adam_step,
                             struct lcl_step_result *r)
 {
+    const double begin = lcl_time_s(), waited_before = waited_s(t);
     struct lcl_update u = {.step = step, .n_steps = n_steps, .adam_step = adam_step};
     *r = (struct lcl_step_result){0};
     t->step = step;
@@ -479,6 +497,8 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     if (t->zero) LCL_TRY(lcl_zero_gather(t->zero));
     r->grad_norm = u.grad_norm;
     r->lr = u.lr;
+    r->wait_s = waited_s(t) - waited_before;
+    r->compute_s = lcl_time_s() - begin - r->wait_s;
     return LCL_OK;
 }
 

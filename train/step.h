@@ -34,6 +34,7 @@ struct lcl_trainer {
     int n_grads;
     struct lcl_optimizer optimizer;
     struct lcl_profile *profile; /* NULL: none is made */
+    double wait_s; /* that this rank waited for numbers of others, since lcl_trainer_open() */
 };
 
 struct lcl_step_result {
@@ -41,7 +42,8 @@ struct lcl_step_result {
     double weight; /* their number */
     double grad_norm, lr;
     int64_t label_correct, label_total, tokens, samples; /* of all ranks */
-    int stop_signal; /* that any rank was sent before the step; 0: none */
+    int stop_signal;          /* that any rank was sent before the step; 0: none */
+    double compute_s, wait_s; /* of this rank: at work, and waiting for others */
 };
 
 /* Marks what trains in a stage: by its task and the freeze_* keys; places gradients. */

@@ -1,6 +1,7 @@
 /* Verbs that ranks run together under mpirun: the same files and numbers as one rank's. */
 #include "tests/support/command.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -151,6 +152,30 @@ static void training_on_conversations(void **state)
     assert_same_run("any-shot", "--set data.strategy=any-shot");
 }
 
+/* Lines of ranks say what they waited for; one rank's say nothing of it. */
+static void training_shows_the_slowest_rank(void **state)
+{
+    (void)state;
+    struct lcl_metrics_table t;
+    char path[600];
+    const char *ranks = under_ranks(2);
+    for (int n = 1; n <= 2; n++) {
+        const char *dir = train(n == 1 ? "" : ranks, n == 1 ? "pace-1" : "pace-2", "");
+        snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+        ASSERT_OK(lcl_metrics_load(path, &t));
+        const struct lcl_metrics_row *row = &t.rows[0];
+        for (; strcmp(row->kind, "train") != 0;) row++;
+        if (n == 1) {
+            assert_true(isnan(row->compute_s) && isnan(row->slowest_rank));
+        } else {
+            assert_true(row->compute_s > 0 && row->slowest_s >= row->compute_s);
+            assert_true(row->wait_s > 0 && row->wait_s + row->compute_s < 2 * row->seconds);
+            assert_true(row->slowest_rank == 0 || row->slowest_rank == 1);
+        }
+        lcl_metrics_table_free(&t);
+    }
+}
+
 /* A run to ask, made once; ranks are there. */
 static const char *asked_run(const char **ranks)
 {
@@ -268,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(training_with_cached_features),
                                        cmocka_unit_test(training_reads_pictures),
                                        cmocka_unit_test(training_on_conversations),
+                                       cmocka_unit_test(training_shows_the_slowest_rank),
                                        cmocka_unit_test(held_out_classes),
                                        cmocka_unit_test(class_folders),
                                        cmocka_unit_test(stopped_ones_and_parts),
