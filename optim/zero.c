@@ -169,8 +169,20 @@ lcl_status lcl_zero_open(struct lcl_zero *z, struct lcl_comm *comm, struct lcl_e
     return status;
 }
 
+/* After an error the courier may be at work on a slot yet: the job is about to end, and what it
+ * reads stays. */
+static bool is_at_work(const struct lcl_zero *z)
+{
+    for (int i = 0; i < LCL_ZERO_SLOTS; i++)
+        if ((z->reducing[i].what >= 0 && z->reducing[i].parcel) ||
+            (z->gathering[i].what >= 0 && z->gathering[i].parcel))
+            return true;
+    return false;
+}
+
 void lcl_zero_close(struct lcl_zero *z)
 {
+    if (is_at_work(z)) return;
     for (int i = 0; i < LCL_ZERO_SLOTS; i++) {
         free(z->reducing[i].parcel);
         free(z->gathering[i].parcel);
