@@ -101,22 +101,8 @@ static bool is_shed(const struct lcl_unit *u)
     return u->part == LCL_PART_TEXT && u->layer >= 0 && u->moved_bytes > 0;
 }
 
-/* What no layer reads of rows that are shed: the low halves of f32 values, the most of one rank. */
-static double low_halves(const struct lcl_params *t, int64_t ranks)
-{
-    double bytes = 0;
-    for (int i = 0; i < t->n_rows; i++) {
-        const struct lcl_param *p = &t->rows[i];
-        if (!lcl_param_is_split(t, p) || !lcl_param_moves(p)) continue;
-        if (p->part != LCL_PART_TEXT || p->layer < 0) continue;
-        bytes += sizeof(uint16_t) * lcl_largest_share((double)p->count, ranks);
-    }
-    return bytes;
-}
-
-static void count_parameters(const struct lcl_params *t, const struct lcl_plan *p,
-                             const struct lcl_schedule *s, const struct lcl_cluster *k,
-                             struct lcl_rank_plan *r)
+static void count_parameters(const struct lcl_plan *p, const struct lcl_schedule *s,
+                             const struct lcl_cluster *k, struct lcl_rank_plan *r)
 {
     double whole = 0, share = 0, largest = 0;
     r->parameters = p->parameters;
@@ -128,7 +114,6 @@ static void count_parameters(const struct lcl_params *t, const struct lcl_plan *
         largest = fmax(largest, s->unit[i].moved_bytes);
     }
     r->parameters += share - whole + 2 * largest; /* the layer at work, and the next */
-    r->parameters += low_halves(t, k->ranks) - low_halves(t, 1);
 }
 
 /* Of rows in no layer a gradient is whole when the pass ends. */
@@ -155,7 +140,7 @@ static void count_memory(const struct lcl_env *e, const struct lcl_config *c,
 {
     const struct lcl_params *t = &e->model.params;
     const double passes = rank_layout(e, c, k, r->zero).n_passes;
-    count_parameters(t, p, s, k, r);
+    count_parameters(p, s, k, r);
     count_gradients(e, c, p, s, k, r);
     r->moments = p->moments;
     if (r->zero > 0) {

@@ -23,11 +23,12 @@ void lcl_plan_ranks_assumed(const struct lcl_cluster *k)
         "  - zero 0: the sums go back to all; 1 and 2: new values go to all after the update; 3: "
         "the decoder's layers come for\n    every forward and backward, while the layer before "
         "is at work, the rest once a step;\n"
-        "  - memory outside of a rank's share is given back; where bf16 values have low halves, "
-        "these never travel.\n",
+        "  - memory outside of a rank's share is given back%s;\n    low halves of bf16 values stay "
+        "and never travel.\n",
         k->bucket_bytes / (1 << 20),
         k->deterministic ? "no earlier (deterministic)"
-                         : "once a lane, and only the rank's own stay");
+                         : "once a lane, and only the rank's own stay",
+        k->gpu ? ", as on CPUs (the CUDA backend keeps it so far: 2 and 3 take what 1 does)" : "");
 }
 
 static const char *size(double bytes, char *text) { return lcl_format_bytes(bytes, text); }

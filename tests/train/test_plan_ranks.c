@@ -388,7 +388,7 @@ static void seven_billion_on_eight_and_sixty_four(void **state)
         assert_true(fabs(r[1].moments * N / (8 * psi) - 1) < 0.01);
         assert_true(r[2].parameters == p.parameters);
         assert_within(p.parameters - r[3].parameters,
-                      4.0 * 32 * LAYER_ELEMENTS * out - 2 * 2.0 * LAYER_ELEMENTS, 2e-3,
+                      2.0 * 32 * LAYER_ELEMENTS * out - 2 * 2.0 * LAYER_ELEMENTS, 2e-3,
                       "zero 3: what is given back");
         assert_near(r[0].gradients, (double)e.model.params.n_grads * 4, "zero 0: a buffer");
         assert_within(
