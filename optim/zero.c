@@ -165,7 +165,7 @@ lcl_status lcl_zero_open(struct lcl_zero *z, struct lcl_comm *comm, struct lcl_e
                              "zero: 3 needs as many lanes on each rank; lanes: %lld on %d ranks",
                              (long long)o->lanes, comm->size);
     lcl_status status = list_rows(z);
-    if (status != LCL_OK) lcl_zero_close(z);
+    if (status != LCL_OK) (void)lcl_zero_close(z);
     return status;
 }
 
@@ -180,9 +180,9 @@ static bool is_at_work(const struct lcl_zero *z)
     return false;
 }
 
-void lcl_zero_close(struct lcl_zero *z)
+bool lcl_zero_close(struct lcl_zero *z)
 {
-    if (is_at_work(z)) return;
+    if (is_at_work(z)) return false;
     for (int i = 0; i < LCL_ZERO_SLOTS; i++) {
         free(z->reducing[i].parcel);
         free(z->gathering[i].parcel);
@@ -195,6 +195,7 @@ void lcl_zero_close(struct lcl_zero *z)
     free(z->node);
     lcl_arena_free(&z->arrivals);
     *z = (struct lcl_zero){0};
+    return true;
 }
 
 int64_t lcl_zero_bytes(const struct lcl_zero *z) { return (int64_t)z->arrivals.size_bytes; }

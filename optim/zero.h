@@ -81,7 +81,9 @@ struct lcl_zero {
 LCL_CHECKED lcl_status lcl_zero_open(struct lcl_zero *z, struct lcl_comm *comm,
                                      struct lcl_exec *exec, struct lcl_params *params,
                                      const struct lcl_zero_options *o);
-void lcl_zero_close(struct lcl_zero *z);
+/* False where an error has left the courier at work on it: then it stays, until the process ends.
+ */
+bool lcl_zero_close(struct lcl_zero *z);
 /* Times that each rank reduces in a step: for each lane, or once. */
 int lcl_zero_rounds(int stage, bool in_order, int64_t lanes, int n_ranks);
 

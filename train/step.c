@@ -185,8 +185,7 @@ void lcl_trainer_close(struct lcl_trainer *t)
     free(t->grad);
     lcl_arena_free(&t->grads);
     lcl_optimizer_close(&t->optimizer);
-    if (t->zero) lcl_zero_close(t->zero);
-    free(t->zero);
+    if (t->zero && lcl_zero_close(t->zero)) free(t->zero);
     if (t->source.n_shortened + t->source.n_left_out > 0)
         lcl_log_info("data.too_long: %lld rows were shortened, %lld left out",
                      (long long)t->source.n_shortened, (long long)t->source.n_left_out);
