@@ -8,12 +8,14 @@
 
 #include "core/fs.h"
 #include "core/log.h"
+#include "core/threads.h"
 #include "tools/cli.h"
 #include "train/device.h"
 #include "train/plan_ranks.h"
+#include "train/plan_trial.h"
 #include "train/refresh.h"
 
-enum { BATCHES = 64 };
+enum { BATCHES = 512 };
 
 /* Of a GPU that is not here: what the driver and the CUDA libraries keep for themselves. */
 static const double device_overhead = 1 << 30;
@@ -22,6 +24,7 @@ struct stage {
     const struct lcl_config *config;
     struct lcl_plan plan;
     struct lcl_plan_rates rates;
+    struct lcl_plan_trial trial;
     double step_s; /* NAN: the device is not here to be measured */
     struct lcl_rank_plan ranks[LCL_ZERO_STAGES];
 };
@@ -148,8 +151,14 @@ static lcl_status plan_stages(struct lcl_env *e, struct lcl_run_config *run,
         s->step_s = NAN;
         if (r->cluster.ranks > 0) LCL_TRY(plan_ranks(e, (uint32_t)i, &r->cluster, s));
         if (out->device_absent || r->cluster.ranks > 0) continue;
+        LCL_TRY(lcl_plan_try(e, s->config, (uint32_t)i, &s->plan, &s->trial));
+        if (s->trial.steps > 0) {
+            lcl_plan_set_libraries(&s->plan, s->config, s->trial.libraries);
+            s->step_s = s->trial.cpu_s / lcl_threads_count();
+            if (s->plan.refresh_flops == 0) continue; /* tables are timed by the rates */
+        }
         LCL_TRY(lcl_plan_measure(e, s->config, &s->plan, &s->rates));
-        s->step_s = lcl_plan_step_seconds(&s->plan, &s->rates);
+        if (s->trial.steps == 0) s->step_s = lcl_plan_step_seconds(&s->plan, &s->rates);
     }
     return LCL_OK;
 }
@@ -164,8 +173,8 @@ static void print_bytes(const char *title, double bytes)
 static double stage_seconds(const struct stage *s)
 {
     const double steps = (double)s->config->max_steps;
-    return s->step_s * steps +
-           lcl_refresh_count(s->config, steps) * s->plan.refresh_flops / s->rates.flops;
+    const double tables = lcl_refresh_count(s->config, steps) * s->plan.refresh_flops;
+    return s->step_s * steps + (tables > 0 ? tables / s->rates.flops : 0);
 }
 
 static void print_refreshes(const struct stage *s)
@@ -187,8 +196,13 @@ static void print_time(const struct stage *s)
         printf("\n  %lld steps\n\n", (long long)c->max_steps);
         return;
     }
-    printf("; about %.3g s at %.3g GFLOP/s\n  %lld steps: about %s%s\n\n", s->step_s,
-           s->rates.flops / 1e9, (long long)c->max_steps,
+    if (s->trial.steps > 0)
+        printf("; about %.3g s by %d that were tried (%.3g s of processor time on %d thread%s)",
+               s->step_s, s->trial.steps, s->trial.cpu_s, lcl_threads_count(),
+               lcl_threads_count() == 1 ? "" : "s");
+    else
+        printf("; about %.3g s at %.3g GFLOP/s", s->step_s, s->rates.flops / 1e9);
+    printf("\n  %lld steps: about %s%s\n\n", (long long)c->max_steps,
            lcl_format_duration(stage_seconds(s), took),
            c->stop_at_loss > 0 || c->stop_at_accuracy > 0
                ? ", less where stop_at_loss or stop_at_accuracy ends it"
@@ -254,7 +268,11 @@ static json_t *json_stage(const struct stage *s)
     json_object_set_new(root, "neighbor_tables", json_real(tables));
     json_object_set_new(root, "flops_per_neighbor_table", json_real(p->refresh_flops));
     if (isnan(s->step_s)) return root;
-    json_object_set_new(root, "flops_per_second", json_real(s->rates.flops));
+    json_object_set_new(root, "steps_tried", json_integer(s->trial.steps));
+    if (s->trial.steps > 0)
+        json_object_set_new(root, "processor_seconds_per_step", json_real(s->trial.cpu_s));
+    else
+        json_object_set_new(root, "flops_per_second", json_real(s->rates.flops));
     json_object_set_new(root, "seconds_per_step", json_real(s->step_s));
     json_object_set_new(root, "seconds", json_real(stage_seconds(s)));
     return root;
@@ -476,12 +494,16 @@ static lcl_status run(int argc, char **argv)
         .options = options,
         .min_args = 1,
         .max_args = 1,
-        .notes = "The largest batch is that of 64 drawn ones where the pack is there, else the "
-                 "most that the config\nallows. Time is an estimate from products and copies "
-                 "measured for a fraction of a second: on a\nmachine that does nothing else. Of "
-                 "--gpu-memory one GiB is left to the driver and "
-                 "CUDA's libraries.\nExample: lcl plan configs/paper/2-way.yaml --ranks 8 --device "
-                 "h100"};
+        .notes =
+            "The largest batch is that of up to 512 drawn ones where the pack is there, else "
+            "the most that the config\nallows. Memory is what is resident at the peak, "
+            "program and libraries included. Of small stages some\nsteps are tried, on values "
+            "and pictures made up, for 3 s of processor time: they tell what libraries\nkeep "
+            "and a step's time, its processor time over the threads. Else time is an estimate "
+            "from products\nand copies measured for a fraction of a second. Seconds are those "
+            "of a machine that does nothing else.\nOf --gpu-memory one GiB is left to the "
+            "driver and CUDA's libraries.\nExample: lcl plan configs/paper/2-way.yaml --ranks 8 "
+            "--device h100"};
     struct cli_args args;
     LCL_TRY(cli_parse(&spec, argc, argv, &args));
     if (args.help) return LCL_OK;

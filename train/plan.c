@@ -5,23 +5,35 @@
 #include <string.h>
 
 #include "core/comm.h"
-#include "core/log.h"
 #include "core/threads.h"
 #include "data/jigsaw.h"
 #include "data/policy.h"
 #include "train/refresh.h"
 #include "train/step.h"
 
-enum { EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16 };
+enum { EVAL_EPISODES = 16, FEATURE_LANES = 8, FEATURE_IMAGES = 16, MOST_LANES = 64 };
+
+/* What libraries keep, where no trial of the stage has told: the demo's stages have 13 to 35 MiB.
+ */
+static const double untried_libraries = 32 << 20;
 
 /* What the batches of a stage come to. */
 struct sample {
     int64_t n;
     double tokens, images, supervised, pairs; /* sums; pairs: of a query and a key row */
     struct lcl_pass_limits most;
+    bool whole; /* all of the stage's batches, not some of them */
+    struct lcl_pass_limits most_of_lane[MOST_LANES];
     lcl_status (*look)(void *ctx, const struct lcl_batch *b, int64_t images); /* or NULL */
     void *ctx;
 };
+
+static void raise_limits(struct lcl_pass_limits *most, const struct lcl_batch *b)
+{
+    if (b->T > most->T) most->T = b->T;
+    if (b->n_images > most->images) most->images = b->n_images;
+    if (b->S > most->S) most->S = b->S;
+}
 
 static lcl_status look_at(const struct sample *s, const struct lcl_batch *b, int64_t images)
 {
@@ -39,12 +51,10 @@ static void count_batch(struct sample *s, const struct lcl_batch *b)
         double prefix = b->runs[r].prefix_end - b->runs[r].prefix_begin;
         s->pairs += own * (own + 1) / 2 + own * prefix;
     }
-    if (b->T > s->most.T) s->most.T = b->T;
-    if (b->n_images > s->most.images) s->most.images = b->n_images;
-    if (b->S > s->most.S) s->most.S = b->S;
+    raise_limits(&s->most, b);
 }
 
-/* Lanes of steps spread over the stage. */
+/* Lanes of steps spread over the stage, or all that it has where these are no more. */
 static lcl_status draw_batches(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch,
                                int64_t batches, struct sample *s)
 {
@@ -55,12 +65,16 @@ static lcl_status draw_batches(struct lcl_env *e, const struct lcl_config *c, ui
     lcl_status status;
     LCL_TRY_GOTO(lcl_source_open(&source, e, c, epoch, &unread, NULL));
     LCL_TRY_GOTO(lcl_lane_create(&lane, &source));
+    s->whole = c->max_steps > 0 && batches / lanes >= c->max_steps;
+    if (s->whole) batches = c->max_steps * lanes;
     for (int64_t i = 0; i < batches; i++) {
         int64_t step = batches > 1 ? (c->max_steps - 1) * i / (batches - 1) : 0;
+        if (s->whole) step = i / lanes;
         if (step < 0) step = 0;
         LCL_TRY_GOTO(lcl_lane_fill(&lane, &source, step, c->max_steps, i % lanes));
         count_batch(s, lane.batch);
         LCL_TRY_GOTO(look_at(s, lane.batch, lane.batch->n_images));
+        raise_limits(&s->most_of_lane[i % lanes % c->lanes % MOST_LANES], lane.batch);
     }
 out:
     lcl_lane_free(&lane);
@@ -222,14 +236,14 @@ static void plan_pictures(struct lcl_env *e, const struct lcl_config *c, struct 
     if (c->device != LCL_DEVICE_CPU) lanes *= 2; /* a step's, and the next one's */
     if (!lcl_plan_caches_features(c)) {
         p->pictures = kept;
-        p->batches = 1.25 * lanes * (double)p->largest.images * 3 * S * S * sizeof(float);
+        p->batches = lanes * (double)p->largest.images * 3 * S * S * sizeof(float);
         return;
     }
     struct lcl_pass proto = {.exec = &e->exec, .model = &e->model};
     struct lcl_pass_limits limits = {.images = FEATURE_IMAGES, .with_vision = true};
     int passes = lcl_env_lanes_in_parallel(e, FEATURE_LANES) ? FEATURE_LANES : 1;
     p->features = (n * (double)c->data_augment_views + rows) * row * sizeof(float);
-    p->batches = 1.25 * lanes * (double)p->largest.images * row * sizeof(float);
+    p->batches = lanes * (double)p->largest.images * row * sizeof(float);
     p->feature_tower = passes * (double)lcl_pass_bytes(&proto, &limits);
     p->feature_pictures = kept + passes * FEATURE_IMAGES * 3 * S * S * sizeof(float);
 }
@@ -268,19 +282,18 @@ static double device_scratch(const struct lcl_env *e, const struct lcl_plan *p)
 }
 
 /* The most at once: in steps, or before them while features are computed. */
-static void sum_up(const struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+static void sum_up(const struct lcl_config *c, struct lcl_plan *p)
 {
     double tensors = 0, others = 0;
 #define X(field, title, is_tensor) *(is_tensor ? &tensors : &others) += p->field;
     LCL_PLAN_ARENAS(X)
 #undef X
     double tower = p->parameters + p->feature_tower,
-           pictures = p->features + p->feature_pictures + p->program;
+           pictures = p->features + p->feature_pictures + p->program + p->libraries;
     if (c->device == LCL_DEVICE_CPU) {
         p->total = fmax(tensors + others, tower + pictures);
         return;
     }
-    p->scratch = device_scratch(e, p);
     p->device = fmax(tensors, tower) + p->scratch;
     p->total = fmax(others, pictures);
 }
@@ -293,7 +306,49 @@ static double snapshot_bytes(const struct lcl_env *e, const struct lcl_plan *p)
     return (p->checkpoint - p->moments) / ranks + p->moments / (shared ? 1 : ranks);
 }
 
-static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, struct lcl_plan *p)
+void lcl_plan_set_libraries(struct lcl_plan *p, const struct lcl_config *c, double bytes)
+{
+    p->libraries = bytes;
+    sum_up(c, p);
+}
+
+/* Bytes of moments that are touched. Memory comes in huge pages where an arena has room for them: a
+ * row that moves takes its neighbours along. */
+static double touched_moments(const struct lcl_params *params)
+{
+    const double huge = 2 << 20;
+    double at = 0, exact = 0, touched = 0, end = 0;
+    for (int i = 0; i < params->n_rows; i++) {
+        const double bytes = (double)lcl_param_moment_bytes(params, &params->rows[i]);
+        const double from = fmax(end, floor(at / huge) * huge),
+                     to = ceil((at + bytes) / huge) * huge;
+        at += bytes;
+        if (!lcl_param_moves(&params->rows[i])) continue;
+        exact += bytes;
+        touched += fmax(0, to - from);
+        end = fmax(end, to);
+    }
+    return at < 2 * huge ? exact : fmin(touched, at);
+}
+
+/* Of all passes: each has room for the largest batch that it has had. */
+static double plan_activations(const struct lcl_pass *proto, const struct lcl_config *c,
+                               const struct sample *s, const struct lcl_plan *p, int n_passes)
+{
+    double sum = 0;
+    if (!s->whole || n_passes != c->lanes || n_passes > MOST_LANES)
+        return (double)lcl_pass_bytes(proto, &p->largest) * n_passes;
+    for (int i = 0; i < n_passes; i++) {
+        struct lcl_pass_limits own = s->most_of_lane[i];
+        own.with_vision = p->largest.with_vision;
+        own.with_text = p->largest.with_text;
+        sum += (double)lcl_pass_bytes(proto, &own);
+    }
+    return sum;
+}
+
+static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, const struct sample *s,
+                              struct lcl_plan *p)
 {
     static float some_grad; /* a training pass has a gradient; nothing is written to it */
     const struct lcl_params *params = &e->model.params;
@@ -303,23 +358,25 @@ static lcl_status plan_memory(struct lcl_env *e, const struct lcl_config *c, str
     for (int i = 0; i < params->n_rows; i++) p->n_parameters += (int64_t)params->rows[i].count;
     p->parameters = (double)lcl_params_values_bytes(params);
     const bool whole = c->device != LCL_DEVICE_CPU; /* a GPU's arenas are cleared, and so taken */
-    double frozen = 0;                              /* rows that move in another stage */
+    double all = 0;                                 /* rows that move in another stage, too */
     for (int i = 0; i < params->n_rows; i++) {
         double moments = (double)lcl_param_moment_bytes(params, &params->rows[i]);
         p->checkpoint += (double)lcl_param_value_bytes(params, &params->rows[i]);
-        *(lcl_param_moves(&params->rows[i]) ? &p->moments : &frozen) += moments;
+        if (lcl_param_moves(&params->rows[i])) p->moments += moments;
+        all += moments;
     }
     p->checkpoint += p->moments;
     if (c->save_async) p->snapshot = snapshot_bytes(e, p);
-    if (whole) p->moments += frozen;
+    p->moments = whole ? all : touched_moments(params);
     p->gradients = (double)params->n_grads * sizeof(float) * layout.n_grads;
     set_with(c, &p->largest);
-    p->activations = (double)lcl_pass_bytes(&proto, &p->largest) * layout.n_passes;
+    p->activations = plan_activations(&proto, c, s, p, layout.n_passes);
     plan_pictures(e, c, p);
     p->program = e->program_bytes;
     LCL_TRY(plan_evaluation(e, c, p));
     p->evaluation = fmax(p->evaluation, lcl_refresh_bytes(e, c)); /* not at once */
-    sum_up(e, c, p);
+    if (whole) p->scratch = device_scratch(e, p);
+    lcl_plan_set_libraries(p, c, whole ? 0 : untried_libraries);
     p->disk = p->checkpoint * (double)(c->save_total_limit + 2) + p->features;
     return LCL_OK;
 }
@@ -483,6 +540,7 @@ static void plan_work(struct lcl_env *e, const struct lcl_config *c, const struc
     p->tokens = s->tokens / n * lanes;
     p->images = s->images / n * lanes;
     p->flops = w.model + w.again;
+    p->model_flops = w.model;
     struct lcl_pass_limits mean = p->largest;
     mean.T = (int64_t)(s->tokens / n);
     mean.images = (int64_t)(s->images / n);
@@ -515,7 +573,7 @@ lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config *c, uint32_
     lcl_step_set_trainable(&e->model.params, c);
     LCL_TRY(sample_stage(e, c, epoch, batches, p, &s));
     p->largest = s.most;
-    LCL_TRY(plan_memory(e, c, p));
+    LCL_TRY(plan_memory(e, c, &s, p));
     plan_work(e, c, &s, p);
     return LCL_OK;
 }

@@ -11,17 +11,18 @@
 
 /* X(field, title, is_tensor): memory of a stage, in bytes. Tensors lie in the GPU's memory where
  * device: cuda; all else in the host's. */
-#define LCL_PLAN_ARENAS(X)                             \
-    X(parameters, "parameters", true)                  \
-    X(gradients, "gradients", true)                    \
-    X(moments, "AdamW moments", true)                  \
-    X(activations, "activations", true)                \
-    X(evaluation, "evaluation, new neighbors", true)   \
-    X(batches, "pictures of a step's batches", false)  \
-    X(features, "cached features", false)              \
-    X(pictures, "decoded pictures of the pack", false) \
-    X(snapshot, "snapshot of a checkpoint", false)     \
-    X(program, "program, tokenizer and indices", false)
+#define LCL_PLAN_ARENAS(X)                              \
+    X(parameters, "parameters", true)                   \
+    X(gradients, "gradients", true)                     \
+    X(moments, "AdamW moments", true)                   \
+    X(activations, "activations", true)                 \
+    X(evaluation, "evaluation, new neighbors", true)    \
+    X(batches, "pictures of a step's batches", false)   \
+    X(features, "cached features", false)               \
+    X(pictures, "decoded pictures of the pack", false)  \
+    X(snapshot, "snapshot of a checkpoint", false)      \
+    X(program, "program, tokenizer and indices", false) \
+    X(libraries, "libraries' kernels and scratch", false)
 
 struct lcl_plan {
 #define X(field, title, is_tensor) double field;
@@ -36,6 +37,7 @@ struct lcl_plan {
     int64_t drawn;                  /* batches drawn; 0: the config's bound */
     struct lcl_pass_limits largest; /* batch of a lane */
     double tokens, images, flops;   /* a step, in the mean */
+    double model_flops;             /* of these, what is not computed once more */
     double pass_bytes;       /* activations written a step, in the mean: for the estimate of time */
     double refresh_flops;    /* of one table of data.refresh_neighbors, where pictures are known */
     double checkpoint, disk; /* bytes of a checkpoint; of all kept ones and the feature cache */
@@ -50,6 +52,8 @@ LCL_CHECKED lcl_status lcl_plan_stage(struct lcl_env *e, const struct lcl_config
 LCL_CHECKED lcl_status
 lcl_plan_look(struct lcl_env *e, const struct lcl_config *c, uint32_t epoch, int64_t batches,
               lcl_status (*look)(void *ctx, const struct lcl_batch *b, int64_t images), void *ctx);
+/* What libraries keep is so many bytes, as a trial of the stage has told; the total follows. */
+void lcl_plan_set_libraries(struct lcl_plan *p, const struct lcl_config *c, double bytes);
 /* The tower's features are computed once and kept: it runs in no step. */
 bool lcl_plan_caches_features(const struct lcl_config *c);
 /* Products of one step of the stage as the model asks for them, nothing that is computed twice, by

@@ -94,7 +94,8 @@ static int list_parts(const struct lcl_plan *p, const struct lcl_config *c, stru
         "lower data.augment_views, or set cache_features: false",
         "lower vision.image_size",
         "set save_async: false",
-        ""}; /* no key makes the program smaller */
+        "", /* no key makes the program smaller */
+        ""};
     int n = 0;
 #define X(field, name, tensor)                            \
     v[n].title = name;                                    \

@@ -26,7 +26,7 @@ printf '%-14s %10s %10s %6s   %9s %9s %9s %6s %6s\n' stage 'plan MiB' 'peak MiB'
 measure() { # name, config, settings
     NAME=$1 C=$2
     shift 2
-    "$LCL" plan "$C" "$@" --set eval_steps=0 --json --quiet >"$OUT/plan.json"
+    "$LCL" plan "$C" "$@" --set eval_steps=0 --set "max_steps=$STEPS" --json --quiet >"$OUT/plan.json"
     ONE=$(taken 1 "$C" "$@")
     ALL=$(taken "$STEPS" "$C" "$@")
     MEMORY=$(number total "$OUT/plan.json" | sort -g | tail -1)
