@@ -38,6 +38,7 @@ struct lcl_config {
 enum lcl_device { LCL_DEVICE_CPU, LCL_DEVICE_CUDA };
 enum lcl_attention { LCL_ATTENTION_MMA, LCL_ATTENTION_WGMMA };
 enum lcl_task { LCL_TASK_LINK_CONTEXT, LCL_TASK_VISION, LCL_TASK_LANGUAGE };
+enum lcl_balance { LCL_BALANCE_NONE, LCL_BALANCE_TOKENS };
 enum lcl_master { LCL_MASTER_F32, LCL_MASTER_NONE };
 enum lcl_lora_base { LCL_BASE_PLAIN, LCL_BASE_Q8_0, LCL_BASE_Q4_0 };
 enum lcl_scheduler { LCL_LR_COSINE, LCL_LR_LINEAR, LCL_LR_CONSTANT, LCL_LR_WSD };

@@ -41,6 +41,7 @@
     K(FLOAT, "adam_epsilon", adam_epsilon, 1e-8, 0, 1, "AdamW denominator term") \
     K(FLOAT, "max_grad_norm", max_grad_norm, 1, 0, 1e9, "clip to this global norm; 0: no clip") \
     K(INT, "lanes", lanes, 1, 1, 1024, "packed batches of a step; their gradients are summed in one fixed tree") \
+    E("balance", balance, "none", "none|tokens", "of link-context: the samples of a step go to its lanes by their numbers, or so that lanes, and ranks of lanes, have about as many tokens; the same for any number of ranks") \
     K(INT, "per_device_train_batch_size", per_device_train_batch_size, 4, 1, 65536, "samples (episodes, pictures, sequences) in a lane") \
     K(INT, "gradient_accumulation_steps", gradient_accumulation_steps, 1, 1, 65536, "rounds of lanes before an optimizer step") \
     E("gradient_checkpointing", gradient_checkpointing, "false", "false|mlp|true", "what the backward recomputes to need less memory: nothing; the wide half of each layer; whole layers, of which inputs alone are kept") \

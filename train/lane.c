@@ -46,6 +46,11 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
 {
     *s = (struct lcl_source){
         .env = e, .config = c, .epoch = epoch, .features = features, .pictures = pictures};
+    s->dealt_step = -1;
+    if (c->balance == LCL_BALANCE_TOKENS && c->task == LCL_TASK_LINK_CONTEXT) {
+        s->dealt = calloc((size_t)lcl_step_samples(c), sizeof *s->dealt);
+        if (!s->dealt) return LCL_FAIL(LCL_MEMORY, "no memory for the samples of a step");
+    }
     if (c->task == LCL_TASK_VISION) return list_train_pictures(s);
     if (c->task == LCL_TASK_LANGUAGE)
         return lcl_language_create(c, e->tokenizer, e->model.config.text.V, &s->language);
@@ -60,6 +65,7 @@ lcl_status lcl_source_open(struct lcl_source *s, struct lcl_env *e, const struct
 
 lcl_status lcl_source_renew_draws(struct lcl_source *s)
 {
+    s->dealt_step = -1;
     close_draws(s);
     return open_draws(s);
 }
@@ -70,6 +76,7 @@ void lcl_source_close(struct lcl_source *s)
     close_draws(s);
     lcl_language_free(s->language);
     free(s->order);
+    free(s->dealt);
     *s = (struct lcl_source){0};
 }
 
@@ -236,6 +243,31 @@ static void warn_of_positions(struct lcl_source *s, const struct lcl_batch *b)
     s->warned_of_positions = true;
 }
 
+/* Sample i of a lane of the step. */
+static uint64_t sample_of(const struct lcl_source *s, int64_t step, int64_t index, int64_t i)
+{
+    const struct lcl_config *c = s->config;
+    if (!s->dealt || s->dealt_step != step) return lcl_sample_number(c, step, index, i);
+    return lcl_sample_number(c, step, 0, 0) +
+           (uint64_t)s->dealt[index * c->per_device_train_batch_size + i];
+}
+
+lcl_status lcl_lane_count(struct lcl_lane *lane, struct lcl_source *s, int64_t step,
+                          int64_t n_steps, int64_t index, int64_t *tokens)
+{
+    const double progress = n_steps > 0 ? (double)step / (double)n_steps : 0;
+    const int64_t n_shortened = s->n_shortened, n_left_out = s->n_left_out;
+    lcl_status status = LCL_OK;
+    for (int64_t i = 0; i < s->config->per_device_train_batch_size && status == LCL_OK; i++) {
+        lcl_batch_builder_reset(lane->builder);
+        status = append_sample(lane, s, lcl_sample_number(s->config, step, index, i), progress);
+        if (status == LCL_OK) tokens[i] = lcl_batch_builder_get(lane->builder)->T;
+    }
+    s->n_shortened = n_shortened; /* they are told of when the lane is filled */
+    s->n_left_out = n_left_out;
+    return status;
+}
+
 lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t step, int64_t n_steps,
                          int64_t index)
 {
@@ -249,7 +281,7 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
     double progress = n_steps > 0 ? (double)step / (double)n_steps : 0;
     lcl_batch_builder_reset(lane->builder);
     for (int64_t i = 0; i < n; i++) {
-        uint64_t sample = (uint64_t)(first + i);
+        uint64_t sample = sample_of(s, step, index, i);
         LCL_TRY(c->task == LCL_TASK_LANGUAGE
                     ? lcl_language_append(s->language, s->epoch, sample, lane->builder)
                     : append_sample(lane, s, sample, progress));
@@ -261,8 +293,9 @@ lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t st
     for (int64_t i = 0; i < b->S; i++) lane->weight += (double)b->weight_S[i];
     if (!(lane->weight > 0))
         return LCL_FAIL_HINT(LCL_SHAPE, "use more shots, or data.supervise: last or all",
-                             "no supervised tokens in samples %lld..%lld", (long long)first,
-                             (long long)(first + n - 1));
+                             "no supervised tokens in samples %lld..%lld",
+                             (long long)sample_of(s, step, index, 0),
+                             (long long)sample_of(s, step, index, n - 1));
     LCL_TRY(reserve_results(lane, b->S));
     if (s->features || b->n_images == 0) return LCL_OK;
     return lcl_pictures_batch(s->pictures, b->image_I, b->view_I, b->n_images, &lane->pictures,

@@ -28,6 +28,8 @@ struct lcl_source {
     int32_t *order; /* vision: pictures of train classes, shuffled anew each pass */
     int64_t n_order, order_pass;
     bool warned_of_positions;
+    int64_t *dealt; /* balance: [lcl_step_samples] of step dealt_step, by train/deal.h; or NULL */
+    int64_t dealt_step; /* -1: samples go by their numbers */
 };
 
 struct lcl_lane {
@@ -63,6 +65,10 @@ void lcl_lane_free(struct lcl_lane *lane);
  * n_steps. LCL_SHAPE, naming the sample, when nothing in the lane is supervised. */
 LCL_CHECKED lcl_status lcl_lane_fill(struct lcl_lane *lane, struct lcl_source *s, int64_t step,
                                      int64_t n_steps, int64_t index);
+/* Tokens of each sample that the lane has by number, [per_device_train_batch_size]; no picture is
+ * read. Of link-context; what the lane holds is lost. */
+LCL_CHECKED lcl_status lcl_lane_count(struct lcl_lane *lane, struct lcl_source *s, int64_t step,
+                                      int64_t n_steps, int64_t index, int64_t *tokens);
 /* Copies the cached feature rows of the lane's pictures (may run in a chunk). */
 LCL_CHECKED lcl_status lcl_lane_gather(struct lcl_lane *lane, const struct lcl_source *s);
 

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/deal.h"
 #include "train/refresh.h"
 #include "train/stop.h"
 
@@ -419,6 +420,53 @@ static lcl_status fill(struct lcl_trainer *t, struct lcl_lane *lanes, int64_t st
     return status;
 }
 
+/* Tokens of this rank's samples, by its lanes; -1 where they cannot be drawn, which fails once the
+ * lane is filled. */
+static void count_own(struct lcl_trainer *t, struct lcl_lane *lanes, int64_t step, int64_t n_steps,
+                      int64_t *own)
+{
+    const int64_t each = t->config->per_device_train_batch_size;
+    for (int64_t k = 0; k < t->n_lanes; k++)
+        if (lcl_lane_count(&lanes[k], &t->source, step, n_steps, number_of(t, k), own + k * each) !=
+            LCL_OK)
+            own[k * each] = -1;
+}
+
+/* balance: tokens. Each rank counts its own lanes' samples by number; all deal alike. Where any
+ * cannot be drawn, samples stay with the lanes of their numbers. */
+static lcl_status deal(struct lcl_trainer *t, struct lcl_lane *lanes, int64_t step, int64_t n_steps)
+{
+    const struct lcl_config *c = t->config;
+    const int64_t rounds = c->gradient_accumulation_steps, each = c->per_device_train_batch_size;
+    const int64_t n = lcl_step_samples(c);
+    const int size = lcl_comm_size(t->env->comm);
+    size_t bytes_R[LCL_COMM_MOST];
+    if (!t->source.dealt || t->source.dealt_step == step) return LCL_OK;
+    int64_t *own = calloc((size_t)(3 * n), sizeof *own), *by_rank = own + n, *tokens = own + 2 * n;
+    if (!own) return LCL_FAIL(LCL_MEMORY, "no memory for the samples of a step");
+    count_own(t, lanes, step, n_steps, own);
+    for (int r = 0; r < size; r++)
+        bytes_R[r] =
+            (size_t)((lcl_lanes_begin(c->lanes, r + 1, size) - lcl_lanes_begin(c->lanes, r, size)) *
+                     rounds * each) *
+            sizeof *own;
+    const double begin = lcl_time_s();
+    lcl_status status =
+        lcl_comm_all_gather_v(t->env->comm, "tokens of samples", own, bytes_R, by_rank);
+    t->wait_s += lcl_time_s() - begin;
+    bool all = true;
+    for (int64_t i = 0; i < n; i++) t->source.dealt[i] = i;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t place = i / each, index = place % rounds * c->lanes + place / rounds;
+        tokens[index * each + i % each] = by_rank[i];
+        all = all && by_rank[i] >= 0;
+    }
+    if (status == LCL_OK && all) status = lcl_deal(tokens, c->lanes, rounds, each, t->source.dealt);
+    t->source.dealt_step = step;
+    free(own);
+    return status;
+}
+
 /* The step's lanes, unless they were drawn ahead. */
 static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, double *weight)
 {
@@ -427,6 +475,7 @@ static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, dou
         t->next = t->lane;
         t->lane = drawn;
     } else {
+        LCL_TRY(deal(t, t->lane, step, n_steps));
         LCL_TRY(fill(t, t->lane, step, n_steps));
     }
     t->next_step = -1;
@@ -435,9 +484,12 @@ static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, dou
 
 /* While a GPU works on this step. What fails is drawn again when its own step comes, which then
  * fails of it. */
-static void draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
+static lcl_status draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
 {
-    if (t->next && step < n_steps && fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
+    if (!t->next || step >= n_steps) return LCL_OK;
+    LCL_TRY(deal(t, t->next, step, n_steps));
+    if (fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
+    return LCL_OK;
 }
 
 /* Whether any rank was sent a signal: all of them end after the same step. */
@@ -486,7 +538,7 @@ lcl_status lcl_trainer_step(struct lcl_trainer *t, int64_t step, int64_t n_steps
     LCL_TRY(agree_to_stop(t, &r->stop_signal));
     lcl_status status = make_gradients(t, r->weight);
     if (status == LCL_OK) status = update(t, &u);
-    if (status == LCL_OK) draw_ahead(t, step + 1, n_steps);
+    if (status == LCL_OK) status = draw_ahead(t, step + 1, n_steps);
     /* in any case: results are on their way to the lanes */
     lcl_status waited = lcl_exec_sync(&t->env->exec);
     LCL_TRY(status);

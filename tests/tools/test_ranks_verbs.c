@@ -176,6 +176,29 @@ static void training_shows_the_slowest_rank(void **state)
     }
 }
 
+/* The same losses whoever has the lanes; other ones than with samples in the order of numbers. */
+static void training_balanced_by_tokens(void **state)
+{
+    (void)state;
+    struct lcl_metrics_table t[3];
+    char path[600];
+    const char *ranks = under_ranks(3), *name[] = {"even-1", "even-3", "plain"};
+    for (int i = 0; i < 3; i++) {
+        char sets[300];
+        snprintf(sets, sizeof sets,
+                 "--set deterministic=true --set lanes=4 --set data.strategy=any-shot --set "
+                 "eval_steps=0 --set logging_steps=1 --set balance=%s",
+                 i < 2 ? "tokens" : "none");
+        snprintf(path, sizeof path, "%s/metrics.jsonl", train(i == 1 ? ranks : "", name[i], sets));
+        ASSERT_OK(lcl_metrics_load(path, &t[i]));
+        assert_int_equal(t[i].n, 3 + 1);
+    }
+    for (int k = 0; k < 3; k++) assert_true(t[0].rows[k].loss == t[1].rows[k].loss);
+    assert_true(t[0].rows[0].loss != t[2].rows[0].loss); /* sums in another order, of the same */
+    assert_true(fabs(t[0].rows[0].loss - t[2].rows[0].loss) < 1e-5 * t[2].rows[0].loss);
+    for (int i = 0; i < 3; i++) lcl_metrics_table_free(&t[i]);
+}
+
 /* A run to ask, made once; ranks are there. */
 static const char *asked_run(const char **ranks)
 {
@@ -294,6 +317,7 @@ int main(void)
                                        cmocka_unit_test(training_reads_pictures),
                                        cmocka_unit_test(training_on_conversations),
                                        cmocka_unit_test(training_shows_the_slowest_rank),
+                                       cmocka_unit_test(training_balanced_by_tokens),
                                        cmocka_unit_test(held_out_classes),
                                        cmocka_unit_test(class_folders),
                                        cmocka_unit_test(stopped_ones_and_parts),
