@@ -311,6 +311,23 @@ static void neighbor_tables(void **state)
                 at("three.h5"));
 }
 
+/* The first rank works alone, the others end. */
+static void packs_and_exports(void **state)
+{
+    (void)state;
+    const char *ranks, *run = asked_run(&ranks);
+    SUCCEEDS("export %s --out %s", run, at("hf-1"));
+    SUCCEEDS("pack --images %s --min-images 2 --out %s", tiny_folder(), at("pack-1.h5"));
+    if (lcl_after(ranks, "export %s --out %s", run, at("hf-3")) != 0)
+        fail_msg("it said:\n%s", output);
+    if (lcl_after(ranks, "pack --images %s --min-images 2 --out %s", tiny_folder(),
+                  at("pack-3.h5")) != 0)
+        fail_msg("it said:\n%s", output);
+    assert_true(same_files(at("hf-1/model.safetensors"), at("hf-3/model.safetensors")));
+    assert_true(same_files(at("hf-1/config.json"), at("hf-3/config.json")));
+    assert_same_h5(at("pack-1.h5"), at("pack-3.h5"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(training_with_cached_features),
@@ -322,6 +339,7 @@ int main(void)
                                        cmocka_unit_test(class_folders),
                                        cmocka_unit_test(stopped_ones_and_parts),
                                        cmocka_unit_test(questions_of_rows),
-                                       cmocka_unit_test(neighbor_tables)};
+                                       cmocka_unit_test(neighbor_tables),
+                                       cmocka_unit_test(packs_and_exports)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
