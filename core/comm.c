@@ -40,6 +40,8 @@ static void end_job(struct lcl_comm *c)
 {
     fflush(stdout);
     fflush(stderr);
+    signal(SIGALRM, SIG_DFL); /* where even abort() waits for others */
+    alarm(10);
     if (c->work != c->pulse) c->work->abort(c->work_state);
     c->pulse->abort(c->pulse_state);
     _exit(EXIT_FAILURE);
@@ -118,14 +120,38 @@ static lcl_status beat_link(struct lcl_comm *c, struct link *l, double now)
     return now - l->sent_s >= PULSE_S ? send_pulse(c, l, ALIVE, "") : LCL_OK;
 }
 
+/* A launcher that is gone has left this rank alone: nobody reads what it prints, nobody ends it. */
+static void look_for_launcher(struct lcl_comm *c)
+{
+    if (getppid() == c->launcher) return;
+    signal(SIGPIPE, SIG_IGN);
+    fprintf(stderr, "error: rank %d: its launcher (process %d) is gone\n", c->rank,
+            (int)c->launcher);
+    _exit(EXIT_FAILURE);
+}
+
+/* What ends a job with a signal, a user or a launcher that lost a rank, is told where it stands. */
+static void say_signal(struct lcl_comm *c)
+{
+    char note[256];
+    if (c->rank != 0 || c->said_signal || !c->signalled || !*c->signalled) return;
+    c->said_signal = true;
+    fprintf(stderr, "rank 0 (%s) was sent signal %d at %s\n", c->host ? c->host[0] : "?",
+            (int)*c->signalled, note_of(c, note)[0] ? note : "the start");
+}
+
 /* Says and hears that ranks are alive; ends the job where one is not. */
 static lcl_status beat(struct lcl_comm *c)
 {
     struct lcl_pulses *p = c->pulses;
     double now = lcl_time_s();
+    look_for_launcher(c);
+    say_signal(c);
     /* This rank itself stood still (a stopped process, a suspended machine): nobody is late. */
     bool slept = now - p->looked_s > c->pulse_timeout_s / 4;
     char failure[sizeof c->failure];
+    /* Of all ranks that miss the first, the second alone ends the job, where it can. */
+    const double patience = c->pulse_timeout_s + (c->rank > 1 ? 3 : 0);
     p->looked_s = now;
     if (c->rank == 0 && failure_of(c, failure)[0]) {
         fprintf(stderr, "%s\n", failure);
@@ -135,8 +161,7 @@ static lcl_status beat(struct lcl_comm *c)
         struct link *l = &p->link[i];
         if (slept) l->heard_s = now;
         LCL_TRY(beat_link(c, l, now));
-        if (!l->heard_bye && now - l->heard_s > c->pulse_timeout_s)
-            lose(c, l->peer, now - l->heard_s);
+        if (!l->heard_bye && now - l->heard_s > patience) lose(c, l->peer, now - l->heard_s);
     }
     return LCL_OK;
 }
@@ -328,6 +353,7 @@ lcl_status lcl_comm_open(struct lcl_comm *c, const struct lcl_filling *filling)
 {
     *c = (struct lcl_comm){
         .timeout_s = 600, .pulse_timeout_s = 40, .work = filling, .pulse = filling, .size = 1};
+    c->launcher = getppid();
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     struct opening o = {.c = c, .job = {.what = filling->name}};
@@ -511,6 +537,31 @@ lcl_status lcl_comm_broadcast(struct lcl_comm *c, const char *what, int root, vo
     if (lcl_comm_size(c) == 1) return LCL_OK;
     return run_job(c, what, &(struct gather){.bytes = bytes, .all = data, .root = root},
                    run_broadcast);
+}
+
+/* On the courier, after the jobs before it: what they sent is counted. */
+static lcl_status run_sent(struct lcl_comm *c, void *ctx)
+{
+    struct gather *g = ctx;
+    uint64_t mine[LCL_TRAFFIC_COUNT];
+    memcpy(mine, c->sent_bytes, sizeof mine);
+    g->mine = mine;
+    return run_gather(c, g);
+}
+
+lcl_status lcl_comm_sent(struct lcl_comm *c, uint64_t sent_bytes[LCL_TRAFFIC_COUNT])
+{
+    const size_t bytes = LCL_TRAFFIC_COUNT * sizeof *sent_bytes;
+    memset(sent_bytes, 0, bytes);
+    if (lcl_comm_size(c) == 1) return LCL_OK;
+    uint64_t *all = malloc((size_t)c->size * bytes);
+    if (!all) return LCL_FAIL(LCL_MEMORY, "no memory for numbers of %d ranks", c->size);
+    struct gather g = {.bytes = bytes, .all = (unsigned char *)all};
+    lcl_status status = run_job(c, "bytes that were sent", &g, run_sent);
+    for (int i = 0; status == LCL_OK && i < c->size * LCL_TRAFFIC_COUNT; i++)
+        sent_bytes[i % LCL_TRAFFIC_COUNT] += all[i];
+    free(all);
+    return status;
 }
 
 lcl_status lcl_comm_agree(struct lcl_comm *c, const char *what, lcl_status mine)

@@ -10,6 +10,8 @@
 #define LCL_CORE_COMM_H
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/types.h>
 
 #include "core/status.h"
 
@@ -76,6 +78,9 @@ struct lcl_comm {
     uint64_t sent_bytes[LCL_TRAFFIC_COUNT]; /* by this rank; read after lcl_comm_wait() */
     double timeout_s;       /* of gradients or values on their way, all ranks being alive */
     double pulse_timeout_s; /* without a sign of life */
+    /* A handler's: once it is not 0 the first rank prints where the run stands, since a launcher
+     * that ends the job leaves a second for it. NULL: none. */
+    const volatile sig_atomic_t *signalled;
 
     /* private: of the courier and its queue */
     const struct lcl_filling *work, *pulse; /* pulse moves control messages too */
@@ -88,6 +93,8 @@ struct lcl_comm {
     char note[256];     /* where the run stands, for messages: lcl_comm_note() */
     char failure[2048]; /* this rank's, on its way to rank 0 */
     struct lcl_pulses *pulses;
+    pid_t launcher; /* this process's parent at its start; a rank ends once it has another */
+    bool said_signal;
 };
 
 static inline int lcl_comm_rank(const struct lcl_comm *c) { return c ? c->rank : 0; }
@@ -127,6 +134,8 @@ LCL_CHECKED lcl_status lcl_comm_all_gather_v(struct lcl_comm *c, const char *wha
                                              const size_t *bytes_R, void *all);
 LCL_CHECKED lcl_status lcl_comm_broadcast(struct lcl_comm *c, const char *what, int root,
                                           void *data, size_t bytes);
+/* Bytes sent until now by all ranks together, of each kind; called by all. */
+LCL_CHECKED lcl_status lcl_comm_sent(struct lcl_comm *c, uint64_t sent_bytes[LCL_TRAFFIC_COUNT]);
 /* LCL_OK where every rank says so; else the error of the first that does not, on all ranks. */
 LCL_CHECKED lcl_status lcl_comm_agree(struct lcl_comm *c, const char *what, lcl_status mine);
 

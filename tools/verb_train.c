@@ -32,6 +32,8 @@ static lcl_status run(int argc, char **argv)
     const struct cli_option options[] = {
         {"--resume", CLI_FLAG, &resume,
          .doc = "go on from the newest good checkpoint of output_dir; begin where there is none"},
+        {"--auto-resume", CLI_FLAG, &resume,
+         .doc = "the same: for jobs that a queue starts again (Slurm's --requeue)"},
         {"--force", CLI_FLAG, &force,
          .doc = "remove the run that output_dir holds, and begin anew"},
         {"--profile", CLI_INT, &profile, .low = 1, .high = 1000,

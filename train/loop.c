@@ -300,8 +300,8 @@ static lcl_status log_interval(struct loop *l, const struct lcl_step_result *r)
                                   {"slowest_s", pace.slowest_s},
                                   {"slowest_rank", pace.slowest}};
     const size_t n = sizeof values / sizeof *values, of_ranks = 4;
-    LCL_TRY(lcl_metrics_log(l->metrics, "train", stage_name(l), l->step, values,
-                            l->env.comm ? n : n - of_ranks));
+    LCL_TRY(lcl_ranks_log(l->env.comm, v->steps, l->metrics, stage_name(l), l->step, values,
+                          l->env.comm ? n : n - of_ranks));
     bool early = (c->stop_at_loss > 0 && loss < c->stop_at_loss) ||
                  (c->stop_at_accuracy > 0 && accuracy > c->stop_at_accuracy);
     l->ended_early = early && l->stage_step >= c->min_steps && l->stage_step < c->max_steps;

@@ -13,7 +13,8 @@
  *       differ from the conversation's others); seconds: since the start of the stage. Of several
  *       ranks also "compute_s":9.1,"wait_s":0.3,"slowest_s":9.4,"slowest_rank":3: seconds at work
  *       and of waiting for other ranks (medians of the ranks) in those steps, and the rank that
- *       worked longest
+ *       worked longest; and sent_bytes_gradients, sent_bytes_values: what all ranks sent together,
+ *       a step
  *   {"kind":"eval","stage":...,"step":...,"time":...,"shots":2,"greedy":0.81,"likelihood":0.84,
  *    "episodes":100}
  *       accuracies on held-out classes, one line a shot count

@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "core/threads.h"
+#include "train/stop.h"
 
 /* The variables of one launcher. */
 struct words {
@@ -120,6 +121,7 @@ void lcl_ranks_configure(const struct lcl_config *c)
     if (!ours) return;
     ours->timeout_s = (double)c->comm_timeout_s;
     ours->pulse_timeout_s = (double)c->rank_timeout_s;
+    ours->signalled = &lcl_stop_asked;
 }
 
 /* A launcher that binds ranks to processors has shared them out already. */
@@ -166,4 +168,29 @@ lcl_status lcl_ranks_print(struct lcl_comm *comm, const char *device)
     }
     free(all);
     return status;
+}
+
+lcl_status lcl_ranks_log(struct lcl_comm *comm, int64_t steps, struct lcl_metrics *m,
+                         const char *stage, int64_t step, const struct lcl_metric *values, size_t n)
+{
+    static const struct {
+        const char *name;
+        enum lcl_traffic traffic;
+    } kinds[] = {{"sent_bytes_gradients", LCL_TRAFFIC_GRADIENTS},
+                 {"sent_bytes_values", LCL_TRAFFIC_VALUES}};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    static uint64_t logged[LCL_TRAFFIC_COUNT];
+    struct lcl_metric all[LCL_METRICS_PER_LINE];
+    uint64_t sent[LCL_TRAFFIC_COUNT];
+    if (!comm) return lcl_metrics_log(m, "train", stage, step, values, n);
+    if (n + KINDS > LCL_METRICS_PER_LINE)
+        return LCL_FAIL(LCL_RANGE, "%zu metrics in one line of ranks", n);
+    LCL_TRY(lcl_comm_sent(comm, sent));
+    memcpy(all, values, n * sizeof *all);
+    for (size_t i = 0; i < KINDS; i++) {
+        const uint64_t bytes = sent[kinds[i].traffic] - logged[kinds[i].traffic];
+        all[n++] = (struct lcl_metric){kinds[i].name, (double)bytes / (double)steps};
+    }
+    memcpy(logged, sent, sizeof sent);
+    return lcl_metrics_log(m, "train", stage, step, all, n);
 }

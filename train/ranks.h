@@ -5,6 +5,7 @@
 
 #include "core/comm.h"
 #include "core/config.h"
+#include "train/metrics.h"
 
 enum lcl_launcher {
     LCL_LAUNCHER_NONE,
@@ -47,5 +48,11 @@ void lcl_ranks_configure(const struct lcl_config *c);
 int lcl_ranks_threads(const struct lcl_comm *comm);
 /* Rank 0 prints a table: host, rank, device, memory, NUMA node. Called by all. */
 LCL_CHECKED lcl_status lcl_ranks_print(struct lcl_comm *comm, const char *device);
+
+/* lcl_metrics_log() of a "train" line about `steps` steps, by all ranks together: with what all of
+ * them sent, a step, since the last such line. comm NULL: without. */
+LCL_CHECKED lcl_status lcl_ranks_log(struct lcl_comm *comm, int64_t steps, struct lcl_metrics *m,
+                                     const char *stage, int64_t step,
+                                     const struct lcl_metric *values, size_t n);
 
 #endif
