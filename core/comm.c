@@ -30,7 +30,7 @@ struct link {
 struct lcl_pulses {
     struct link *link;
     int n;
-    double looked_s;
+    double looked_s, woke_s;
     bool said_failure;
 };
 
@@ -112,7 +112,7 @@ static lcl_status beat_link(struct lcl_comm *c, struct link *l, double now)
     }
     if (l->sending) LCL_TRY(c->pulse->test(c->pulse_state, &l->sending));
     if (l->sending || l->sent_bye) return LCL_OK;
-    if (failure_of(c, failure)[0]) {
+    if (c->rank != 0 && failure_of(c, failure)[0]) { /* the first prints its own: beat() */
         if (c->pulses->said_failure) return LCL_OK;
         c->pulses->said_failure = true;
         return send_pulse(c, l, FAILED, failure);
@@ -146,13 +146,14 @@ static lcl_status beat(struct lcl_comm *c)
     struct lcl_pulses *p = c->pulses;
     double now = lcl_time_s();
     look_for_launcher(c);
-    say_signal(c);
     /* This rank itself stood still (a stopped process, a suspended machine): nobody is late. */
     bool slept = now - p->looked_s > c->pulse_timeout_s / 4;
     char failure[sizeof c->failure];
     /* Of all ranks that miss the first, the second alone ends the job, where it can. */
     const double patience = c->pulse_timeout_s + (c->rank > 1 ? 3 : 0);
     p->looked_s = now;
+    if (slept) p->woke_s = now;
+    if (now - p->woke_s > 5) say_signal(c); /* else others have ended the job meanwhile */
     if (c->rank == 0 && failure_of(c, failure)[0]) {
         fprintf(stderr, "%s\n", failure);
         end_job(c);
