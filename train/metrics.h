@@ -77,7 +77,9 @@ void lcl_metrics_close(struct lcl_metrics *m); /* NULL is fine */
     X(wait_s)                 \
     X(slowest_s)              \
     X(slowest_rank)           \
-    X(steps)
+    X(steps)                  \
+    X(sent_bytes_gradients)   \
+    X(sent_bytes_values)
 
 struct lcl_metrics_row {
     char kind[16], stage[64];

@@ -335,7 +335,8 @@ static void answer(const char *device, const char *overrides, struct lcl_samplin
     for (int again = 0; again < 2; again++) { /* a generator serves one batch after another */
         int count = 0;
         for (int64_t r = 0; r < b->n_runs; r++) lcl_ids_free(&by_run[r]);
-        const struct lcl_generate_how how = {MAX_NEW, sampling, ends, &count};
+        const struct lcl_generate_how how = {
+            .max_new = MAX_NEW, .sampling = sampling, .token = ends, .token_ctx = &count};
         ASSERT_OK(
             lcl_generate(&g, b, &(struct lcl_images){.pixels = pixels}, is_branch, &how, by_run));
     }
