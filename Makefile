@@ -366,6 +366,16 @@ nightly: ## all of `test`, thread sanitizer, OpenBLAS, the long tests
 	@+$(call BUILD_TESTS,sim)
 	@+$(SUB) CUDA=0 run-nightly
 
+RANK_BIN := $(patsubst %.c,$B/%,$(wildcard tests/ranks/slow_*.c)) $B/tests/core/test_sum_tree $B/tests/train/test_launch
+test-ranks: ## the tests of several ranks under mpirun (part of `test`): TEST_FILTER=word; NIGHTLY=1: kills and 8 ranks too
+	@sh tools/setup.sh --dev
+	@+$(SUB) CUDA=0 $B/lcl $(RANK_BIN) $(if $(NIGHTLY),$B/tests/ranks/nightly_kills)
+	@sh $(RUN) start $(SCORE)
+	@LCL_BIN=$B/lcl sh $(RUN) suite $(SCORE) ranks $(RANK_BIN)
+	@$(if $(NIGHTLY),LCL_BIN=$B/lcl TEST_TIMEOUT=7200 sh $(RUN) suite $(SCORE) nightly $B/tests/ranks/nightly_kills)
+	@sh $(RUN) end $(SCORE)
+.PHONY: test-ranks
+
 fuzz: ## damaged files under libFuzzer: FUZZ=target, FUZZ_SECONDS=10 a target
 	@sh tools/setup.sh --fuzz
 	@+$(SUB) CUDA=0 run-fuzz

@@ -118,7 +118,7 @@ static void assert_same_dataset(const struct lcl_h5 *a, const struct lcl_h5 *b, 
     free(y);
 }
 
-static void assert_same_state(const char *one, const char *other)
+void kills_assert_same_state(const char *one, const char *other)
 {
     char path[2][340], **names[2];
     const char *dirs[2] = {one, other};
@@ -177,7 +177,7 @@ static void assert_same_metrics(const char *one, const char *other)
 
 void kills_assert_same(const struct kills *k, const char *output_dir)
 {
-    assert_same_state(k->straight, output_dir);
+    kills_assert_same_state(k->straight, output_dir);
     assert_same_metrics(k->straight, output_dir);
 }
 

@@ -22,6 +22,8 @@ int kills_run(struct kills *k, const char *output_dir, long at, int signal, long
 /* Parameters and AdamW moments of the newest checkpoints equal bit for bit, and metrics.jsonl tells
  * of the same steps with the same losses and accuracies. */
 void kills_assert_same(const struct kills *k, const char *output_dir);
+/* Parameters and moments alone, of the newest checkpoints of any two runs. */
+void kills_assert_same_state(const char *one, const char *other);
 /* Kills runs n times by SIGKILL at seeded random calls (and, in between, stops them by SIGTERM) and
  * resumes them; every one must end as the straight one did. */
 void kills_many(struct kills *k, int n, uint64_t seed);
