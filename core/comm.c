@@ -540,31 +540,6 @@ lcl_status lcl_comm_broadcast(struct lcl_comm *c, const char *what, int root, vo
                    run_broadcast);
 }
 
-/* On the courier, after the jobs before it: what they sent is counted. */
-static lcl_status run_sent(struct lcl_comm *c, void *ctx)
-{
-    struct gather *g = ctx;
-    uint64_t mine[LCL_TRAFFIC_COUNT];
-    memcpy(mine, c->sent_bytes, sizeof mine);
-    g->mine = mine;
-    return run_gather(c, g);
-}
-
-lcl_status lcl_comm_sent(struct lcl_comm *c, uint64_t sent_bytes[LCL_TRAFFIC_COUNT])
-{
-    const size_t bytes = LCL_TRAFFIC_COUNT * sizeof *sent_bytes;
-    memset(sent_bytes, 0, bytes);
-    if (lcl_comm_size(c) == 1) return LCL_OK;
-    uint64_t *all = malloc((size_t)c->size * bytes);
-    if (!all) return LCL_FAIL(LCL_MEMORY, "no memory for numbers of %d ranks", c->size);
-    struct gather g = {.bytes = bytes, .all = (unsigned char *)all};
-    lcl_status status = run_job(c, "bytes that were sent", &g, run_sent);
-    for (int i = 0; status == LCL_OK && i < c->size * LCL_TRAFFIC_COUNT; i++)
-        sent_bytes[i % LCL_TRAFFIC_COUNT] += all[i];
-    free(all);
-    return status;
-}
-
 lcl_status lcl_comm_agree(struct lcl_comm *c, const char *what, lcl_status mine)
 {
     struct lcl_error error = {.code = LCL_OK};

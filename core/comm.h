@@ -134,8 +134,6 @@ LCL_CHECKED lcl_status lcl_comm_all_gather_v(struct lcl_comm *c, const char *wha
                                              const size_t *bytes_R, void *all);
 LCL_CHECKED lcl_status lcl_comm_broadcast(struct lcl_comm *c, const char *what, int root,
                                           void *data, size_t bytes);
-/* Bytes sent until now by all ranks together, of each kind; called by all. */
-LCL_CHECKED lcl_status lcl_comm_sent(struct lcl_comm *c, uint64_t sent_bytes[LCL_TRAFFIC_COUNT]);
 /* LCL_OK where every rank says so; else the error of the first that does not, on all ranks. */
 LCL_CHECKED lcl_status lcl_comm_agree(struct lcl_comm *c, const char *what, lcl_status mine);
 

@@ -170,6 +170,31 @@ lcl_status lcl_ranks_print(struct lcl_comm *comm, const char *device)
     return status;
 }
 
+/* On the courier, after the jobs before it: what they sent is counted. */
+static lcl_status copy_sent(struct lcl_comm *c, void *sent_bytes)
+{
+    memcpy(sent_bytes, c->sent_bytes, sizeof c->sent_bytes);
+    return LCL_OK;
+}
+
+/* Bytes that all ranks together sent until now. */
+static lcl_status add_sent(struct lcl_comm *c, uint64_t sent_bytes[LCL_TRAFFIC_COUNT])
+{
+    static const char what[] = "bytes that were sent";
+    uint64_t mine[LCL_TRAFFIC_COUNT];
+    struct lcl_comm_job job = {.run = copy_sent, .ctx = mine, .what = what};
+    lcl_comm_submit(c, &job);
+    LCL_TRY(lcl_comm_wait(c, &job));
+    uint64_t *all = malloc((size_t)c->size * sizeof mine);
+    if (!all) return LCL_FAIL(LCL_MEMORY, "no memory for numbers of %d ranks", c->size);
+    lcl_status status = lcl_comm_all_gather(c, what, mine, sizeof mine, all);
+    memset(sent_bytes, 0, sizeof mine);
+    for (int i = 0; status == LCL_OK && i < c->size * LCL_TRAFFIC_COUNT; i++)
+        sent_bytes[i % LCL_TRAFFIC_COUNT] += all[i];
+    free(all);
+    return status;
+}
+
 lcl_status lcl_ranks_log(struct lcl_comm *comm, int64_t steps, struct lcl_metrics *m,
                          const char *stage, int64_t step, const struct lcl_metric *values, size_t n)
 {
@@ -185,7 +210,7 @@ lcl_status lcl_ranks_log(struct lcl_comm *comm, int64_t steps, struct lcl_metric
     if (!comm) return lcl_metrics_log(m, "train", stage, step, values, n);
     if (n + KINDS > LCL_METRICS_PER_LINE)
         return LCL_FAIL(LCL_RANGE, "%zu metrics in one line of ranks", n);
-    LCL_TRY(lcl_comm_sent(comm, sent));
+    LCL_TRY(add_sent(comm, sent));
     memcpy(all, values, n * sizeof *all);
     for (size_t i = 0; i < KINDS; i++) {
         const uint64_t bytes = sent[kinds[i].traffic] - logged[kinds[i].traffic];
