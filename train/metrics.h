@@ -7,10 +7,11 @@
  *
  *   {"kind":"train","stage":"several-way","step":120,"time":...,"loss":1.23,
  *    "label_accuracy":0.51,"lr":0.003,"grad_norm":0.8,"tokens_per_s":54321,"samples_per_s":800,
- *    "memory_bytes":312000000,"eta_s":80,"seconds":12.5}
+ *    "memory_bytes":312000000,"eta_s":80,"save_s":0.02,"seconds":12.5}
  *       means over the steps since the last such line; label_accuracy: share of supervised label
  *       tokens that are the argmax (any-shot: of answers that an earlier turn gave, where they
- *       differ from the conversation's others); seconds: since the start of the stage. Of several
+ *       differ from the conversation's others); save_s: seconds that training stood still for
+ *       checkpoints; seconds: since the start of the stage. Of several
  *       ranks also "compute_s":9.1,"wait_s":0.3,"slowest_s":9.4,"slowest_rank":3: seconds at work
  *       and of waiting for other ranks (medians of the ranks) in those steps, and the rank that
  *       worked longest; and sent_bytes_gradients, sent_bytes_values: what all ranks sent together,
