@@ -84,21 +84,20 @@ lcl_status lcl_folder_remove_temporaries(const char *output_dir)
     return status;
 }
 
-/* Renamed away first, so that half a folder never looks like a damaged checkpoint. */
-static lcl_status remove_checkpoint(const char *output_dir, const char *name)
+/* Half a folder never looks like a damaged checkpoint. */
+static lcl_status set_aside(const char *output_dir, const char *name)
 {
     char *path = lcl_strdupf("%s/%s", output_dir, name);
     char *away = lcl_strdupf("%s/%s.tmp", output_dir, name);
     lcl_status status = path && away ? LCL_OK : LCL_FAIL(LCL_MEMORY, "no memory for a path");
     if (status == LCL_OK && rename(path, away) != 0) status = lcl_folder_fail("remove", path);
-    if (status == LCL_OK) status = lcl_fs_remove_tree(away);
     free(path);
     free(away);
     return status;
 }
 
 /* Keeps the `keep` newest and the best. Those whose manifest cannot be read are not counted. */
-lcl_status lcl_folder_prune(const char *output_dir, int64_t keep)
+lcl_status lcl_folder_set_old_aside(const char *output_dir, int64_t keep)
 {
     struct lcl_checkpoint_entry *entries;
     size_t n;
@@ -112,7 +111,7 @@ lcl_status lcl_folder_prune(const char *output_dir, int64_t keep)
     for (size_t i = 0; i < n && status == LCL_OK; i++) {
         if (entries[i].serial == INT64_MAX) continue;
         if (kept++ < keep || strcmp(entries[i].name, best) == 0) continue;
-        status = remove_checkpoint(output_dir, entries[i].name);
+        status = set_aside(output_dir, entries[i].name);
     }
     free(entries);
     return status;

@@ -14,10 +14,11 @@ LCL_CHECKED lcl_status lcl_folder_put_in_place(const char *output_dir, const cha
 /* Points output_dir/name at a checkpoint, in one rename. */
 LCL_CHECKED lcl_status lcl_folder_set_link(const char *output_dir, const char *name,
                                            const char *target);
-/* What an interrupted save, or an interrupted removal, left. */
+/* What an interrupted save, or an interrupted removal, left, and what was set aside. */
 LCL_CHECKED lcl_status lcl_folder_remove_temporaries(const char *output_dir);
-/* Keeps the `keep` newest and the best. Those whose manifest cannot be read are not counted. */
-LCL_CHECKED lcl_status lcl_folder_prune(const char *output_dir, int64_t keep);
+/* All but the `keep` newest and the best get names of temporary folders, which the function above
+ * removes. Those whose manifest cannot be read are not counted. */
+LCL_CHECKED lcl_status lcl_folder_set_old_aside(const char *output_dir, int64_t keep);
 /* Of the next save: one more than any before. */
 LCL_CHECKED lcl_status lcl_folder_next_serial(const char *output_dir, int64_t *serial);
 

@@ -32,7 +32,9 @@ struct lcl_checkpoint_saver {
     /* for the whole run */
     unsigned char *snapshot;
     size_t snapshot_bytes;
-    bool said_no_memory;
+    bool said_no_memory, has_sweeper;
+    pthread_t sweeper; /* removes old checkpoints, which takes its time where they are large */
+    char *swept;       /* the folder that it does so in */
     double stalled_s;
 };
 
@@ -293,20 +295,45 @@ static lcl_status take_snapshot(struct lcl_checkpoint_saver *s)
     return LCL_OK;
 }
 
-/* With the signals of the program left to its first thread. */
-static lcl_status start_writer(struct lcl_checkpoint_saver *s)
+/* With the signals of the program left to its first thread; an error's number, or 0. */
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&s->thread, NULL, write_behind, s);
+    int error = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    s->has_thread = error == 0;
-    if (error) return LCL_FAIL(LCL_MEMORY, "no thread to write a checkpoint: %s", strerror(error));
-    return LCL_OK;
+    return error;
 }
 
 /* ---- a save from its beginning to its end ---- */
+
+static void *sweep(void *arg)
+{
+    if (lcl_folder_remove_temporaries(arg) != LCL_OK)
+        lcl_log_warn("old checkpoints stay: %s", lcl_error_message());
+    return NULL;
+}
+
+static void join_sweeper(struct lcl_checkpoint_saver *s)
+{
+    if (s->has_sweeper) pthread_join(s->sweeper, NULL);
+    s->has_sweeper = false;
+    free(s->swept);
+    s->swept = NULL;
+}
+
+/* The new one is safe by now: failing to remove old ones is no reason to stop a run. What is left
+ * the next save removes. */
+static void remove_old(struct lcl_checkpoint_saver *s)
+{
+    if (!is_first(s) || s->o.keep <= 0) return;
+    join_sweeper(s);
+    if (lcl_folder_set_old_aside(s->output_dir, s->o.keep) != LCL_OK)
+        lcl_log_warn("old checkpoints stay: %s", lcl_error_message());
+    s->swept = lcl_strdupf("%s", s->output_dir);
+    s->has_sweeper = s->swept && start_thread(&s->sweeper, sweep, s->swept) == 0;
+}
 
 static lcl_status open_part(struct lcl_checkpoint_saver *s)
 {
@@ -321,14 +348,15 @@ static lcl_status begin(struct lcl_checkpoint_saver *s, const struct lcl_run_sta
                         const struct lcl_model_config *m)
 {
     LCL_TRY(lcl_sets_list(comm_of(s), s->params, s->o.with_optimizer, &s->sets));
+    join_sweeper(s);
     lcl_status status = is_first(s) ? lay_out(s, run, m) : LCL_OK;
     LCL_TRY(lcl_comm_agree(comm_of(s), "the layout of a checkpoint", status));
     LCL_TRY(tell_offsets(s));
     status = open_part(s);
     if (status == LCL_OK && s->o.async) status = take_snapshot(s);
     LCL_TRY(lcl_comm_agree(comm_of(s), "the begin of a checkpoint", status));
-    if (s->has_snapshot && start_writer(s) == LCL_OK) return LCL_OK;
-    write_behind(s); /* and nothing goes on meanwhile */
+    s->has_thread = s->has_snapshot && start_thread(&s->thread, write_behind, s) == 0;
+    if (!s->has_thread) write_behind(s); /* and nothing goes on meanwhile */
     return LCL_OK;
 }
 
@@ -408,9 +436,7 @@ static lcl_status end(struct lcl_checkpoint_saver *s)
     LCL_TRY(join_sums(s));
     status = is_first(s) ? seal(s) : LCL_OK;
     LCL_TRY(lcl_comm_agree(comm_of(s), "the end of a checkpoint", status));
-    /* The new one is safe by now: failing to remove old ones is no reason to stop a run. */
-    if (is_first(s) && s->o.keep > 0 && lcl_folder_prune(s->output_dir, s->o.keep) != LCL_OK)
-        lcl_log_warn("old checkpoints stay: %s", lcl_error_message());
+    remove_old(s);
     return LCL_OK;
 }
 
@@ -489,6 +515,7 @@ void lcl_checkpoint_saver_close(struct lcl_checkpoint_saver *s)
     if (!s) return;
     char *left = s->saving && is_first(s) && s->temporary ? lcl_strdupf("%s", s->temporary) : NULL;
     free_save(s);
+    join_sweeper(s);
     if (left && lcl_fs_remove_tree(left) != LCL_OK)
         lcl_log_warn("%s is left over: %s", left, lcl_error_message());
     free(left);
