@@ -56,7 +56,8 @@ static void start(const char *dir, int ranks, int64_t max_steps)
 {
     char words[300];
     snprintf(words, sizeof words,
-             "--auto-resume --set max_steps=%lld --set lr_scheduler_type=constant --set zero=%d "
+             "--auto-resume --set max_steps=%lld --set lr_scheduler_type=constant --set "
+             "warmup_ratio=0 --set zero=%d "
              "--set save_steps=2 --set deterministic=true --set rank_timeout_s=10",
              (long long)max_steps, ranks % MPI_JOB_STAGES);
     mpi_job_start(&job, ranks, config, dir, words);
