@@ -473,6 +473,11 @@ bench: ## speed side by side with PyTorch and llama.cpp: dev/bench/, CASES='a b 
 	@+$(SUB) $B/dev/bench/bench $B/lcl
 	@CASES='$(CASES)' sh dev/bench/run.sh
 
+bench-ranks: ## two CPU ranks beside PyTorch's DistributedDataParallel: dev/bench-ranks/
+	@sh tools/setup.sh --dev
+	@+$(SUB) CUDA=0 all
+	@BENCH=dev/bench-ranks/run.py sh dev/bench/run.sh $B/lcl build/bench-ranks
+
 $B/dev/bench-data/bench: $B/dev/bench-data/bench.o $B/liblcl.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(MPI_LIBS)
 
@@ -551,7 +556,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n",$$1,$$2}'
 
 .PHONY: all setup setup-cuda demo test test-quick nightly tests run-quick run-body run-all run-mode run-nightly \
-    bench bench-data bench-gpu gpu-kit docs format lint \
+    bench bench-data bench-ranks bench-gpu gpu-kit docs format lint \
         install dist clean dist-clean help FORCE
 
 -include $(CUDA_OBJ:.o=.d) $(NCCL_OBJ:.o=.d)

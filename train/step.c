@@ -483,10 +483,10 @@ static lcl_status draw(struct lcl_trainer *t, int64_t step, int64_t n_steps, dou
 }
 
 /* While a GPU works on this step. What fails is drawn again when its own step comes, which then
- * fails of it. */
+ * fails of it. A step before which the neighbor table is made anew is drawn from the new one. */
 static lcl_status draw_ahead(struct lcl_trainer *t, int64_t step, int64_t n_steps)
 {
-    if (!t->next || step >= n_steps) return LCL_OK;
+    if (!t->next || step >= n_steps || lcl_refresh_is_due(t->config, step)) return LCL_OK;
     LCL_TRY(deal(t, t->next, step, n_steps));
     if (fill(t, t->next, step, n_steps) == LCL_OK) t->next_step = step;
     return LCL_OK;

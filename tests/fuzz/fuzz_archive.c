@@ -202,7 +202,16 @@ static size_t place_seeds(struct fuzz_file *seeds)
     return 1;
 }
 
-/* One that says nothing of use is made again; what it says lies in the archives' list. */
+static bool is_file(const char *path, const struct fuzz_file *f)
+{
+    struct fuzz_file now = fuzz_whole(path);
+    bool same = now.size == f->size && memcmp(now.bytes, f->bytes, f->size) == 0;
+    free(now.bytes);
+    return same;
+}
+
+/* One that says nothing of use is made again, which counts as refused here; what it says lies in
+ * the archives' list. */
 static lcl_status read_places(const char *path, const struct fuzz_file *f)
 {
     const struct lcl_decode_options o = {0};
@@ -221,6 +230,8 @@ static lcl_status read_places(const char *path, const struct fuzz_file *f)
                 lcl_image_free(&image);
     }
     if (status == LCL_OK) lcl_archived_free(&a);
+    if (status == LCL_OK && !is_file(index_path, f))
+        status = LCL_FAIL(LCL_FORMAT, "%s was made again", index_path);
     free(archive);
     free(cache);
     return status;
