@@ -200,7 +200,7 @@ static void candidates_share_their_question(void **state)
     (void)state;
     enum { N = 70 };
     struct world w;
-    char label[N][16];
+    char label[N][24];
     struct lcl_message m[N][2];
     struct lcl_conversation c[N];
     double all[N], one;
