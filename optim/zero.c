@@ -521,9 +521,9 @@ lcl_status lcl_zero_whole(struct lcl_zero *z)
 
 static lcl_status ask_for_layer(struct lcl_zero *z, int64_t layer)
 {
+    if (layer < 0 || layer >= z->n_layers || z->is_here[layer]) return LCL_OK;
     struct lcl_zero_slot *s = &z->gathering[layer % LCL_ZERO_SLOTS];
-    if (layer < 0 || layer >= z->n_layers || z->is_here[layer] || s->what == (int)layer)
-        return LCL_OK;
+    if (s->what == (int)layer) return LCL_OK;
     if (s->what >= 0) LCL_TRY(await(z, s));
     s->what = (int)layer;
     return ask_for_values(z, s, &z->layer[layer]);

@@ -11,7 +11,8 @@
  * layer come while the one before it works. Bytes that a rank of N sends a step, of P moving
  * elements: (N-1)/N P 4 for gradients (stage 0: twice that), and (N-1)/N P times 4 (f32) or 2
  * (bf16) for values. From stage 2 on, where sums need not be in order, gradients of each of a
- * rank's lanes are sent by themselves; in stage 3 the decoder's values go twice a lane. */
+ * rank's lanes are sent by themselves; in stage 3 the decoder's values go twice a lane, those of
+ * its last layer once. */
 #ifndef LCL_OPTIM_ZERO_H
 #define LCL_OPTIM_ZERO_H
 
