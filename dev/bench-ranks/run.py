@@ -22,8 +22,7 @@ def lcl_side():
     train = [x for x in lines if x["kind"] == "train"]
     times = [x["time"] for x in train]
     steps = [b - a for a, b in zip(times, times[1:])]  # of step 2 on; the save falls in that of SAVE_AT + 1
-    stalls = [x.get("save_s", 0) for x in train]
-    return {"seconds": [0.0] + steps, "stall": stalls[-1]}
+    return {"seconds": [0.0] + steps, "stall": sum(x["save_s"] for x in train)}
 
 
 def ddp_side(port):
